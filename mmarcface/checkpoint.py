@@ -1,0 +1,124 @@
+"""Reading checkpoints: tensors, numbers and mmengine's logs, and nothing that runs code.
+
+Since torch 2.6 ``torch.load`` builds only types that are known to be harmless, and mmengine 0.10.7
+checkpoints hold a few more: they are named here, and nothing else is.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging.history_buffer import HistoryBuffer
+from mmengine.runner import checkpoint
+from mmengine.runner.checkpoint import CheckpointLoader
+
+try:  # NumPy 2
+    from numpy._core import multiarray
+except ImportError:
+    from numpy.core import multiarray
+
+STATISTICS = ('min', 'max', 'mean', 'current')
+
+
+def _statistic_of_history_buffer(owner: type, name: str):
+    """What a pickled HistoryBuffer needs of getattr: its own statistics."""
+    if owner is HistoryBuffer and name in STATISTICS:
+        return getattr(HistoryBuffer, name)
+    raise pickle.UnpicklingError(f'GLOBAL getattr({owner!r}, {name!r})')
+
+
+def allow_mmengine_types() -> None:
+    """Add the harmless types of mmengine's checkpoints to those that torch reads."""
+    allowed = [
+        HistoryBuffer,
+        (_statistic_of_history_buffer, 'builtins.getattr'),
+        np.ndarray,
+        np.dtype,
+        *{type(np.dtype(code)) for code in np.typecodes['AllFloat'] + np.typecodes['AllInteger']},
+        type(np.dtype(bool)),
+        type(np.dtype(str)),
+    ]
+    for function in (multiarray._reconstruct, multiarray.scalar):
+        # Files of NumPy 1 and 2 name the module differently.
+        allowed += [
+            (function, f'numpy.{core}.multiarray.{function.__name__}') for core in ('core', '_core')
+        ]
+    torch.serialization.add_safe_globals(allowed)
+
+
+@CheckpointLoader.register_scheme(prefixes='', force=True)
+def load_from_local(filename: str, map_location: str | torch.device | None = None) -> dict:
+    """Read a checkpoint file.
+
+    It takes the place of mmengine's loader of local files, for errors that name the file and say
+    what is wrong with it.
+
+    Args:
+        filename: path of the file.
+        map_location: where the tensors go; see :func:`torch.load`.
+
+    Returns:
+        The content of the file, usually a dict with ``state_dict`` and ``meta``.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged, or asks for anything but tensors, numbers and logs.
+    """
+    path = Path(filename).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f'checkpoint {filename} does not exist')
+    try:
+        content = torch.load(path, map_location=map_location, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
+        refused = re.search(r'GLOBAL (\S+)', str(error))
+        if refused:
+            raise ValueError(
+                f'checkpoint {filename} is refused: reading it would call {refused[1]}, and a '
+                'checkpoint may hold tensors, numbers and logs only. It may be malicious; if you '
+                'trust its source, ask for a file with its state_dict alone'
+            ) from None
+        raise ValueError(
+            f'checkpoint {filename} cannot be read ({path.stat().st_size} bytes): it is cut short '
+            f'or not a checkpoint; fetch or write it again ({str(error).splitlines()[0]})'
+        ) from error
+    return _note_file(content, filename)
+
+
+@CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), force=True)
+def load_from_http(filename: str, map_location: str | torch.device | None = None) -> dict:
+    """Fetch a checkpoint, once for all processes of a machine, and read it.
+
+    Args:
+        filename: URL of the file.
+        map_location: where the tensors go; see :func:`torch.load`.
+
+    Returns:
+        The content of the file, usually a dict with ``state_dict`` and ``meta``.
+
+    Raises:
+        urllib.error.URLError: if it cannot be fetched.
+    """
+    return _note_file(checkpoint.load_from_http(filename, map_location), filename)
+
+
+def _note_file(content: Any, filename: str) -> Any:
+    """Note the file in the metadata that travels with a state dict, for errors to name it."""
+    if not isinstance(content, dict):
+        return content
+    nested = isinstance(content.get('state_dict'), dict)
+    state_dict = content['state_dict'] if nested else content
+    if not isinstance(state_dict, OrderedDict):
+        state_dict = OrderedDict(state_dict)
+    metadata = OrderedDict(getattr(state_dict, '_metadata', {}))
+    metadata[''] = {**metadata.get('', {}), 'checkpoint_file': filename}
+    state_dict._metadata = metadata
+    if not nested:
+        return state_dict
+    content['state_dict'] = state_dict
+    return content

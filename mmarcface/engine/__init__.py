@@ -1,0 +1,3 @@
+from .hooks import ResultsTableHook
+
+__all__ = ['ResultsTableHook']

@@ -1,0 +1,3 @@
+from .results_table import ResultsTableHook
+
+__all__ = ['ResultsTableHook']

@@ -1,0 +1,101 @@
+"""The end of a training: what was reached, beside a baseline, and what to do next."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner, find_latest_checkpoint
+from rich.console import Console
+from rich.table import Table
+
+from mmarcface.models import EmbeddingRetriever
+from mmarcface.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ResultsTableHook(Hook):
+    """Ends a training with a table of the last validation, and the commands that come next.
+
+    The baseline is an encoder that needs no training, evaluated in the same run on the same data
+    with the same metrics and preprocessing.
+
+    Args:
+        title: the heading of the table.
+        figures: names of the metrics' figures to show; all by default.
+        baseline: config of an image encoder, such as ``dict(type='mmarcface.Pixels')``; none by
+            default.
+    """
+
+    def __init__(
+        self,
+        title: str = 'Results',
+        figures: Sequence[str] | None = None,
+        baseline: dict | None = None,
+    ):
+        self.title = title
+        self.figures = figures
+        self.baseline = baseline
+        self.latest = None
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Remember the figures of the last validation."""
+        self.latest = metrics
+
+    def after_train(self, runner: Runner) -> None:
+        """Log the table and the next commands.
+
+        Raises:
+            ValueError: if one of ``figures`` is none of the metrics'.
+        """
+        if not self.latest:
+            return
+        rows = {'this model': self.latest}
+        if self.baseline is not None:
+            rows[self.baseline_name] = self._evaluate_baseline(runner)
+        figures = self.figures or list(self.latest)
+        unknown = [name for name in figures if name not in self.latest]
+        if unknown:
+            raise ValueError(f'figures must be among {list(self.latest)}, got {unknown[0]!r}')
+        table = Table(title=f'{self.title} (percent)', title_justify='left')
+        table.add_column('')
+        for name in figures:
+            table.add_column(name.split('/')[-1], justify='right')
+        for model, values in rows.items():
+            table.add_row(model, *(f'{values[name]:.2f}' for name in figures))
+        text = io.StringIO()
+        Console(file=text, width=20 + 16 * len(figures)).print(table)
+        runner.logger.info(f'\n{text.getvalue()}{self._next_steps(runner)}')
+
+    @property
+    def baseline_name(self) -> str:
+        """The encoder's class, as a word in the table."""
+        kind = self.baseline['type']
+        return (kind if isinstance(kind, str) else kind.__name__).split('.')[-1].lower()
+
+    @torch.no_grad()
+    def _evaluate_baseline(self, runner: Runner) -> dict[str, float]:
+        trained = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = EmbeddingRetriever(
+            self.baseline, data_preprocessor=trained.data_preprocessor
+        ).eval()
+        evaluator = runner.build_evaluator(runner.cfg.val_evaluator)
+        for batch in runner.val_dataloader:
+            evaluator.process(data_samples=model.test_step(batch), data_batch=batch)
+        return evaluator.evaluate(len(runner.val_dataloader.dataset))
+
+    @staticmethod
+    def _next_steps(runner: Runner) -> str:
+        config = runner.cfg.filename
+        checkpoint = find_latest_checkpoint(runner.work_dir)
+        return (
+            'Next:\n'
+            f'  python tools/test.py {config} {checkpoint} --out results.json\n'
+            f'  python tools/train.py {config} --resume auto '
+            f'--cfg-options train_cfg.max_epochs={2 * runner.max_epochs}\n'
+            '  python -c "from mmarcface.apis import ImageRetrievalInferencer as Search; '
+            f"print(Search('{config}', 'FOLDER', pretrained='{checkpoint}')('IMAGE', topk=3))\"\n"
+        )

@@ -1,0 +1,78 @@
+"""From command line to Runner, on one process or many, with or without a GPU."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import torch
+import torch.distributed
+from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what training and testing share: config, --work-dir, --cfg-options, --launcher."""
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument(
+        '--work-dir', help='folder for logs and checkpoints; ./work_dirs/CONFIG by default'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        help='change the config: key=value ..., such as train_cfg.max_epochs=1; '
+        'lists as key="[a,b]"',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started the processes; pytorch for torchrun',
+    )
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """The config that the common arguments name, with what they change."""
+    config = Config.fromfile(args.config)
+    config.launcher = args.launcher
+    if args.work_dir is not None:
+        config.work_dir = args.work_dir
+    elif config.get('work_dir') is None:
+        config.work_dir = str(Path('work_dirs', Path(args.config).stem))
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader = config.get(name)
+        if loader:
+            loader.setdefault('collate_fn', dict(type='default_collate'))
+            loader.setdefault('pin_memory', torch.cuda.is_available())
+            loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)
+    return config
+
+
+def build_runner(config: Config) -> Runner:
+    """A Runner, in the process group that ``config.launcher`` asks for."""
+    if config.launcher != 'none' and not torch.cuda.is_available():
+        _start_cpu_processes(config)
+    if 'runner_type' in config:
+        return RUNNERS.build(config)
+    return Runner.from_cfg(config)
+
+
+def _start_cpu_processes(config: Config) -> None:
+    """Do without CUDA what mmengine 0.10 does only with it: start the group, wrap the model."""
+    if config.launcher != 'pytorch' or 'RANK' not in os.environ:
+        raise ValueError(
+            'without a GPU several processes are started by torchrun, with --launcher pytorch: '
+            'use tools/dist_train.sh, dist_test.sh, slurm_train.sh or slurm_test.sh; got '
+            f'--launcher {config.launcher}'
+        )
+    torch.distributed.init_process_group('gloo')
+    config.model_wrapper_cfg = dict(
+        type='MMDistributedDataParallel',
+        device_ids=None,
+        broadcast_buffers=False,
+        find_unused_parameters=config.get('find_unused_parameters', False),
+    )

@@ -1,0 +1,3 @@
+from .metrics import RetrievalMetric, VerificationMetric
+
+__all__ = ['RetrievalMetric', 'VerificationMetric']

@@ -1,0 +1,4 @@
+from .retrieval import RetrievalMetric
+from .verification import VerificationMetric
+
+__all__ = ['RetrievalMetric', 'VerificationMetric']

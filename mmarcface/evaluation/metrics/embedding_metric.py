@@ -1,0 +1,168 @@
+"""Collecting embeddings from all processes, each image once."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmengine.dist import broadcast_object_list, collect_results, get_world_size, is_main_process
+from mmengine.evaluator import BaseMetric
+
+ROLES = ('query', None, 'gallery')
+# Batches are merged into pieces of this size, in bytes, which go back to the system when freed.
+PIECE = 1 << 25
+
+
+@dataclass
+class Embeddings:
+    """The embeddings of a data set: queries first, then the gallery, each in data set order.
+
+    Attributes:
+        vectors: unit vectors, (N, D), fp32.
+        labels: (N,), int64.
+        sample_idx: place of each in the data set, (N,), int64.
+        roles: index into ``ROLES`` of each, (N,), int64.
+    """
+
+    vectors: torch.Tensor
+    labels: torch.Tensor
+    sample_idx: torch.Tensor
+    roles: torch.Tensor
+
+
+class EmbeddingMetric(BaseMetric):
+    """Base of the metrics over all embeddings of a data set.
+
+    The model's samples need ``embedding`` (D,), ``gt_label``, ``sample_idx`` and, where queries
+    and gallery are apart, ``role``. Whatever a distributed sampler repeats is counted once, and
+    shards of different length are joined, so that the figures do not depend on the number of
+    processes.
+
+    Args:
+        collect_device: 'cpu' or 'gpu', where the shards are gathered; see mmengine's BaseMetric.
+        prefix: put before the names of the figures.
+        collect_dir: folder shared by the processes, for gathering on the CPU.
+    """
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keep the embeddings of one batch.
+
+        Args:
+            data_batch: not used.
+            data_samples: the model's output.
+
+        Raises:
+            ValueError: if a sample lacks a field, has several labels or an unknown role.
+        """
+        for sample in data_samples:
+            missing = [k for k in ('embedding', 'gt_label', 'sample_idx') if k not in sample]
+            if missing:
+                raise ValueError(
+                    f'{type(self).__name__} needs {", ".join(missing)} in every sample: use '
+                    'EmbeddingRetriever as model, a labelled data set, and sample_idx in the '
+                    f'meta_keys of PackInputs; this sample has {sorted(sample)}'
+                )
+            if sample['gt_label'].numel() != 1:
+                raise ValueError(
+                    f'sample {sample["sample_idx"]} must have one label, got {sample["gt_label"]}'
+                )
+            if sample.get('role') not in ROLES:
+                raise ValueError(
+                    f"role must be 'query' or 'gallery' or absent, got {sample['role']!r} in "
+                    f'sample {sample["sample_idx"]}'
+                )
+        if data_samples:
+            self.results.append(
+                Embeddings(
+                    torch.stack([sample['embedding'] for sample in data_samples]).float().cpu(),
+                    torch.tensor([int(sample['gt_label']) for sample in data_samples]),
+                    torch.tensor([sample['sample_idx'] for sample in data_samples]),
+                    torch.tensor([ROLES.index(sample.get('role')) for sample in data_samples]),
+                )
+            )
+            self._merge_batches()
+
+    def _merge_batches(self) -> None:
+        """Merge the batches at the end of the results once they make up a piece."""
+        start, total = len(self.results), 0
+        while start and self.results[start - 1].vectors.nbytes < PIECE:
+            start -= 1
+            total += self.results[start].vectors.nbytes
+        if total >= PIECE:
+            batches = [vars(batch) for batch in self.results[start:]]
+            self.results[start:] = [
+                Embeddings(**{name: torch.cat([b[name] for b in batches]) for name in batches[0]})
+            ]
+
+    @abstractmethod
+    def compute_metrics(self, results: Embeddings) -> dict[str, float]:
+        """Figures of all embeddings; runs on the main process."""
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Gather what all processes kept, and compute the figures.
+
+        Args:
+            size: number of samples of the data set.
+
+        Returns:
+            Names and figures, on every process.
+
+        Raises:
+            ValueError: on every process, if samples are missing or an embedding is not finite.
+        """
+        where = {'tmpdir': self.collect_dir} if self.collect_device == 'cpu' else {}
+        shards = collect_results([self.results], get_world_size(), self.collect_device, **where)
+        outcome = [None]
+        if is_main_process():
+            try:
+                batches = [batch for shard in shards for batch in shard]
+                del shards
+                self.results.clear()
+                outcome[0] = self.compute_metrics(self._join(batches, size))
+            except ValueError as error:
+                # The other processes wait for the outcome, good or bad.
+                outcome[0] = error
+        broadcast_object_list(outcome)
+        self.results.clear()
+        if isinstance(outcome[0], ValueError):
+            raise outcome[0]
+        return {f'{self.prefix}/{k}' if self.prefix else k: v for k, v in outcome[0].items()}
+
+    def _join(self, batches: list[Embeddings], size: int) -> Embeddings:
+        """Join batches in order, without repeats, freeing them on the way."""
+        if not batches:
+            raise ValueError(f'{type(self).__name__} got no samples to evaluate')
+        labels, sample_idx, roles = (
+            torch.cat([getattr(batch, name) for batch in batches])
+            for name in ('labels', 'sample_idx', 'roles')
+        )
+        key = roles * (sample_idx.max() + 1) + sample_idx
+        distinct, row = key.unique(return_inverse=True)
+        if len(distinct) != size:
+            raise ValueError(
+                f'the data set has {size} samples and {len(distinct)} distinct sample_idx were '
+                'evaluated: each sample needs a sample_idx of its own'
+            )
+        vectors = torch.empty(size, batches[0].vectors.shape[1])
+        end = len(row)
+        while batches:
+            batch = batches.pop().vectors
+            start = end - len(batch)
+            vectors[row[start:end]] = batch
+            end = start
+        first = torch.empty(size, dtype=torch.int64)
+        first[row] = torch.arange(len(row))
+        sample_idx = sample_idx[first]
+
+        norms = vectors.norm(dim=1, keepdim=True)
+        bad = (~norms.isfinite()).nonzero()[:, 0]
+        if len(bad):
+            raise ValueError(
+                f'{len(bad)} of {size} embeddings are not finite, the first is that of sample '
+                f'{int(sample_idx[bad[0]])} of the data set'
+            )
+        vectors /= norms.clamp(min=torch.finfo(torch.float).tiny)
+        return Embeddings(vectors, labels[first], sample_idx, roles[first])

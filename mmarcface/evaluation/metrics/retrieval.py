@@ -1,0 +1,108 @@
+"""Retrieval: is the right item among the nearest?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from mmarcface.functional.retrieval import (
+    average_precision_at_k,
+    map_at_r,
+    r_precision,
+    recall_at_k,
+    topk_search,
+)
+from mmarcface.registry import METRICS
+
+from .embedding_metric import ROLES, EmbeddingMetric, Embeddings
+
+
+@METRICS.register_module()
+class RetrievalMetric(EmbeddingMetric):
+    """Recall@k, mAP@k, MAP@R and R-precision by cosine similarity, in percent.
+
+    Samples with role 'query' are searched among those with role 'gallery'. Where no sample has a
+    role, each is searched among all others.
+
+    Args:
+        recall_at: the ranks of Recall@k.
+        map_at: the ranks of mAP@k.
+        map_denominator: the convention of mAP@k, 'relevant' (mmpretrain's), 'min' or 'retrieved';
+            see :func:`mmarcface.functional.retrieval.average_precision_at_k`.
+        collect_device: see :class:`EmbeddingMetric`.
+        prefix: see :class:`EmbeddingMetric`.
+        collect_dir: see :class:`EmbeddingMetric`.
+
+    Raises:
+        ValueError: if a rank is below 1; in evaluation if there are no queries, no gallery, or a
+            query has nothing to find.
+    """
+
+    default_prefix = 'retrieval'
+
+    def __init__(
+        self,
+        recall_at: Sequence[int] = (1,),
+        map_at: Sequence[int] = (10,),
+        map_denominator: str = 'relevant',
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+        collect_dir: str | None = None,
+    ):
+        super().__init__(collect_device, prefix, collect_dir)
+        for name, ranks in dict(recall_at=recall_at, map_at=map_at).items():
+            if any(rank < 1 for rank in ranks):
+                raise ValueError(f'{name} must hold ranks of at least 1, got {ranks}')
+        self.recall_at = recall_at
+        self.map_at = map_at
+        self.map_denominator = map_denominator
+
+    def compute_metrics(self, results: Embeddings) -> dict[str, float]:
+        """Figures in percent of all embeddings; errors as the class."""
+        if (results.roles == ROLES.index(None)).all():
+            num_queries, first_item = len(results.labels), 0
+        else:
+            num_queries = first_item = int((results.roles == ROLES.index('query')).sum())
+            num_gallery = int((results.roles == ROLES.index('gallery')).sum())
+            if num_queries == 0 or num_queries + num_gallery != len(results.roles):
+                raise ValueError(
+                    "some samples have a role: then all need one and some must be 'query', got "
+                    f'{num_queries} queries, {num_gallery} of the gallery and '
+                    f'{len(results.roles) - num_queries - num_gallery} without'
+                )
+            if num_gallery == 0:
+                raise ValueError(
+                    f'the gallery is empty: {num_queries} queries and nothing to search among'
+                )
+        labels, items = results.labels[:num_queries], results.labels[first_item:]
+        exclude = torch.arange(num_queries) if first_item == 0 else None
+        num_relevant = self._num_relevant(labels, items, exclude is not None)
+        lost = (num_relevant < 1).nonzero()[:, 0]
+        if len(lost):
+            raise ValueError(
+                f'{len(lost)} of {num_queries} queries have no image of their identity to find, '
+                f'the first is sample {int(results.sample_idx[lost[0]])} of the data set with '
+                f'label {int(labels[lost[0]])}'
+            )
+        most = len(items) - (exclude is not None)
+        ranks = max(*self.recall_at, *self.map_at, int(num_relevant.max()))
+        _, found = topk_search(
+            results.vectors[:num_queries], results.vectors[first_item:], min(ranks, most), exclude
+        )
+        relevance = items[found] == labels[:, None]
+        figures = {f'Recall@{k}': recall_at_k(relevance, k) for k in self.recall_at}
+        for k in self.map_at:
+            figures[f'mAP@{k}'] = average_precision_at_k(
+                relevance, num_relevant, k, self.map_denominator
+            )
+        figures['MAP@R'] = map_at_r(relevance, num_relevant)
+        figures['R-Precision'] = r_precision(relevance, num_relevant)
+        return {name: 100 * value for name, value in figures.items()}
+
+    @staticmethod
+    def _num_relevant(labels: torch.Tensor, items: torch.Tensor, with_self: bool) -> torch.Tensor:
+        """Items with the label of each query, other than the query itself."""
+        known, counts = items.unique(return_counts=True)
+        place = torch.searchsorted(known, labels).clamp(max=len(known) - 1)
+        return torch.where(known[place] == labels, counts[place], 0) - int(with_self)

@@ -1,0 +1,1 @@
+"""The maths, as functions of tensors and arrays: no mm* package is imported here."""

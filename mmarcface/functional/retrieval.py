@@ -1,0 +1,186 @@
+"""Exact nearest neighbours, and the figures of a retrieval benchmark.
+
+The figures are functions of ``relevance``, (Q, K) bool: whether the item that query q got at
+rank k, best first, is one that it should get. ``gallery_labels[indices] == query_labels[:, None]``
+makes it from the indices of :func:`topk_search`. All figures are means over the queries, in [0, 1].
+"""
+
+from __future__ import annotations
+
+import torch
+
+# Scores held at a time, in elements: 64 MiB of fp32, beyond which larger products gain nothing.
+SCORES_PER_BLOCK = 1 << 24
+GALLERY_PER_BLOCK = 1 << 14
+
+
+@torch.no_grad()
+def topk_search(
+    query: torch.Tensor,
+    gallery: torch.Tensor,
+    k: int,
+    exclude: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k best items of a gallery for each query, by inner product, best first.
+
+    It equals ``(query @ gallery.T).topk(k)``, computed block by block: beyond its inputs and
+    outputs it holds about 64 MiB. For cosine similarity give it unit vectors. Equal scores come
+    in no particular order.
+
+    Args:
+        query: (Q, D).
+        gallery: (G, D).
+        k: number of items wanted, in [1, G], or [1, G - 1] with ``exclude``.
+        exclude: (Q,), the index in the gallery of the one item that each query must not get:
+            itself, when the queries are searched among themselves.
+
+    Returns:
+        Scores (Q, k) and indices into the gallery (Q, k), int64.
+
+    Raises:
+        ValueError: if the gallery is empty, the widths differ, or k is out of its range.
+    """
+    if len(gallery) == 0:
+        raise ValueError('the gallery is empty: there is nothing to search')
+    if query.shape[1:] != gallery.shape[1:]:
+        raise ValueError(
+            f'query and gallery must be as wide as each other, got {tuple(query.shape)} and '
+            f'{tuple(gallery.shape)}'
+        )
+    most = len(gallery) - (exclude is not None)
+    if not 1 <= k <= most:
+        raise ValueError(f'k must be in [1, {most}] for this gallery, got {k}')
+
+    columns = min(len(gallery), GALLERY_PER_BLOCK)
+    rows = max(1, SCORES_PER_BLOCK // columns)
+    scores = query.new_empty(len(query), k)
+    indices = torch.empty(len(query), k, dtype=torch.int64, device=query.device)
+    # One buffer for all blocks: fresh pages for each cost as much as the top-k.
+    buffer = query.new_empty(rows * columns)
+    for top in range(0, len(query), rows):
+        block = query[top : top + rows]
+        best = None
+        for left in range(0, len(gallery), columns):
+            items = gallery[left : left + columns]
+            part = buffer[: len(block) * len(items)].view(len(block), len(items))
+            torch.mm(block, items.T, out=part)
+            if exclude is not None:
+                own = exclude[top : top + rows] - left
+                here = ((own >= 0) & (own < part.shape[1])).nonzero().squeeze(1)
+                part[here, own[here]] = -torch.inf
+            found = part.topk(min(k, part.shape[1]))
+            found = found.values, found.indices + left
+            if best is not None:
+                candidates = torch.cat([best[0], found[0]], 1), torch.cat([best[1], found[1]], 1)
+                values, order = candidates[0].topk(min(k, candidates[0].shape[1]))
+                found = values, candidates[1].gather(1, order)
+            best = found
+        scores[top : top + rows], indices[top : top + rows] = best
+    return scores, indices
+
+
+def recall_at_k(relevance: torch.Tensor, k: int) -> float:
+    """Share of the queries with a relevant item among their first k.
+
+    Args:
+        relevance: (Q, K), bool; with K < k the gallery had only K items.
+        k: rank, at least 1.
+
+    Returns:
+        Recall@k in [0, 1].
+    """
+    return relevance[:, :k].any(1).double().mean().item()
+
+
+def average_precision_at_k(
+    relevance: torch.Tensor, num_relevant: torch.Tensor, k: int, denominator: str = 'relevant'
+) -> float:
+    """Mean average precision over the first k ranks.
+
+    The precision at each relevant rank up to k is summed and divided by a denominator, on which
+    the conventions differ:
+
+    - ``'relevant'``: all relevant items of the gallery; mmpretrain's, and that of the published
+      In-Shop figures. A perfect top 10 of 20 relevant items scores 0.5.
+    - ``'min'``: min(k, all relevant items); a perfect top k scores 1.
+    - ``'retrieved'``: the relevant items among the first k; ignores what was missed.
+
+    Args:
+        relevance: (Q, K), bool; with K < k the gallery had only K items.
+        num_relevant: (Q,), relevant items in the whole gallery, at least 1.
+        k: rank, at least 1.
+        denominator: the convention.
+
+    Returns:
+        mAP@k in [0, 1].
+
+    Raises:
+        ValueError: if a query has no relevant item, or the convention is unknown.
+    """
+    _check_relevant(num_relevant)
+    hits = relevance[:, :k].double()
+    denominators = {
+        'relevant': num_relevant,
+        'min': num_relevant.clamp(max=k),
+        'retrieved': hits.sum(1).clamp(min=1),
+    }
+    if denominator not in denominators:
+        raise ValueError(f'denominator must be one of {list(denominators)}, got {denominator!r}')
+    return (_precisions(hits).sum(1) / denominators[denominator]).mean().item()
+
+
+def map_at_r(relevance: torch.Tensor, num_relevant: torch.Tensor) -> float:
+    """Mean average precision at R, R being the number of relevant items of each query.
+
+    `A Metric Learning Reality Check <https://arxiv.org/abs/2003.08505>`_, equation 4.
+
+    Args:
+        relevance: (Q, K), bool, K at least the largest R.
+        num_relevant: (Q,), R of each query, at least 1.
+
+    Returns:
+        MAP@R in [0, 1].
+
+    Raises:
+        ValueError: if a query has no relevant item, or K is too small.
+    """
+    hits = _first_r(relevance, num_relevant)
+    return (_precisions(hits).sum(1) / num_relevant).mean().item()
+
+
+def r_precision(relevance: torch.Tensor, num_relevant: torch.Tensor) -> float:
+    """Share of relevant items among the first R, R being the number of relevant items.
+
+    Arguments and errors as in :func:`map_at_r`.
+
+    Returns:
+        R-precision in [0, 1].
+    """
+    return (_first_r(relevance, num_relevant).sum(1) / num_relevant).mean().item()
+
+
+def _precisions(hits: torch.Tensor) -> torch.Tensor:
+    """Precision at each rank that is a hit, 0 elsewhere."""
+    ranks = torch.arange(1, hits.shape[1] + 1, device=hits.device)
+    return hits * hits.cumsum(1) / ranks
+
+
+def _first_r(relevance: torch.Tensor, num_relevant: torch.Tensor) -> torch.Tensor:
+    _check_relevant(num_relevant)
+    most = int(num_relevant.max())
+    if relevance.shape[1] < most:
+        raise ValueError(
+            f'relevance must reach rank {most}, the most relevant items that a query has; '
+            f'it has {relevance.shape[1]} ranks'
+        )
+    ranks = torch.arange(most, device=relevance.device)
+    return (relevance[:, :most] & (ranks < num_relevant[:, None])).double()
+
+
+def _check_relevant(num_relevant: torch.Tensor) -> None:
+    without = (num_relevant < 1).nonzero().squeeze(1)
+    if len(without):
+        raise ValueError(
+            f'every query needs a relevant item in the gallery; {len(without)} have none, '
+            f'the first is query {int(without[0])}'
+        )

@@ -1,0 +1,4 @@
+from .iresnet import IResNet
+from .pixels import Pixels
+
+__all__ = ['IResNet', 'Pixels']

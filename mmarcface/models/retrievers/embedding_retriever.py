@@ -1,0 +1,248 @@
+"""The model: an image encoder, a head to train it, and a gallery to search."""
+
+from __future__ import annotations
+
+from urllib.error import URLError
+
+import torch
+import torch.nn.functional as F
+from mmpretrain.models.retrievers import BaseRetriever
+from mmpretrain.structures import DataSample
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mmarcface.registry import MODELS
+
+from .gallery import Gallery
+
+
+@MODELS.register_module()
+class EmbeddingRetriever(BaseRetriever):
+    """Embeds images; trains with a margin head; finds the nearest images of a gallery.
+
+    In testing every sample gets ``embedding``, which is all that the metrics need. With a
+    ``prototype`` it also gets ``pred_score``, the cosine to each gallery image, (G,), and
+    ``pred_label``, the indices of the ``topk`` best, which is what
+    :class:`mmpretrain.ImageRetrievalInferencer` needs.
+
+    Args:
+        image_encoder: a backbone, or a list of modules run one after the other, such as a backbone
+            and a pooling neck; its last output is the embedding, (N, D).
+        head: the head that gives the loss; needed for training only.
+        prototype: the gallery: a data loader or the config of one, embeddings of shape (G, D), or
+            the path of a file that :meth:`dump_prototype` wrote.
+        prototype_cache: file that keeps the embeddings of a ``prototype`` given as loader. Where it
+            was made by other weights or from other images it is rebuilt, with a warning.
+        topk: how many gallery images ``pred_label`` names.
+        train_cfg: ``dict(augments=...)``, the batch augments.
+        test_cfg: ``dict(flip=True)`` adds the embedding of the mirrored image to that of the image.
+        data_preprocessor: config of the data preprocessor; ``ClsDataPreprocessor`` by default.
+        init_cfg: mmengine initialisation.
+    """
+
+    def __init__(
+        self,
+        image_encoder: dict | list[dict] | nn.Module,
+        head: dict | nn.Module | None = None,
+        prototype: DataLoader | dict | str | torch.Tensor | None = None,
+        prototype_cache: str | None = None,
+        topk: int = 10,
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+        data_preprocessor: dict | nn.Module | None = None,
+        init_cfg: dict | None = None,
+    ):
+        if not isinstance(data_preprocessor, nn.Module):
+            data_preprocessor = dict(data_preprocessor or {})
+            data_preprocessor.setdefault('type', 'mmpretrain.ClsDataPreprocessor')
+            if train_cfg and 'augments' in train_cfg:
+                data_preprocessor['batch_augments'] = train_cfg
+        super().__init__(prototype, data_preprocessor, init_cfg)
+        if not isinstance(image_encoder, nn.Module):
+            image_encoder = MODELS.build(image_encoder)
+        if head is not None and not isinstance(head, nn.Module):
+            head = MODELS.build(head)
+        self.image_encoder = image_encoder
+        self.head = head
+        self.prototype_cache = prototype_cache
+        self.topk = topk
+        self.flip = bool(test_cfg and test_cfg.get('flip', False))
+        self.register_load_state_dict_pre_hook(_refuse_other_model)
+
+    def init_weights(self) -> None:
+        """Initialise, fetching pretrained weights where the config names them.
+
+        Raises:
+            RuntimeError: if weights cannot be fetched; it says how to go on without.
+        """
+        try:
+            super().init_weights()
+        except URLError as error:
+            wanted = [
+                (name, module.init_cfg['checkpoint'])
+                for name, module in self.named_modules()
+                if (getattr(module, 'init_cfg', None) or {}).get('type') == 'Pretrained'
+            ]
+            files = ', '.join(url for _, url in wanted)
+            options = ' '.join(f'model.{name}.init_cfg=None' for name, _ in wanted)
+            raise RuntimeError(
+                f'cannot fetch the initial weights {files} ({error}). Without internet, put the '
+                'file in place and name its path as the checkpoint of that init_cfg, or start '
+                f'from random weights with --cfg-options {options}'
+            ) from error
+
+    def forward(
+        self,
+        inputs: torch.Tensor,
+        data_samples: list[DataSample] | None = None,
+        mode: str = 'tensor',
+    ) -> tuple[torch.Tensor, ...] | dict | list[DataSample]:
+        """Run the model as mmengine asks: see :meth:`extract_feat`, `loss` and `predict`.
+
+        Args:
+            inputs: preprocessed images, (N, 3, H, W).
+            data_samples: N samples; needed for the loss.
+            mode: 'tensor', 'loss' or 'predict'.
+        """
+        if mode == 'tensor':
+            return self.extract_feat(inputs)
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        if mode == 'predict':
+            return self.predict(inputs, data_samples)
+        raise ValueError(f"mode must be 'tensor', 'loss' or 'predict', got {mode!r}")
+
+    def extract_feat(self, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Output of the encoder for images of shape (N, 3, H, W); the last one is (N, D)."""
+        feats = self.image_encoder(inputs)
+        return feats if isinstance(feats, tuple) else (feats,)
+
+    def embed(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Embeddings as in testing, (N, D), not normalised; with the flip test if configured."""
+        embeddings = self.extract_feat(inputs)[-1]
+        if self.flip:
+            embeddings = embeddings + self.extract_feat(inputs.flip(-1))[-1]
+        return embeddings
+
+    def loss(self, inputs: torch.Tensor, data_samples: list[DataSample]) -> dict:
+        """The head's loss for images of shape (N, 3, H, W) and their N samples.
+
+        Raises:
+            ValueError: if the model has no head.
+        """
+        if self.head is None:
+            raise ValueError('training needs a head: set model.head in the config')
+        return self.head.loss(self.extract_feat(inputs), data_samples)
+
+    def predict(
+        self, inputs: torch.Tensor, data_samples: list[DataSample] | None = None
+    ) -> list[DataSample]:
+        """Embed images and, if the model has a gallery, match them against it.
+
+        Args:
+            inputs: preprocessed images, (N, 3, H, W).
+            data_samples: N samples to fill; new ones by default.
+
+        Returns:
+            The samples, with the fields that the class describes.
+        """
+        embeddings = self.embed(inputs)
+        if data_samples is None:
+            data_samples = [DataSample() for _ in embeddings]
+        for sample, embedding in zip(data_samples, embeddings, strict=True):
+            sample.embedding = embedding
+        if self.prototype is not None:
+            match = self.matching(embeddings)
+            for sample, score, label in zip(
+                data_samples, match['score'], match['pred_label'], strict=True
+            ):
+                sample.set_pred_score(score).set_pred_label(label)
+        return data_samples
+
+    def matching(self, inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Compare embeddings with the gallery: one matrix product and a top-k.
+
+        Args:
+            inputs: embeddings, (N, D), of any length.
+
+        Returns:
+            ``score``, cosines (N, G); ``pred_label``, indices of the best, (N, min(topk, G));
+            ``pred_score``, their cosines, falling.
+        """
+        if not self.prototype_inited:
+            self.prepare_prototype()
+        score = F.normalize(inputs) @ self.prototype_vecs.T
+        best = score.topk(min(self.topk, score.shape[1]))
+        return dict(score=score, pred_label=best.indices, pred_score=best.values)
+
+    def prepare_prototype(self) -> None:
+        """Embed or read the gallery, and keep it as unit vectors, (G, D).
+
+        Raises:
+            ValueError: if there is no gallery, it is empty, not of this model's width or not
+                finite, or a file was made by another model and there are no images to renew it
+                from.
+        """
+        device = next(
+            (p.device for p in self.image_encoder.parameters()), self.data_preprocessor.device
+        )
+        self.gallery = Gallery.of(self)
+        self.register_buffer(
+            'prototype_vecs',
+            F.normalize(self.gallery.embeddings.to(device, torch.float)),
+            persistent=False,
+        )
+        self.prototype_inited = True
+
+    def dump_prototype(self, path: str) -> None:
+        """Save the gallery's embeddings with the fingerprint of the model and the images."""
+        if not self.prototype_inited:
+            self.prepare_prototype()
+        self.gallery.save(path)
+
+
+def _refuse_other_model(model, state_dict, prefix, local_metadata, *_):
+    """Refuse a checkpoint file whose encoder or head is not this model's.
+
+    mmengine loads what fits and logs the rest, which leaves a net of random weights to be tested.
+    A state dict that does not come from a file keeps torch's rules.
+    """
+    filename = local_metadata.get('checkpoint_file')
+    if filename is None:
+        return
+    loaded = {key.replace('head.norm_product.', 'head.'): v.shape for key, v in state_dict.items()}
+    own = {f'{prefix}{key}': v.shape for key, v in model.state_dict().items()}
+
+    def part(shapes: dict, name: str) -> dict:
+        return {
+            key: shape
+            for key, shape in shapes.items()
+            if key.startswith(f'{prefix}{name}.') and not key.endswith('num_batches_tracked')
+        }
+
+    encoder, head = part(loaded, 'image_encoder'), part(loaded, 'head')
+    if encoder == part(own, 'image_encoder') and (not head or head == part(own, 'head')):
+        return
+    wanted = part(own, 'image_encoder') | (part(own, 'head') if head else {})
+    given = encoder | head
+    missing = sorted(wanted.keys() - given.keys())
+    extra = sorted(given.keys() - wanted.keys())
+    differing = sorted(key for key in wanted.keys() & given.keys() if wanted[key] != given[key])
+    findings = []
+    if missing:
+        findings.append(f'{len(missing)} of {len(wanted)} tensors missing, such as {missing[0]}')
+    if extra:
+        findings.append(f'{len(extra)} unknown, such as {extra[0]}')
+    if differing:
+        key = differing[0]
+        findings.append(
+            f'{len(differing)} of another shape, such as {key}: {tuple(given[key])} in the file, '
+            f'{tuple(wanted[key])} in the model'
+        )
+    if not given and loaded:
+        findings.append(f'it has keys such as {next(iter(loaded))}')
+    raise ValueError(
+        f'{filename} is the checkpoint of another model: {"; ".join(findings)}. Use the config it '
+        'was trained with; to start training from a part of it, name it in the init_cfg of the '
+        "image encoder (type='Pretrained', checkpoint=..., prefix=...)"
+    )

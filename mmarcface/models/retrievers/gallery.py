@@ -1,0 +1,187 @@
+"""Embeddings of the images to search among, and the file that keeps them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from mmengine.dist import broadcast_object_list, collect_results, get_world_size, is_main_process
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+from mmpretrain.utils import track_on_main_process
+from torch.utils.data import DataLoader, Dataset
+
+from mmarcface.checkpoint import load_from_local
+
+if TYPE_CHECKING:
+    from .embedding_retriever import EmbeddingRetriever
+
+
+@dataclass
+class Gallery:
+    """Embeddings of a gallery, and what they were made from.
+
+    Attributes:
+        embeddings: (G, D), not normalised.
+        model: fingerprint of the encoder's weights and the preprocessing; '' if unknown.
+        images: fingerprint of the images and their transforms; '' if unknown.
+        samples: what the data set says of each image, such as ``img_path``; empty if unknown.
+    """
+
+    embeddings: torch.Tensor
+    model: str = ''
+    images: str = ''
+    samples: list[dict] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, model: EmbeddingRetriever) -> Gallery:
+        """The gallery that a model's ``prototype`` and ``prototype_cache`` describe.
+
+        Raises:
+            ValueError: see :meth:`EmbeddingRetriever.prepare_prototype`.
+            TypeError: if the prototype is of another type.
+        """
+        prototype = model.prototype
+        if isinstance(prototype, torch.Tensor):
+            gallery = cls(prototype)
+        elif isinstance(prototype, (str, Path)):
+            gallery = cls.load(prototype)
+            if gallery.model and gallery.model != fingerprint_model(model):
+                raise ValueError(
+                    f'{prototype} holds embeddings of another model (other weights or '
+                    'preprocessing), which cannot be compared with those of this one: give the '
+                    'images as prototype and this file as prototype_cache, and it is rebuilt'
+                )
+        elif isinstance(prototype, (dict, DataLoader)):
+            gallery = cls._from_images(model, Runner.build_dataloader(prototype))
+        else:
+            raise TypeError(
+                'prototype must be a data loader, the config of one, a tensor or the path of a '
+                f'saved gallery, got {prototype!r}'
+            )
+        gallery._check(prototype)
+        return gallery
+
+    @classmethod
+    def load(cls, path: str | Path) -> Gallery:
+        """Read a file that :meth:`save` wrote; a bare tensor, as mmpretrain saves it, will do.
+
+        Raises:
+            ValueError: if the file is damaged, refused or holds something else.
+        """
+        content = load_from_local(str(path), map_location='cpu')
+        if isinstance(content, torch.Tensor):
+            return cls(content)
+        try:
+            return cls(**content)
+        except TypeError:
+            raise ValueError(f'{path} is not a saved gallery') from None
+
+    def save(self, path: str | Path) -> None:
+        """Write the gallery; an existing file is replaced whole or not at all."""
+        if is_main_process():
+            partial = f'{path}.partial'
+            torch.save(asdict(self), partial)
+            os.replace(partial, path)
+
+    @classmethod
+    def _from_images(cls, model: EmbeddingRetriever, loader: DataLoader) -> Gallery:
+        if len(loader.dataset) == 0:
+            raise ValueError(f'the gallery is empty: {loader.dataset} has no images')
+        cache = model.prototype_cache
+        if cache is None:
+            return cls(_embed(model, loader), samples=_samples(loader.dataset))
+        wanted = dict(model=fingerprint_model(model), images=fingerprint_images(loader.dataset))
+        if Path(cache).exists():
+            kept = cls.load(cache)
+            reasons = {
+                'model': 'made with other weights or preprocessing',
+                'images': 'made from other images or transforms',
+            }
+            stale = [why for name, why in reasons.items() if getattr(kept, name) != wanted[name]]
+            if not stale:
+                return kept
+            print_log(
+                f'{cache} is out of date ({" and ".join(stale)}): embedding the gallery again',
+                logger='current',
+                level=30,
+            )
+        gallery = cls(_embed(model, loader), samples=_samples(loader.dataset), **wanted)
+        gallery.save(cache)
+        return gallery
+
+    def _check(self, prototype) -> None:
+        name = prototype if isinstance(prototype, (str, Path)) else type(prototype).__name__
+        if self.embeddings.ndim != 2 or len(self.embeddings) == 0:
+            raise ValueError(
+                f'the gallery is empty or not a matrix: embeddings of prototype {name} have shape '
+                f'{tuple(self.embeddings.shape)}, wanted (images, width)'
+            )
+        bad = (~self.embeddings.isfinite().all(1)).nonzero().squeeze(1)
+        if len(bad):
+            raise ValueError(
+                f'{len(bad)} embeddings of prototype {name} are not finite, the first is that of '
+                f'image {int(bad[0])}'
+            )
+
+
+def fingerprint_model(model: EmbeddingRetriever) -> str:
+    """Hash of all that decides an embedding beside the image: weights, preprocessing, flip."""
+    digest = hashlib.sha256(f'flip={model.flip}'.encode())
+    preprocessor = model.data_preprocessor
+    for name in ('mean', 'std', 'to_rgb'):
+        digest.update(f'{name}={getattr(preprocessor, name, None)}'.encode())
+    for name, value in model.image_encoder.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def fingerprint_images(dataset: Dataset) -> str:
+    """Hash of the images, by path, size and time of change, and of their transforms."""
+    digest = hashlib.sha256(repr(getattr(dataset, 'pipeline', None)).encode())
+    for sample in _samples(dataset):
+        digest.update(repr(sorted(sample.items())).encode())
+        path = Path(sample.get('img_path', ''))
+        if path.is_file():
+            status = path.stat()
+            digest.update(f'{status.st_size} {status.st_mtime_ns}'.encode())
+    return digest.hexdigest()
+
+
+def _samples(dataset: Dataset) -> list[dict]:
+    """Plain facts of each sample, which a weights-only load can read back."""
+    if not hasattr(dataset, 'get_data_info'):
+        return []
+    plain = (str, int, float, bool)
+    return [
+        {key: value for key, value in dataset.get_data_info(i).items() if isinstance(value, plain)}
+        for i in range(len(dataset))
+    ]
+
+
+@torch.no_grad()
+def _embed(model: EmbeddingRetriever, loader: DataLoader) -> torch.Tensor:
+    """Embeddings of a loader's images in the order of its data set, (G, D), on every process."""
+    model.eval()
+    indices, embeddings = [], []
+    for batch in track_on_main_process(loader, 'Prepare prototype'):
+        data = model.data_preprocessor(batch, False)
+        embeddings.append(model.embed(data['inputs']).float().cpu())
+        indices += [sample.get('sample_idx') for sample in data['data_samples']]
+    if None in indices:
+        raise ValueError(
+            'the samples of a gallery need their sample_idx: add it to the meta_keys of PackInputs'
+        )
+    shards = collect_results([(indices, torch.cat(embeddings))], get_world_size())
+    ordered = [None]
+    if is_main_process():
+        ordered[0] = torch.empty(len(loader.dataset), embeddings[0].shape[1])
+        for where, values in shards:
+            ordered[0][where] = values
+    broadcast_object_list(ordered)
+    return ordered[0]

@@ -1,0 +1,38 @@
+"""What loading the plugin changes in the packages that it plugs into.
+
+The registries need no more than their import; see :mod:`mmarcface.registry`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import wrapt
+from mmpretrain.apis import ModelHub
+
+from . import registry
+from .checkpoint import allow_mmengine_types
+
+__all__ = ['registry']
+
+PACKAGE = Path(__file__).parent
+# Installed, configs and model-index.yml lie in the package; in a bare checkout, beside it.
+CONFIG_ROOT = next(
+    root for root in (PACKAGE / '.mim', PACKAGE.parent) if (root / 'model-index.yml').exists()
+)
+
+allow_mmengine_types()
+ModelHub.register_model_index(CONFIG_ROOT / 'model-index.yml', config_prefix=CONFIG_ROOT)
+
+
+@wrapt.patch_function_wrapper(
+    'mmpretrain.apis.image_retrieval', 'ImageRetrievalInferencer._prepare_prototype'
+)
+def _prepare_prototype(wrapped, inferencer, args, kwargs):
+    """Let our model see gallery and cache together: mmpretrain hands it one or the other."""
+    from .apis.inferencers import prepare_gallery
+    from .models import EmbeddingRetriever
+
+    if not isinstance(inferencer.model, EmbeddingRetriever):
+        return wrapped(*args, **kwargs)
+    return prepare_gallery(wrapped, inferencer.model, *args, **kwargs)

