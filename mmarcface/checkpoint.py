@@ -85,7 +85,8 @@ def load_from_local(filename: str, map_location: str | torch.device | None = Non
             ) from None
         raise ValueError(
             f'checkpoint {filename} cannot be read ({path.stat().st_size} bytes): it is cut short '
-            f'or not a checkpoint; fetch or write it again ({str(error).splitlines()[0]})'
+            f'or not a checkpoint; fetch or write it again ({type(error).__name__}: '
+            f'{str(error).partition(chr(10))[0]})'
         ) from error
     return _note_file(content, filename)
 

@@ -39,8 +39,12 @@ class ORLFaces(IdentityFolder):
         outside = [person for person in people if not 1 <= person <= 40]
         if outside:
             raise ValueError(f'people must be in [1, 40], got {outside[0]}')
+        # The package brings a stray JPEG along, in s10.
         super().__init__(
-            data_root or self._find(), identities=[f's{person}' for person in people], **kwargs
+            data_root or self._find(),
+            identities=[f's{person}' for person in people],
+            extensions=('.pgm',),
+            **kwargs,
         )
 
     @staticmethod

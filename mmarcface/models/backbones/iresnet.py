@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
-from mmpretrain.models.backbones.base_backbone import BaseBackbone
+from mmengine.model import BaseModule
 from mmpretrain.models.utils import SELayer
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -72,7 +72,7 @@ def _unchanged_statistics(block: nn.Module) -> Iterator[None]:
 
 
 @MODELS.register_module()
-class IResNet(BaseBackbone):
+class IResNet(BaseModule):
     """Improved residual network with a BN - dropout - FC - BN embedding layer.
 
     The "LResNet-E-IR" of `ArcFace <https://arxiv.org/abs/1801.07698>`_, section 3.1. Parameter

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import torch
-from mmpretrain.models.backbones.base_backbone import BaseBackbone
+from mmengine.model import BaseModule
 
 from mmarcface.registry import MODELS
 
 
 @MODELS.register_module()
-class Pixels(BaseBackbone):
+class Pixels(BaseModule):
     """The preprocessed pixels themselves as embedding, less their mean over the image.
 
     Without the mean the cosine of two images is the correlation of their pixels, blind to

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from mmengine.dist import broadcast_object_list, collect_results, get_world_size, is_main_process
-from mmengine.logging import print_log
 from mmengine.runner import Runner
 from mmpretrain.utils import track_on_main_process
 from torch.utils.data import DataLoader, Dataset
@@ -105,11 +105,11 @@ class Gallery:
             stale = [why for name, why in reasons.items() if getattr(kept, name) != wanted[name]]
             if not stale:
                 return kept
-            print_log(
-                f'{cache} is out of date ({" and ".join(stale)}): embedding the gallery again',
-                logger='current',
-                level=30,
-            )
+            if is_main_process():
+                warnings.warn(
+                    f'{cache} is out of date ({" and ".join(stale)}): embedding the gallery again',
+                    stacklevel=2,
+                )
         gallery = cls(_embed(model, loader), samples=_samples(loader.dataset), **wanted)
         gallery.save(cache)
         return gallery

@@ -1,0 +1,192 @@
+import shutil
+from urllib.error import URLError
+
+import cv2
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.dataset import DefaultSampler, default_collate
+from mmengine.runner import load_checkpoint
+from mmpretrain.models import ImageToImageRetriever
+from torch.utils.data import DataLoader
+
+from mmarcface.datasets import IdentityFolder
+from mmarcface.models import EmbeddingRetriever
+
+PIPELINE = [
+    dict(type='mmarcface.LoadImageFromFile'),
+    dict(type='Resize', scale=(24, 32)),
+    dict(type='PackInputs'),
+]
+
+
+def small(**arguments) -> EmbeddingRetriever:
+    torch.manual_seed(0)
+    encoder = dict(type='IResNet', depth=18, embedding_dim=16, input_size=(32, 24), base_channels=8)
+    return EmbeddingRetriever(
+        encoder, data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3), **arguments
+    ).eval()
+
+
+@pytest.fixture
+def gallery(orl, tmp_path):
+    for person in ('s1', 's2'):
+        shutil.copytree(orl / person, tmp_path / 'gallery' / person)
+    return tmp_path / 'gallery'
+
+
+def loader_of(folder, batch_size=7):
+    dataset = IdentityFolder(str(folder), pipeline=PIPELINE)
+    return DataLoader(
+        dataset,
+        batch_size,
+        sampler=DefaultSampler(dataset, shuffle=False),
+        collate_fn=default_collate,
+    )
+
+
+def embeddings_of(model, loader):
+    with torch.no_grad():
+        return torch.cat([model.embed(model.data_preprocessor(b, False)['inputs']) for b in loader])
+
+
+def test_matching_equals_mmpretrain():
+    gallery, query = torch.randn(30, 16), torch.randn(5, 16)
+    model = small(prototype=gallery, topk=30)
+    peer = ImageToImageRetriever(model.image_encoder, prototype=gallery)
+    peer.prepare_prototype()
+    ours, theirs = model.matching(query), peer.matching(query)
+    torch.testing.assert_close(ours['score'], theirs['score'])
+    assert (ours['pred_label'] == theirs['pred_label']).all()
+    assert small(prototype=gallery).matching(query)['pred_label'].shape == (5, 10)
+
+
+def test_flip_test_adds_the_mirrored_image():
+    model, images = small(test_cfg=dict(flip=True)), torch.randn(2, 3, 32, 24)
+    with torch.no_grad():
+        expected = model.extract_feat(images)[0] + model.extract_feat(images.flip(-1))[0]
+        torch.testing.assert_close(model.predict(images)[1].embedding, expected[1])
+
+
+def test_gallery_from_a_loader(gallery):
+    loader = loader_of(gallery)
+    model = small(prototype=loader)
+    model.prepare_prototype()
+    torch.testing.assert_close(model.prototype_vecs, F.normalize(embeddings_of(model, loader)))
+    sample = model.predict(next(iter(loader))['inputs'][0][None].float())[0]
+    assert sample.pred_score.shape == (20,)
+
+
+def gather_gallery(rank, world, folder):
+    model = small(prototype=loader_of(folder))
+    model.prepare_prototype()
+    return model.prototype_vecs
+
+
+def test_gallery_does_not_depend_on_the_number_of_processes(gallery, on_processes):
+    # 13 images, so that the sampler pads the second of two shards.
+    for number in range(4, 11):
+        (gallery / 's2' / f'{number}.pgm').unlink()
+    expected = small(prototype=loader_of(gallery))
+    expected.prepare_prototype()
+    for vectors in on_processes(gather_gallery, gallery):
+        torch.testing.assert_close(vectors, expected.prototype_vecs)
+
+
+def test_cache_is_kept_while_it_fits_and_rebuilt_when_stale(gallery, tmp_path):
+    cache = tmp_path / 'cache.pth'
+
+    def prepared(model):
+        model.prepare_prototype()
+        return model.prototype_vecs
+
+    first = prepared(small(prototype=loader_of(gallery), prototype_cache=str(cache)))
+    written = cache.stat().st_mtime_ns
+    again = prepared(small(prototype=loader_of(gallery), prototype_cache=str(cache)))
+    assert cache.stat().st_mtime_ns == written
+    torch.testing.assert_close(first, again)
+
+    other = small(prototype=loader_of(gallery), prototype_cache=str(cache))
+    other.image_encoder.fc.weight.data += 1
+    with pytest.warns(UserWarning, match=r'out of date \(made with other weights'):
+        changed = prepared(other)
+    assert not torch.allclose(first, changed)
+
+    image = gallery / 's1' / '1.pgm'
+    cv2.imwrite(str(image), 255 - cv2.imread(str(image), cv2.IMREAD_GRAYSCALE))
+    renewed = small(prototype=loader_of(gallery), prototype_cache=str(cache))
+    renewed.image_encoder.load_state_dict(other.image_encoder.state_dict())
+    with pytest.warns(UserWarning, match='made from other images'):
+        vectors = prepared(renewed)
+    assert not torch.allclose(vectors[0], changed[0])
+    torch.testing.assert_close(vectors[1:], changed[1:])
+
+
+def test_saved_gallery_serves_the_same_model_only(gallery, tmp_path):
+    path = tmp_path / 'gallery.pth'
+    model = small(prototype=loader_of(gallery), prototype_cache=str(path))
+    model.prepare_prototype()
+    same = small(prototype=str(path))
+    same.prepare_prototype()
+    torch.testing.assert_close(same.prototype_vecs, model.prototype_vecs)
+    other = small(prototype=str(path))
+    other.image_encoder.fc.weight.data += 1
+    with pytest.raises(ValueError, match='holds embeddings of another model'):
+        other.prepare_prototype()
+
+
+@pytest.mark.parametrize(
+    ('prototype', 'error', 'message'),
+    [
+        (torch.empty(0, 16), ValueError, 'gallery is empty'),
+        (torch.tensor([[1.0], [float('nan')]]), ValueError, 'the first is that of image 1'),
+        (3, TypeError, 'prototype must be a data loader'),
+    ],
+)
+def test_wrong_gallery(prototype, error, message):
+    with pytest.raises(error, match=message):
+        small(prototype=prototype).prepare_prototype()
+
+
+def test_checkpoint_of_another_model_is_refused(tmp_path):
+    path = str(tmp_path / 'other.pth')
+    other = EmbeddingRetriever(dict(type='IResNet', depth=34, embedding_dim=16, base_channels=8))
+    for state in (other.state_dict(), dict(other.state_dict())):
+        torch.save(dict(state_dict=state), path)
+        with pytest.raises(ValueError, match=r'other.pth is .* of another model.*unknown'):
+            load_checkpoint(small(), path)
+    torch.save(torch.nn.Linear(2, 2).state_dict(), path)
+    with pytest.raises(ValueError, match=r'tensors missing.*it has keys such as weight'):
+        load_checkpoint(small(), path)
+
+
+def test_head_of_other_classes_is_refused_and_no_head_is_fine(tmp_path):
+    path = str(tmp_path / 'model.pth')
+    heads = [dict(type='mmarcface.ArcFaceHead', num_classes=n, in_channels=16) for n in (3, 4)]
+    torch.save(dict(state_dict=small(head=heads[0]).state_dict()), path)
+    with pytest.raises(ValueError, match=r'head.weight: \(3, 16\) in the file, \(4, 16\)'):
+        load_checkpoint(small(head=heads[1]), path)
+    torch.save(dict(state_dict=small().state_dict()), path)
+    load_checkpoint(small(head=heads[1]), path)
+
+
+def test_unreachable_weights_say_how_to_go_on(monkeypatch):
+    def fail(*_, **__):
+        raise URLError('no route to host')
+
+    monkeypatch.setattr('mmengine.runner.checkpoint.load_url', fail)
+    url = 'https://example.org/weights.pth'
+    model = EmbeddingRetriever(
+        [dict(type='IResNet', depth=18, init_cfg=dict(type='Pretrained', checkpoint=url))]
+    )
+    with pytest.raises(
+        RuntimeError, match=rf'{url}.*--cfg-options model.image_encoder.0.init_cfg=None'
+    ):
+        model.init_weights()
+
+
+def test_training_without_a_head_and_an_unknown_mode():
+    with pytest.raises(ValueError, match=r'set model\.head'):
+        small().loss(torch.zeros(1, 3, 32, 24), [])
+    with pytest.raises(ValueError, match="got 'train'"):
+        small()(torch.zeros(1, 3, 32, 24), mode='train')

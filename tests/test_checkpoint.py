@@ -1,0 +1,85 @@
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner.checkpoint import CheckpointLoader
+
+import mmarcface.plugin  # noqa: F401
+from mmarcface.checkpoint import load_from_local
+
+
+class Malicious:
+    def __reduce__(self):
+        return os.system, ('touch /tmp/mmarcface-was-here',)
+
+
+class MaliciousGetattr:
+    def __reduce__(self):
+        return getattr, (HistoryBuffer, '__init__')
+
+
+def mmengine_checkpoint() -> dict:
+    buffer = HistoryBuffer()
+    buffer.update(1.5, 2)
+    return dict(
+        state_dict=dict(weight=torch.ones(2)),
+        message_hub=dict(log_scalars=dict(loss=buffer), runtime_info=dict(best=np.float64(3))),
+        meta=dict(
+            seed=np.int64(7),
+            values=np.arange(3, dtype=np.int32),
+            flags=np.zeros(2, bool),
+            half=np.float16(0.5),
+            name=np.str_('orl'),
+        ),
+    )
+
+
+def test_mmengine_checkpoints_load(tmp_path):
+    path = str(tmp_path / 'epoch_1.pth')
+    torch.save(mmengine_checkpoint(), path)
+    content = CheckpointLoader.load_checkpoint(path)
+    assert content['message_hub']['log_scalars']['loss'].current() == 1.5
+    assert content['message_hub']['runtime_info']['best'] == 3
+    assert content['meta']['seed'] == 7
+    assert content['meta']['values'].tolist() == [0, 1, 2]
+
+
+def test_files_of_numpy_1_load(tmp_path):
+    path = tmp_path / 'old.pth'
+    content = pickle.dumps(dict(seed=np.float64(7), values=np.arange(3)), protocol=2)
+    old = content.replace(b'numpy._core.multiarray', b'numpy.core.multiarray')
+    assert old != content
+    # The form of torch before 1.6: magic number, protocol, system, content, storages.
+    header = (0x1950A86A20F9469CFC6C, 1001, dict(little_endian=True))
+    parts = [pickle.dumps(part, protocol=2) for part in header]
+    path.write_bytes(b''.join([*parts, old, pickle.dumps([], protocol=2)]))
+    assert load_from_local(str(path))['values'].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ('payload', 'named'), [(Malicious(), 'system'), (MaliciousGetattr(), 'getattr')]
+)
+def test_malicious_pickle_is_refused(tmp_path, payload, named):
+    path = str(tmp_path / 'evil.pth')
+    torch.save(dict(state_dict={}, meta=payload), path)
+    with pytest.raises(ValueError, match=rf'evil.pth is refused: .* would call .*{named}'):
+        load_from_local(path)
+    assert not os.path.exists('/tmp/mmarcface-was-here')
+
+
+@pytest.mark.parametrize('share', [0.0, 0.01, 0.5, 0.99])
+def test_truncated_file_is_named(tmp_path, share):
+    path = tmp_path / 'short.pth'
+    torch.save(mmengine_checkpoint(), path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=r'short.pth cannot be read \(\d+ bytes\): it is cut'):
+        load_from_local(str(path))
+
+
+def test_missing_file():
+    with pytest.raises(FileNotFoundError, match=r'nowhere.pth does not exist'):
+        load_from_local('nowhere.pth')

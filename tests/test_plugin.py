@@ -1,0 +1,155 @@
+"""What mmpretrain's users type works once the plugin is loaded."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmpretrain import ImageRetrievalInferencer, get_model, list_models
+
+import mmarcface.apis  # noqa: F401
+from mmarcface.models import EmbeddingRetriever
+
+INSHOP = 'resnet50-arcface_8xb32_inshop'
+ORL = 'iresnet18-arcface_orl'
+
+
+@pytest.mark.parametrize('order', [('mmarcface', 'mmpretrain'), ('mmpretrain', 'mmarcface')])
+def test_names_are_known_whatever_is_imported_first(order):
+    code = f'import {order[0]}, {order[1]}\nprint(mmpretrain.list_models("*arcface*"))'
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert f"'{INSHOP}'" in done.stdout
+    assert f"'{ORL}'" in done.stdout
+
+
+def test_models_are_listed_for_retrieval():
+    assert {INSHOP, ORL} <= set(list_models('*arcface*', task='Image Retrieval'))
+
+
+def test_types_build_by_name_where_only_mmpretrain_is_imported():
+    code = (
+        'from mmpretrain.registry import MODELS\n'
+        "print(MODELS.build(dict(type='mmarcface.ArcFaceHead', num_classes=2, in_channels=3)))"
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert 'ArcFaceHead' in done.stdout
+
+
+def test_missing_mmcv_says_how_to_get_it():
+    code = "import sys\nsys.modules['mmcv'] = None\nimport mmarcface.registry"
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode
+    assert 'pip install "mmarcface[lite]"' in done.stderr.splitlines()[-1]
+
+
+@pytest.fixture(scope='module')
+def released(tmp_path_factory):
+    """A checkpoint in the form of the one that mmpretrain released."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp('released') / 'resnet50-arcface_inshop.pth'
+    theirs = get_model('resnet50-arcface_inshop')
+    torch.save(dict(state_dict=theirs.state_dict(), meta={}), path)
+    return theirs, str(path)
+
+
+def test_released_inshop_checkpoint_loads_strictly(released):
+    theirs, path = released
+    ours = get_model(INSHOP)
+    assert isinstance(ours, EmbeddingRetriever)
+    assert sum(p.numel() for p in ours.parameters()) == 31_693_888
+    ours.load_state_dict(torch.load(path)['state_dict'], strict=True)
+    image = torch.rand(1, 3, 224, 224)
+    with torch.no_grad():
+        feats = ours.extract_feat(image)
+        torch.testing.assert_close(feats, theirs.extract_feat(image))
+        torch.testing.assert_close(ours.head(feats), theirs.head(feats))
+    assert feats[-1].shape == (1, 2048)
+
+
+@pytest.fixture
+def demo(orl, tmp_path):
+    """A folder of photographs that are readable to anyone, as mmpretrain's demo/ is."""
+    folder = tmp_path / 'demo'
+    folder.mkdir()
+    for person in range(1, 6):
+        (folder / f's{person}.pgm').write_bytes((orl / f's{person}' / '1.pgm').read_bytes())
+    return folder
+
+
+def test_search_as_on_mmpretrains_page(released, demo):
+    search = ImageRetrievalInferencer(INSHOP, pretrained=released[1], prototype=f'{demo}/')
+    best, second = search(str(demo / 's3.pgm'), topk=2)[0]
+    assert best['sample']['img_path'] == str(demo / 's3.pgm')
+    assert best['match_score'] == pytest.approx(1, abs=1e-5)
+    assert second['match_score'] < best['match_score']
+
+
+@pytest.mark.parametrize('kind', ['folder', 'list', 'dict', 'data set', 'loader', 'tensor', 'file'])
+def test_every_kind_of_gallery(demo, tmp_path, kind):
+    torch.manual_seed(0)
+    model = get_model(ORL)
+    first = ImageRetrievalInferencer(model, str(demo))
+    saved = str(tmp_path / 'gallery.pth')
+    first.save_prototype(saved)
+    prototype = {
+        'folder': lambda: str(demo),
+        'list': lambda: [str(path) for path in sorted(demo.iterdir())],
+        'dict': lambda: dict(type='CustomDataset', with_label=False, data_root=str(demo)),
+        'data set': lambda: first.prototype_dataset,
+        'loader': lambda: first.model.prototype,
+        'tensor': lambda: first.model.prototype_vecs.clone(),
+        'file': lambda: saved,
+    }[kind]()
+    match = ImageRetrievalInferencer(model, prototype)(str(demo / 's4.pgm'), topk=1)[0][0]
+    assert match['sample_idx'] == 3
+    if kind != 'tensor':
+        assert match['sample']['img_path'] == str(demo / 's4.pgm')
+
+
+def test_cache_of_another_gallery_or_model_is_rebuilt(demo, tmp_path):
+    cache = tmp_path / 'cache.pth'
+    torch.manual_seed(0)
+    model = get_model(ORL)
+    ImageRetrievalInferencer(model, str(demo), prototype_cache=str(cache))
+    written = cache.stat().st_mtime_ns
+    ImageRetrievalInferencer(model, str(demo), prototype_cache=str(cache))
+    assert cache.stat().st_mtime_ns == written
+
+    fewer = [str(demo / 's4.pgm'), str(demo / 's2.pgm')]
+    with pytest.warns(UserWarning, match='made from other images'):
+        search = ImageRetrievalInferencer(model, fewer, prototype_cache=str(cache))
+    assert search(str(demo / 's4.pgm'), topk=1)[0][0]['sample_idx'] == 0
+
+    torch.manual_seed(1)
+    with pytest.warns(UserWarning, match='made with other weights'):
+        ImageRetrievalInferencer(get_model(ORL), fewer, prototype_cache=str(cache))
+
+
+def test_result_can_be_drawn(demo, tmp_path):
+    search = ImageRetrievalInferencer(get_model(ORL), str(demo))
+    search(str(demo / 's1.pgm'), topk=3, show_dir=str(tmp_path / 'shown'))
+    assert (tmp_path / 'shown' / 's1.png').stat().st_size > 1000
+
+
+def test_wrong_galleries_and_images(demo, tmp_path):
+    model = get_model(ORL)
+    (tmp_path / 'empty').mkdir()
+    for prototype, error, message in (
+        (str(tmp_path / 'nowhere'), FileNotFoundError, 'nowhere does not exist'),
+        (str(tmp_path / 'empty'), (ValueError, RuntimeError), 'empty|Found 0 files'),
+        ([], ValueError, 'gallery is empty'),
+        (torch.empty(0, 128), ValueError, 'gallery is empty'),
+        ([str(demo / 'gone.pgm')], FileNotFoundError, 'gone.pgm'),
+    ):
+        with pytest.raises(error, match=message):
+            ImageRetrievalInferencer(model, prototype)
+    (demo / 'broken.png').write_bytes(b'not an image')
+    with pytest.raises((ValueError, AssertionError), match='broken.png'):
+        ImageRetrievalInferencer(model, str(demo))
+
+
+def test_malicious_checkpoint_is_refused_by_the_inferencer(demo, tmp_path):
+    path = tmp_path / 'evil.pth'
+    torch.save(dict(state_dict={}, meta=dict(run=subprocess.run)), path)
+    with pytest.raises(ValueError, match=r'evil.pth is refused'):
+        ImageRetrievalInferencer(ORL, str(demo), pretrained=str(path))
