@@ -144,7 +144,7 @@ def test_wrong_galleries_and_images(demo, tmp_path):
         with pytest.raises(error, match=message):
             ImageRetrievalInferencer(model, prototype)
     (demo / 'broken.png').write_bytes(b'not an image')
-    with pytest.raises((ValueError, AssertionError), match='broken.png'):
+    with pytest.raises((ValueError, AssertionError), match=r'broken.png'):
         ImageRetrievalInferencer(model, str(demo))
 
 

@@ -34,7 +34,6 @@ def main() -> None:
     config.load_from = args.checkpoint
     if args.amp:
         config.test_cfg.fp16 = True
-    config.merge_from_dict(args.cfg_options)
     runner = build_runner(config)
     if args.out and args.out.endswith(PREDICTIONS):
         runner.test_evaluator.metrics.append(DumpResults(args.out))

@@ -42,7 +42,6 @@ def main() -> None:
     if args.resume is not None:
         config.resume = True
         config.load_from = None if args.resume == 'auto' else args.resume
-    config.merge_from_dict(args.cfg_options)
     build_runner(config).train()
 
 

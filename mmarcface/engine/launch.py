@@ -38,6 +38,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 def load_config(args: argparse.Namespace) -> Config:
     """The config that the common arguments name, with what they change."""
     config = Config.fromfile(args.config)
+    config.merge_from_dict(args.cfg_options)
     config.launcher = args.launcher
     if args.work_dir is not None:
         config.work_dir = args.work_dir

@@ -1,0 +1,69 @@
+"""Every config builds, and says what it costs and gives."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import DATA_SAMPLERS, OPTIMIZERS, init_default_scope
+from mmpretrain.registry import HOOKS, METRICS, MODELS, TRANSFORMS
+from modelindex.load_model_index import load
+
+import mmarcface.apis  # noqa: F401
+from tests.conftest import ROOT
+
+CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
+
+
+@pytest.fixture(params=CONFIGS, ids=lambda path: path.stem)
+def path(request) -> Path:
+    return request.param
+
+
+def test_all_parts_build(path):
+    config = Config.fromfile(path)
+    init_default_scope(config.default_scope)
+    model = MODELS.build(config.model)
+    OPTIMIZERS.build(dict(config.optim_wrapper.optimizer, params=model.parameters()))
+    for hook in [*config.default_hooks.values(), *config.get('custom_hooks', [])]:
+        HOOKS.build(hook)
+    for name in ('val_evaluator', 'test_evaluator'):
+        evaluators = config[name] if isinstance(config[name], list) else [config[name]]
+        for metric in evaluators:
+            METRICS.build(metric)
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        for transform in config[name].dataset.pipeline:
+            TRANSFORMS.build(transform)
+        DATA_SAMPLERS.get(config[name].sampler.type.__name__)
+
+
+def test_config_survives_the_round_trip_that_a_resume_makes(path):
+    config = Config.fromfile(path)
+    again = Config.fromstring(config.pretty_text, '.py')
+    assert again.pretty_text == config.pretty_text
+
+
+def test_docstring_gives_the_command_and_the_result(path):
+    docstring = ast.get_docstring(ast.parse(path.read_text()))
+    assert f'python tools/train.py {path.relative_to(ROOT)}' in docstring
+    assert 'Recall@1' in docstring
+
+
+def test_model_index_names_files_that_exist():
+    index = load(str(ROOT / 'model-index.yml'))
+    for model in index.models:
+        assert (ROOT / model.config).is_file()
+        assert Path(model.config).stem.split('_')[0] == model.name.split('_')[0]
+    for collection in index.collections:
+        assert (ROOT / collection.readme).is_file()
+
+
+@pytest.mark.parametrize(
+    ('config', 'model'),
+    [('arcface/resnet50-arcface_inshop.py', 'resnet50-arcface_8xb32_inshop')],
+)
+def test_size_is_the_published_one(config, model):
+    built = MODELS.build(Config.fromfile(ROOT / 'configs' / config).model)
+    (entry,) = (m for m in load(str(ROOT / 'model-index.yml')).models if m.name == model)
+    number = sum(p.numel() for p in built.parameters())
+    assert number == entry.metadata.parameters == 31_693_888
