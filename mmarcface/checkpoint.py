@@ -9,6 +9,8 @@ from __future__ import annotations
 import pickle
 import re
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,21 +75,8 @@ def load_from_local(filename: str, map_location: str | torch.device | None = Non
     path = Path(filename).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint {filename} does not exist')
-    try:
+    with _clear_errors(f'{filename} ({path.stat().st_size} bytes)'):
         content = torch.load(path, map_location=map_location, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
-        refused = re.search(r'GLOBAL (\S+)', str(error))
-        if refused:
-            raise ValueError(
-                f'checkpoint {filename} is refused: reading it would call {refused[1]}, and a '
-                'checkpoint may hold tensors, numbers and logs only. It may be malicious; if you '
-                'trust its source, ask for a file with its state_dict alone'
-            ) from None
-        raise ValueError(
-            f'checkpoint {filename} cannot be read ({path.stat().st_size} bytes): it is cut short '
-            f'or not a checkpoint; fetch or write it again ({type(error).__name__}: '
-            f'{str(error).partition(chr(10))[0]})'
-        ) from error
     return _note_file(content, filename)
 
 
@@ -103,9 +92,32 @@ def load_from_http(filename: str, map_location: str | torch.device | None = None
         The content of the file, usually a dict with ``state_dict`` and ``meta``.
 
     Raises:
-        urllib.error.URLError: if it cannot be fetched.
+        OSError: if it cannot be fetched, usually as ``urllib.error.URLError``.
+        ValueError: as :func:`load_from_local`.
     """
-    return _note_file(checkpoint.load_from_http(filename, map_location), filename)
+    with _clear_errors(filename):
+        content = checkpoint.load_from_http(filename, map_location)
+    return _note_file(content, filename)
+
+
+@contextmanager
+def _clear_errors(name: str) -> Iterator[None]:
+    """Say of a checkpoint that cannot be read what is wrong with it."""
+    try:
+        yield
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+        refused = re.search(r'GLOBAL (\S+)', str(error))
+        if refused:
+            raise ValueError(
+                f'checkpoint {name} is refused: reading it would call {refused[1]}, and a '
+                'checkpoint may hold tensors, numbers and logs only. It may be malicious; if you '
+                'trust its source, ask for a file with its state_dict alone'
+            ) from None
+        first_line = str(error).partition('\n')[0]
+        raise ValueError(
+            f'checkpoint {name} cannot be read: it is cut short or not a checkpoint; fetch or '
+            f'write it again ({type(error).__name__}: {first_line})'
+        ) from error
 
 
 def _note_file(content: Any, filename: str) -> Any:

@@ -65,7 +65,7 @@ def test_files_of_numpy_1_load(tmp_path):
 def test_malicious_pickle_is_refused(tmp_path, payload, named):
     path = str(tmp_path / 'evil.pth')
     torch.save(dict(state_dict={}, meta=payload), path)
-    with pytest.raises(ValueError, match=rf'evil.pth is refused: .* would call .*{named}'):
+    with pytest.raises(ValueError, match=rf'evil.pth .* is refused: .* would call .*{named}'):
         load_from_local(path)
     assert not os.path.exists('/tmp/mmarcface-was-here')
 
@@ -76,7 +76,9 @@ def test_truncated_file_is_named(tmp_path, share):
     torch.save(mmengine_checkpoint(), path)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(ValueError, match=r'short.pth cannot be read \(\d+ bytes\): it is cut'):
+    with pytest.raises(
+        ValueError, match=r'short.pth \(\d+ bytes\) cannot be read: it is cut short'
+    ):
         load_from_local(str(path))
 
 

@@ -1,12 +1,13 @@
 """Every config builds, and says what it costs and gives."""
 
 import ast
+from inspect import signature
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
 from mmengine.registry import DATA_SAMPLERS, OPTIMIZERS, init_default_scope
-from mmpretrain.registry import HOOKS, METRICS, MODELS, TRANSFORMS
+from mmpretrain.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
 from modelindex.load_model_index import load
 
 import mmarcface.apis  # noqa: F401
@@ -32,8 +33,13 @@ def test_all_parts_build(path):
         for metric in evaluators:
             METRICS.build(metric)
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        for transform in config[name].dataset.pipeline:
+        dataset = dict(config[name].dataset)
+        for transform in dataset['pipeline']:
             TRANSFORMS.build(transform)
+        kind = DATASETS.get(dataset.pop('type'))
+        # The data may be missing here; the arguments must fit all the same.
+        base = {name for c in kind.__mro__ for name in signature(c.__init__).parameters}
+        assert set(dataset) <= base
         DATA_SAMPLERS.get(config[name].sampler.type.__name__)
 
 

@@ -5,7 +5,9 @@ from mmengine.dataset import DefaultSampler
 from mmpretrain.datasets import ColorJitter, NumpyToPIL, PackInputs, PILToNumpy
 
 from mmarcface.datasets import LoadImageFromFile
+from mmarcface.engine import ResultsTableHook
 from mmarcface.evaluation import RetrievalMetric, VerificationMetric
+from mmarcface.models import Pixels
 
 data_preprocessor = dict(mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True)
 
@@ -50,3 +52,15 @@ val_evaluator = [
 test_evaluator = val_evaluator
 val_cfg = dict()
 test_cfg = dict()
+results_table = dict(
+    type=ResultsTableHook,
+    title='People s21..s40, never seen in training',
+    figures=[
+        'retrieval/Recall@1',
+        'retrieval/MAP@R',
+        'verification/AUC',
+        'verification/EER',
+        'verification/TAR@FAR=0.01',
+    ],
+    baseline=dict(type=Pixels),
+)

@@ -42,24 +42,24 @@ class ResultsTableHook(Hook):
         self.latest = None
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Remember the figures of the last validation."""
-        self.latest = metrics
-
-    def after_train(self, runner: Runner) -> None:
-        """Log the table and the next commands.
+        """Remember the figures of the last validation.
 
         Raises:
             ValueError: if one of ``figures`` is none of the metrics'.
         """
+        self.latest = metrics
+        unknown = [name for name in self.figures or [] if name not in metrics]
+        if unknown:
+            raise ValueError(f'figures must be among {list(metrics)}, got {unknown[0]!r}')
+
+    def after_train(self, runner: Runner) -> None:
+        """Log the table and the next commands."""
         if not self.latest:
             return
         rows = {'this model': self.latest}
         if self.baseline is not None:
             rows[self.baseline_name] = self._evaluate_baseline(runner)
         figures = self.figures or list(self.latest)
-        unknown = [name for name in figures if name not in self.latest]
-        if unknown:
-            raise ValueError(f'figures must be among {list(self.latest)}, got {unknown[0]!r}')
         table = Table(title=f'{self.title} (percent)', title_justify='left')
         table.add_column('')
         for name in figures:
@@ -94,8 +94,6 @@ class ResultsTableHook(Hook):
         return (
             'Next:\n'
             f'  python tools/test.py {config} {checkpoint} --out results.json\n'
-            f'  python tools/train.py {config} --resume auto '
-            f'--cfg-options train_cfg.max_epochs={2 * runner.max_epochs}\n'
             '  python -c "from mmarcface.apis import ImageRetrievalInferencer as Search; '
             f"print(Search('{config}', 'FOLDER', pretrained='{checkpoint}')('IMAGE', topk=3))\"\n"
         )

@@ -77,7 +77,7 @@ class EmbeddingRetriever(BaseRetriever):
         """
         try:
             super().init_weights()
-        except URLError as error:
+        except (URLError, ConnectionError, TimeoutError) as error:
             wanted = [
                 (name, module.init_cfg['checkpoint'])
                 for name, module in self.named_modules()
