@@ -11,14 +11,16 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
-from mmengine.runner import checkpoint
+from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
+from mmengine.utils.dl_utils import load_url
 
 try:  # NumPy 2
     from numpy._core import multiarray
@@ -35,8 +37,12 @@ def _statistic_of_history_buffer(owner: type, name: str):
     raise pickle.UnpicklingError(f'GLOBAL getattr({owner!r}, {name!r})')
 
 
-def allow_mmengine_types() -> None:
-    """Add the harmless types of mmengine's checkpoints to those that torch reads."""
+def read_weights_only() -> None:
+    """Make every way that mmengine has to a checkpoint read weights only, and its own types too.
+
+    torch's default for files is weights only; for URLs it is not, and mmengine leaves it at that.
+    """
+    mmengine_checkpoint.load_url = partial(load_url, weights_only=True)
     allowed = [
         HistoryBuffer,
         (_statistic_of_history_buffer, 'builtins.getattr'),
@@ -96,7 +102,7 @@ def load_from_http(filename: str, map_location: str | torch.device | None = None
         ValueError: as :func:`load_from_local`.
     """
     with _clear_errors(filename):
-        content = checkpoint.load_from_http(filename, map_location)
+        content = mmengine_checkpoint.load_from_http(filename, map_location)
     return _note_file(content, filename)
 
 
@@ -105,7 +111,9 @@ def _clear_errors(name: str) -> Iterator[None]:
     """Say of a checkpoint that cannot be read what is wrong with it."""
     try:
         yield
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # Damaged bytes raise whatever the unpickler stumbles over.
         refused = re.search(r'GLOBAL (\S+)', str(error))
         if refused:
             raise ValueError(

@@ -11,7 +11,7 @@ import wrapt
 from mmpretrain.apis import ModelHub
 
 from . import registry
-from .checkpoint import allow_mmengine_types
+from .checkpoint import read_weights_only
 
 __all__ = ['registry']
 
@@ -21,7 +21,7 @@ CONFIG_ROOT = next(
     root for root in (PACKAGE / '.mim', PACKAGE.parent) if (root / 'model-index.yml').exists()
 )
 
-allow_mmengine_types()
+read_weights_only()
 ModelHub.register_model_index(CONFIG_ROOT / 'model-index.yml', config_prefix=CONFIG_ROOT)
 
 
@@ -35,4 +35,14 @@ def _prepare_prototype(wrapped, inferencer, args, kwargs):
 
     if not isinstance(inferencer.model, EmbeddingRetriever):
         return wrapped(*args, **kwargs)
-    return prepare_gallery(wrapped, inferencer.model, *args, **kwargs)
+    return prepare_gallery(wrapped, inferencer, *args, **kwargs)
+
+
+@wrapt.patch_function_wrapper(
+    'mmpretrain.apis.image_retrieval', 'ImageRetrievalInferencer._dispatch_kwargs'
+)
+def _dispatch_kwargs(wrapped, inferencer, args, kwargs):
+    """Let topk be at most the size of the gallery, for which mmpretrain fails."""
+    from .apis.inferencers import limit_topk
+
+    return limit_topk(wrapped(*args, **kwargs), len(inferencer.prototype_dataset))

@@ -1,5 +1,8 @@
 import os
 import pickle
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -70,15 +73,38 @@ def test_malicious_pickle_is_refused(tmp_path, payload, named):
     assert not os.path.exists('/tmp/mmarcface-was-here')
 
 
-@pytest.mark.parametrize('share', [0.0, 0.01, 0.5, 0.99])
-def test_truncated_file_is_named(tmp_path, share):
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """The test's folder behind a web server of this machine."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f'http://127.0.0.1:{server.server_port}'
+        server.shutdown()
+        thread.join()
+
+
+def test_checkpoints_from_the_web_are_read_weights_only(served, tmp_path):
+    torch.save(mmengine_checkpoint(), tmp_path / 'good.pth')
+    content = CheckpointLoader.load_checkpoint(f'{served}/good.pth')
+    assert content['state_dict']['weight'].tolist() == [1, 1]
+    torch.save(dict(state_dict={}, meta=Malicious()), tmp_path / 'evil.pth')
+    with pytest.raises(ValueError, match=r'http.*evil.pth is refused'):
+        CheckpointLoader.load_checkpoint(f'{served}/evil.pth')
+    assert not os.path.exists('/tmp/mmarcface-was-here')
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+@pytest.mark.parametrize('share', [0.0, 0.01, 0.2, 0.5, 0.7, 0.99])
+def test_truncated_file_is_named(tmp_path, share, zipped):
     path = tmp_path / 'short.pth'
-    torch.save(mmengine_checkpoint(), path)
+    torch.save(mmengine_checkpoint(), path, _use_new_zipfile_serialization=zipped)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(
-        ValueError, match=r'short.pth \(\d+ bytes\) cannot be read: it is cut short'
-    ):
+    # A name that is cut short is refused like any other unknown name.
+    with pytest.raises(ValueError, match=r'short.pth \(\d+ bytes\) (cannot be read|is refused)'):
         load_from_local(str(path))
 
 

@@ -30,7 +30,20 @@ def test_arguments_are_documented(value):
     docstring = inspect.getdoc(value)
     assert docstring, 'no docstring'
     names = documented_arguments(docstring)
-    if not names:
-        return
-    parameters = [name for name in inspect.signature(value).parameters if name != 'self']
-    assert names == parameters
+    if names:
+        assert names == parameters_of(value)
+
+
+@pytest.mark.parametrize('value', public_objects())
+def test_arguments_of_methods_are_documented(value):
+    for name, method in vars(value).items() if inspect.isclass(value) else ():
+        if name.startswith('_') or not inspect.isfunction(method):
+            continue
+        docstring = inspect.getdoc(method)
+        assert docstring, f'{name} has no docstring'
+        names = documented_arguments(docstring)
+        assert not names or names == parameters_of(method), name
+
+
+def parameters_of(value) -> list[str]:
+    return [name for name in inspect.signature(value).parameters if name not in ('self', 'cls')]

@@ -143,9 +143,17 @@ def test_wrong_galleries_and_images(demo, tmp_path):
     ):
         with pytest.raises(error, match=message):
             ImageRetrievalInferencer(model, prototype)
-    (demo / 'broken.png').write_bytes(b'not an image')
-    with pytest.raises((ValueError, AssertionError), match=r'broken.png'):
-        ImageRetrievalInferencer(model, str(demo))
+    for content in (b'', b'not an image'):
+        (demo / 'broken.png').write_bytes(content)
+        for prototype in (str(demo), [str(demo / 'broken.png')]):
+            with pytest.raises(ValueError, match=r'broken.png cannot be read'):
+                ImageRetrievalInferencer(model, prototype)
+
+
+def test_topk_is_at_most_the_gallery(demo, tmp_path):
+    search = ImageRetrievalInferencer(get_model(ORL), [str(demo / 's1.pgm')])
+    assert len(search(str(demo / 's1.pgm'), topk=2)[0]) == 1
+    assert len(search(str(demo / 's1.pgm'), show_dir=str(tmp_path / 'shown'))[0]) == 1
 
 
 def test_malicious_checkpoint_is_refused_by_the_inferencer(demo, tmp_path):

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.dataset import BaseDataset
+from mmpretrain.apis import ImageRetrievalInferencer
+from mmpretrain.datasets import CustomDataset
 
-from mmarcface.models import EmbeddingRetriever
+from mmarcface.datasets import LoadImageFromFile
 
 
 def prepare_gallery(
     prepare: Callable,
-    model: EmbeddingRetriever,
+    inferencer: ImageRetrievalInferencer,
     prototype: Any,
     cache: str | None = None,
     batch_size: int = 8,
@@ -23,7 +25,7 @@ def prepare_gallery(
 
     Args:
         prepare: mmpretrain's own preparation, which makes a data loader of the prototype.
-        model: the model that is to search.
+        inferencer: the inferencer, with its model and test pipeline.
         prototype: what mmpretrain takes (the path of a folder, a list of paths, the config of a
             data set, a data set or a data loader), or embeddings, (G, D), or the path of a file
             that :meth:`EmbeddingRetriever.dump_prototype` wrote.
@@ -37,6 +39,7 @@ def prepare_gallery(
         FileNotFoundError: if the prototype is a path and nothing is there.
         ValueError: if the gallery is empty, or see :meth:`EmbeddingRetriever.prepare_prototype`.
     """
+    model = inferencer.model
     if isinstance(prototype, Path):
         prototype = str(prototype)
     model.prototype_cache = cache
@@ -45,18 +48,39 @@ def prepare_gallery(
         model.prototype = prototype
         model.prepare_prototype()
         number = len(model.gallery.embeddings)
-        return _lookup(model.gallery.samples or [{} for _ in range(number)])
+        return _data_set(model.gallery.samples or [{} for _ in range(number)])
     if is_path and not Path(prototype).is_dir():
         raise FileNotFoundError(
             f'prototype {prototype} does not exist: name a folder of images or a saved gallery'
         )
-    if isinstance(prototype, list) and not prototype:
-        raise ValueError('the gallery is empty: prototype is a list of no images')
+    pipeline = [LoadImageFromFile(), inferencer.pipeline]
+    if is_path:
+        prototype = CustomDataset(data_root=prototype, with_label=False, pipeline=pipeline)
+    elif isinstance(prototype, list):
+        if not prototype:
+            raise ValueError('the gallery is empty: prototype is a list of no images')
+        prototype = _data_set([dict(img_path=str(path)) for path in prototype], pipeline)
     return prepare(prototype, None, batch_size)
 
 
-def _lookup(samples: list[dict]) -> BaseDataset:
-    dataset = BaseDataset(lazy_init=True, serialize_data=False)
+def limit_topk(dispatched: tuple[dict, ...], size: int) -> tuple[dict, ...]:
+    """Limit ``topk``, given or by default, to the size of the gallery.
+
+    Args:
+        dispatched: arguments of mmpretrain's preprocess, forward, visualize and postprocess.
+        size: images in the gallery.
+
+    Returns:
+        The arguments, with a ``topk`` for the last two.
+    """
+    preprocess, forward, visualize, postprocess = dispatched
+    visualize['topk'] = min(visualize.get('topk', 3), size)
+    postprocess['topk'] = min(postprocess.get('topk', 1), size)
+    return preprocess, forward, visualize, postprocess
+
+
+def _data_set(samples: list[dict], pipeline: Sequence[Callable] = ()) -> BaseDataset:
+    dataset = BaseDataset(lazy_init=True, serialize_data=False, pipeline=list(pipeline))
     dataset.data_list = [sample | dict(sample_idx=i) for i, sample in enumerate(samples)]
     dataset._fully_initialized = True
     return dataset

@@ -76,4 +76,4 @@ def _start_cpu_processes(config: Config) -> None:
         device_ids=None,
         broadcast_buffers=False,
         find_unused_parameters=config.get('find_unused_parameters', False),
-    )
+    ) | dict(config.get('model_wrapper_cfg') or {}, device_ids=None)

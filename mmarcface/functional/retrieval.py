@@ -12,6 +12,7 @@ import torch
 # Scores held at a time, in elements: 64 MiB of fp32, beyond which larger products gain nothing.
 SCORES_PER_BLOCK = 1 << 24
 GALLERY_PER_BLOCK = 1 << 14
+DENOMINATORS = ('relevant', 'min', 'retrieved')
 
 
 @torch.no_grad()
@@ -38,14 +39,14 @@ def topk_search(
         Scores (Q, k) and indices into the gallery (Q, k), int64.
 
     Raises:
-        ValueError: if the gallery is empty, the widths differ, or k is out of its range.
+        ValueError: if the gallery is empty, widths or types differ, or k is out of its range.
     """
     if len(gallery) == 0:
         raise ValueError('the gallery is empty: there is nothing to search')
-    if query.shape[1:] != gallery.shape[1:]:
+    if query.ndim != 2 or query.shape[1:] != gallery.shape[1:] or query.dtype != gallery.dtype:
         raise ValueError(
-            f'query and gallery must be as wide as each other, got {tuple(query.shape)} and '
-            f'{tuple(gallery.shape)}'
+            'query and gallery must be matrices of one width and type, got '
+            f'{tuple(query.shape)} {query.dtype} and {tuple(gallery.shape)} {gallery.dtype}'
         )
     most = len(gallery) - (exclude is not None)
     if not 1 <= k <= most:
@@ -118,15 +119,16 @@ def average_precision_at_k(
         ValueError: if a query has no relevant item, or the convention is unknown.
     """
     _check_relevant(num_relevant)
+    if denominator not in DENOMINATORS:
+        raise ValueError(f'denominator must be one of {DENOMINATORS}, got {denominator!r}')
     hits = relevance[:, :k].double()
-    denominators = {
-        'relevant': num_relevant,
-        'min': num_relevant.clamp(max=k),
-        'retrieved': hits.sum(1).clamp(min=1),
-    }
-    if denominator not in denominators:
-        raise ValueError(f'denominator must be one of {list(denominators)}, got {denominator!r}')
-    return (_precisions(hits).sum(1) / denominators[denominator]).mean().item()
+    if denominator == 'relevant':
+        divisor = num_relevant
+    elif denominator == 'min':
+        divisor = num_relevant.clamp(max=k)
+    else:
+        divisor = hits.sum(1).clamp(min=1)
+    return (_precisions(hits).sum(1) / divisor).mean().item()
 
 
 def map_at_r(relevance: torch.Tensor, num_relevant: torch.Tensor) -> float:

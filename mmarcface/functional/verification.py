@@ -88,7 +88,21 @@ def tar_at_far(similarity: ArrayLike, is_same: ArrayLike, far: float) -> float:
     if not 0 <= far <= 1:
         raise ValueError(f'far must be in [0, 1], got {far}')
     rates, tar, _ = roc_curve(similarity, is_same)
-    return float(tar[np.searchsorted(rates, far, side='right') - 1])
+    return tar_of_curve(rates, tar, far)
+
+
+def tar_of_curve(far: np.ndarray, tar: np.ndarray, allowed: float) -> float:
+    """The highest TAR on a ROC curve whose FAR is at most the one allowed.
+
+    Args:
+        far: (T,), rising, from :func:`roc_curve`.
+        tar: (T,), rising.
+        allowed: the FAR allowed, in [0, 1].
+
+    Returns:
+        TAR in [0, 1].
+    """
+    return float(tar[np.searchsorted(far, allowed, side='right') - 1])
 
 
 def kfold_accuracy(

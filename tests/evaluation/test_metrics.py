@@ -5,7 +5,8 @@ from mmpretrain.evaluation import RetrievalAveragePrecision, RetrievalRecall
 from sklearn.metrics import roc_auc_score
 
 from mmarcface.evaluation import RetrievalMetric, VerificationMetric
-from mmarcface.evaluation.metrics import embedding_metric, verification
+from mmarcface.evaluation.metrics import embedding_metric, retrieval, verification
+from mmarcface.functional.retrieval import topk_search
 
 
 def embeddings(number: int = 61, num_classes: int = 6):
@@ -118,6 +119,22 @@ def test_merging_batches_changes_nothing(query_and_gallery, monkeypatch):
     assert evaluate(metric, query_and_gallery) == expected
 
 
+def test_many_images_of_few_identities_take_little_memory(monkeypatch):
+    vectors, labels = embeddings(3000, 2)
+    samples = as_samples(vectors, labels)
+    expected = evaluate(RetrievalMetric(), samples)
+    blocks = []
+
+    def noted(query, *arguments):
+        blocks.append(len(query) * arguments[1])
+        return topk_search(query, *arguments)
+
+    monkeypatch.setattr(retrieval, 'topk_search', noted)
+    monkeypatch.setattr(retrieval, 'RANKS_PER_BLOCK', 100_000)
+    assert evaluate(RetrievalMetric(), samples) == pytest.approx(expected, abs=1e-9)
+    assert max(blocks) <= 100_000
+
+
 def evaluate_shards(rank, world, samples):
     """Figures of padded shards, as a distributed sampler makes them, and of uneven ones."""
     padded = samples[rank::world] + samples[: 3 if rank == world - 1 else 0]
@@ -178,5 +195,11 @@ def test_wrong_samples(query_and_gallery):
 def test_wrong_arguments():
     with pytest.raises(ValueError, match=r'recall_at must hold ranks of at least 1, got \(0,\)'):
         RetrievalMetric(recall_at=(0,))
+    with pytest.raises(ValueError, match=r"map_denominator must be .* got 'all'"):
+        RetrievalMetric(map_denominator='all')
+    with pytest.raises(ValueError, match='num_folds must be at least 2, got 1'):
+        VerificationMetric(num_folds=1)
+    with pytest.raises(ValueError, match=r'pairs must be \(i, j\) each'):
+        VerificationMetric(pairs=[(1, 2, 3)])
     with pytest.raises(ValueError, match=r'far must hold rates in \[0, 1\]'):
         VerificationMetric(far=(2,))

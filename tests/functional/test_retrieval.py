@@ -46,7 +46,7 @@ def test_exclude_leaves_each_query_out(monkeypatch):
     ('query', 'gallery', 'k', 'message'),
     [
         ((2, 3), (0, 3), 1, 'gallery is empty'),
-        ((2, 3), (5, 4), 1, r'\(2, 3\) and \(5, 4\)'),
+        ((2, 3), (5, 4), 1, r'\(2, 3\) torch.float32 and \(5, 4\)'),
         ((2, 3), (5, 3), 6, r'k must be in \[1, 5\] for this gallery, got 6'),
         ((2, 3), (5, 3), 0, 'got 0'),
     ],

@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from mmengine.dataset import DefaultSampler, default_collate
 from mmengine.runner import load_checkpoint
 from mmpretrain.models import ImageToImageRetriever
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 from mmarcface.datasets import IdentityFolder
 from mmarcface.models import EmbeddingRetriever
+from mmarcface.models.retrievers.gallery import fingerprint_model
 
 PIPELINE = [
     dict(type='mmarcface.LoadImageFromFile'),
@@ -156,7 +157,7 @@ def test_checkpoint_of_another_model_is_refused(tmp_path):
         with pytest.raises(ValueError, match=r'other.pth is .* of another model.*unknown'):
             load_checkpoint(small(), path)
     torch.save(torch.nn.Linear(2, 2).state_dict(), path)
-    with pytest.raises(ValueError, match=r'tensors missing.*it has keys such as weight'):
+    with pytest.raises(ValueError, match=r'tensors missing.*its keys are like weight'):
         load_checkpoint(small(), path)
 
 
@@ -190,3 +191,103 @@ def test_training_without_a_head_and_an_unknown_mode():
         small().loss(torch.zeros(1, 3, 32, 24), [])
     with pytest.raises(ValueError, match="got 'train'"):
         small()(torch.zeros(1, 3, 32, 24), mode='train')
+
+
+def test_gallery_that_does_not_give_every_image_is_refused(gallery):
+    loader = loader_of(gallery)
+    short = DataLoader(loader.dataset, 7, drop_last=True, collate_fn=default_collate)
+    twice = ConcatDataset([loader.dataset, loader.dataset])
+    joined = DataLoader(twice, 7, collate_fn=default_collate)
+    for wrong in (short, joined):
+        with pytest.raises(ValueError, match='images of a gallery need a sample_idx each'):
+            small(prototype=wrong).prepare_prototype()
+
+
+def test_cache_of_images_that_cannot_be_told_is_not_trusted(gallery, tmp_path):
+    dataset = loader_of(gallery).dataset
+    cache = str(tmp_path / 'cache.pth')
+    for number in (10, 5):
+        part = DataLoader(Subset(dataset, range(number)), 7, collate_fn=default_collate)
+        model = small(prototype=part, prototype_cache=cache)
+        if number == 5:
+            with pytest.warns(UserWarning, match='out of date'):
+                model.prepare_prototype()
+        else:
+            model.prepare_prototype()
+        assert len(model.prototype_vecs) == number
+
+
+def test_fingerprint_knows_the_architecture(tmp_path):
+    torch.manual_seed(0)
+    prints = set()
+    for style in ('pytorch', 'caffe'):
+        model = EmbeddingRetriever([dict(type='ResNet', depth=50, style=style)])
+        for parameter in model.parameters():
+            parameter.data.fill_(0.1)
+        prints.add(fingerprint_model(model))
+    assert len(prints) == 2
+
+
+def test_gallery_is_renewed_when_weights_change(gallery):
+    loader = loader_of(gallery)
+    model = small(prototype=loader)
+    query = torch.randn(2, 16)
+    before = model.matching(query)['score']
+    state = model.state_dict()
+    state['image_encoder.fc.weight'] = state['image_encoder.fc.weight'] + 1
+    model.load_state_dict(state)
+    loaded = model.matching(query)['score']
+    assert not torch.allclose(before, loaded)
+    model.train()
+    model.image_encoder.fc.weight.data -= 1
+    model.eval()
+    torch.testing.assert_close(model.matching(query)['score'], before)
+
+
+def test_gallery_from_a_config(gallery):
+    dataset = dict(type='mmarcface.IdentityFolder', data_root=str(gallery), pipeline=PIPELINE)
+    sampler = dict(type='DefaultSampler', shuffle=False)
+    collate = dict(type='default_collate')
+    model = small(
+        prototype=dict(dataset=dataset, batch_size=7, sampler=sampler, collate_fn=collate)
+    )
+    expected = small(prototype=loader_of(gallery))
+    query = torch.randn(2, 16)
+    torch.testing.assert_close(model.matching(query), expected.matching(query))
+
+
+def test_gallery_of_another_width_is_refused():
+    with pytest.raises(ValueError, match='are 17 wide and those of this model 16'):
+        small(prototype=torch.randn(3, 17)).matching(torch.randn(2, 16))
+
+
+def test_half_precision_matches(gallery):
+    vectors, query = torch.randn(20, 16), torch.randn(3, 16)
+    expected = small(prototype=vectors).matching(query)['score']
+    score = small(prototype=vectors.half()).half().matching(query.half())['score']
+    torch.testing.assert_close(score, expected, atol=5e-3, rtol=0)
+
+
+def test_initial_weights_of_another_net_are_refused(tmp_path):
+    path = str(tmp_path / 'weights.pth')
+    right = small().image_encoder.state_dict()
+    encoder = dict(type='IResNet', depth=18, embedding_dim=16, input_size=(32, 24), base_channels=8)
+    for prefix in ('', 'backbone.'):
+        init_cfg = dict(type='Pretrained', checkpoint=path)
+        if prefix:
+            init_cfg['prefix'] = 'backbone'
+        extra = {f'{prefix}classifier.weight': torch.ones(1)}
+        torch.save({f'{prefix}{k}': v for k, v in right.items()} | extra, path)
+        model = EmbeddingRetriever([encoder | dict(init_cfg=init_cfg)])
+        model.init_weights()
+        torch.testing.assert_close(model.image_encoder[0].state_dict(), right)
+        torch.save({f'{prefix}{k}': v for k, v in right.items() if 'layer3' not in k}, path)
+        with pytest.raises(ValueError, match=r'weights.pth does not hold .* model.image_encoder.0'):
+            EmbeddingRetriever([encoder | dict(init_cfg=init_cfg)]).init_weights()
+
+
+def test_model_without_head_takes_the_checkpoint_of_a_training(tmp_path):
+    path = str(tmp_path / 'model.pth')
+    head = dict(type='mmarcface.ArcFaceHead', num_classes=3, in_channels=16)
+    torch.save(dict(state_dict=small(head=head).state_dict()), path)
+    load_checkpoint(small(), path)

@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def checkpoint(tmp_path_factory):
     return path
 
 
-def test_training_ends_with_a_table_beside_the_pixels(run_tool, tmp_path):
+def test_training_ends_with_a_table_and_commands_that_work(run_tool, tmp_path, orl):
     done = train(run_tool, tmp_path)
     table = done.output[done.output.index('never seen in training') :]
     rows = {
@@ -50,8 +51,16 @@ def test_training_ends_with_a_table_beside_the_pixels(run_tool, tmp_path):
     assert (recall, auc) == (pytest.approx(98, abs=2), pytest.approx(92, abs=3))
     assert eer < 20
     assert tar > 35
-    command = re.search(r'python tools/test.py (\S+) (\S+) --out results.json', table)
-    assert command[2].endswith('epoch_1.pth')
+    test = re.search(r'python tools/(test.py) (\S+) (\S+) --out (\S+)', table)
+    run_tool(*test.groups()[:3], '--out', tmp_path / 'figures.json')
+    figures = json.loads((tmp_path / 'figures.json').read_text())
+    assert figures['verification/AUC'] == pytest.approx(rows['this model'][2], abs=0.01)
+    code = re.search(r'python -c "(.*)"', table)[1]
+    code = code.replace('FOLDER', str(orl / 's1')).replace('IMAGE', str(orl / 's1' / '3.pgm'))
+    command = [sys.executable, '-W', 'ignore', '-c', code]
+    env = os.environ | {'PYTHONPATH': str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert '/s1/3.pgm' in done.stdout, done.stderr
 
 
 def test_flags(run_tool, tmp_path):
@@ -201,3 +210,34 @@ def test_slurm_script_on_a_cluster_of_one(run_tool, tmp_path, checkpoint):
         assert f'srun option {option}\n' in done.output
     assert '--gres' not in done.output
     assert 0 < json.loads(out.read_text())['retrieval/Recall@1'] <= 100
+
+
+def test_own_faces(run_tool, tmp_path, orl):
+    for part, numbers in (('train', range(1, 4)), ('test', range(21, 24))):
+        for number in numbers:
+            shutil.copytree(orl / f's{number}', tmp_path / 'data' / 'faces' / part / f's{number}')
+    config = ROOT / 'configs' / 'arcface' / 'iresnet18-arcface_folder.py'
+    options = ['--cfg-options', 'model.head.num_classes=3', *SHORT]
+    done = run_tool('train.py', config, *options)
+    table = done.output[done.output.index('never seen in training') :]
+    test = re.search(r'python tools/(test.py) (\S+) (\S+) --out (\S+)', table)
+    run_tool(*test.groups()[:3], '--out', 'figures.json')
+    assert json.loads((tmp_path / 'figures.json').read_text())['retrieval/Recall@1'] > 50
+
+
+@pytest.mark.slow
+def test_unseen_people_are_told_apart(run_tool, tmp_path):
+    """The recipe as it is: the median of three seeds."""
+    figures = []
+    for seed in range(3):
+        work = tmp_path / str(seed)
+        run_tool('train.py', CONFIG, '--work-dir', work, '--cfg-options', f'randomness.seed={seed}')
+        out = tmp_path / f'{seed}.json'
+        run_tool('test.py', CONFIG, work / 'epoch_40.pth', '--out', out)
+        figures.append(json.loads(out.read_text()))
+    for name, least in {
+        'verification/TAR@FAR=0.01': 70,
+        'verification/AUC': 95,
+        'retrieval/Recall@1': 98,
+    }.items():
+        assert sorted(f[name] for f in figures)[1] >= least, figures

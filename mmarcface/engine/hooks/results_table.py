@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from mmengine.hooks import Hook
@@ -89,11 +90,14 @@ class ResultsTableHook(Hook):
 
     @staticmethod
     def _next_steps(runner: Runner) -> str:
-        config = runner.cfg.filename
+        config = Path(runner.cfg.filename)
+        # As mmengine wrote it, with all that the command line changed.
+        used = Path(runner.work_dir, config.name)
         checkpoint = find_latest_checkpoint(runner.work_dir)
         return (
-            'Next:\n'
-            f'  python tools/test.py {config} {checkpoint} --out results.json\n'
+            'Next, test the checkpoint, and search a folder of images of your own with it:\n'
+            f'  python tools/test.py {used} {checkpoint} --out figures.json\n'
             '  python -c "from mmarcface.apis import ImageRetrievalInferencer as Search; '
-            f"print(Search('{config}', 'FOLDER', pretrained='{checkpoint}')('IMAGE', topk=3))\"\n"
+            f"print(Search('{config}', 'FOLDER', pretrained='{checkpoint}', head=None)"
+            "('IMAGE', topk=3))\"\n"
         )

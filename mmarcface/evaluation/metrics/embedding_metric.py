@@ -122,12 +122,12 @@ class EmbeddingMetric(BaseMetric):
                 del shards
                 self.results.clear()
                 outcome[0] = self.compute_metrics(self._join(batches, size))
-            except ValueError as error:
+            except Exception as error:
                 # The other processes wait for the outcome, good or bad.
                 outcome[0] = error
         broadcast_object_list(outcome)
         self.results.clear()
-        if isinstance(outcome[0], ValueError):
+        if isinstance(outcome[0], Exception):
             raise outcome[0]
         return {f'{self.prefix}/{k}' if self.prefix else k: v for k, v in outcome[0].items()}
 
@@ -139,13 +139,13 @@ class EmbeddingMetric(BaseMetric):
             torch.cat([getattr(batch, name) for batch in batches])
             for name in ('labels', 'sample_idx', 'roles')
         )
-        key = roles * (sample_idx.max() + 1) + sample_idx
-        distinct, row = key.unique(return_inverse=True)
-        if len(distinct) != size:
+        distinct = len(sample_idx.unique())
+        if distinct != size:
             raise ValueError(
-                f'the data set has {size} samples and {len(distinct)} distinct sample_idx were '
+                f'the data set has {size} samples and {distinct} distinct sample_idx were '
                 'evaluated: each sample needs a sample_idx of its own'
             )
+        row = (roles * (sample_idx.max() + 1) + sample_idx).unique(return_inverse=True)[1]
         vectors = torch.empty(size, batches[0].vectors.shape[1])
         end = len(row)
         while batches:

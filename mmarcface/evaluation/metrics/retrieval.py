@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from mmarcface.functional.retrieval import (
+    DENOMINATORS,
     average_precision_at_k,
     map_at_r,
     r_precision,
@@ -16,6 +17,9 @@ from mmarcface.functional.retrieval import (
 from mmarcface.registry import METRICS
 
 from .embedding_metric import ROLES, EmbeddingMetric, Embeddings
+
+# Ranked items held at a time, over all queries of a block.
+RANKS_PER_BLOCK = 1 << 20
 
 
 @METRICS.register_module()
@@ -35,8 +39,8 @@ class RetrievalMetric(EmbeddingMetric):
         collect_dir: see :class:`EmbeddingMetric`.
 
     Raises:
-        ValueError: if a rank is below 1; in evaluation if there are no queries, no gallery, or a
-            query has nothing to find.
+        ValueError: if a rank is below 1 or the convention is unknown; in evaluation if there are
+            no queries, no gallery, or a query has nothing to find.
     """
 
     default_prefix = 'retrieval'
@@ -54,6 +58,10 @@ class RetrievalMetric(EmbeddingMetric):
         for name, ranks in dict(recall_at=recall_at, map_at=map_at).items():
             if any(rank < 1 for rank in ranks):
                 raise ValueError(f'{name} must hold ranks of at least 1, got {ranks}')
+        if map_denominator not in DENOMINATORS:
+            raise ValueError(
+                f'map_denominator must be one of {DENOMINATORS}, got {map_denominator!r}'
+            )
         self.recall_at = recall_at
         self.map_at = map_at
         self.map_denominator = map_denominator
@@ -85,20 +93,41 @@ class RetrievalMetric(EmbeddingMetric):
                 f'the first is sample {int(results.sample_idx[lost[0]])} of the data set with '
                 f'label {int(labels[lost[0]])}'
             )
-        most = len(items) - (exclude is not None)
-        ranks = max(*self.recall_at, *self.map_at, int(num_relevant.max()))
-        _, found = topk_search(
-            results.vectors[:num_queries], results.vectors[first_item:], min(ranks, most), exclude
+        figures = dict.fromkeys(self._names, 0.0)
+        ranks = min(
+            max(1, *self.recall_at, *self.map_at, int(num_relevant.max())),
+            len(items) - (exclude is not None),
         )
-        relevance = items[found] == labels[:, None]
-        figures = {f'Recall@{k}': recall_at_k(relevance, k) for k in self.recall_at}
-        for k in self.map_at:
-            figures[f'mAP@{k}'] = average_precision_at_k(
-                relevance, num_relevant, k, self.map_denominator
+        # A query may have to reach far down: few identities with many images each.
+        rows = max(1, RANKS_PER_BLOCK // ranks)
+        for block in torch.arange(num_queries).split(rows):
+            _, found = topk_search(
+                results.vectors[block[0] : block[-1] + 1],
+                results.vectors[first_item:],
+                ranks,
+                None if exclude is None else exclude[block],
             )
-        figures['MAP@R'] = map_at_r(relevance, num_relevant)
-        figures['R-Precision'] = r_precision(relevance, num_relevant)
-        return {name: 100 * value for name, value in figures.items()}
+            values = self._figures(items[found] == labels[block, None], num_relevant[block])
+            for name, value in zip(self._names, values, strict=True):
+                figures[name] += 100 * value * len(block) / num_queries
+        return figures
+
+    @property
+    def _names(self) -> list[str]:
+        recalls = [f'Recall@{k}' for k in self.recall_at]
+        return [*recalls, *(f'mAP@{k}' for k in self.map_at), 'MAP@R', 'R-Precision']
+
+    def _figures(self, relevance: torch.Tensor, num_relevant: torch.Tensor) -> list[float]:
+        """Means over a block of queries, in [0, 1], in the order of the names."""
+        return [
+            *(recall_at_k(relevance, k) for k in self.recall_at),
+            *(
+                average_precision_at_k(relevance, num_relevant, k, self.map_denominator)
+                for k in self.map_at
+            ),
+            map_at_r(relevance, num_relevant),
+            r_precision(relevance, num_relevant),
+        ]
 
     @staticmethod
     def _num_relevant(labels: torch.Tensor, items: torch.Tensor, with_self: bool) -> torch.Tensor:

@@ -13,7 +13,7 @@ from mmarcface.functional.verification import (
     equal_error_rate,
     kfold_accuracy,
     roc_curve,
-    tar_at_far,
+    tar_of_curve,
 )
 from mmarcface.registry import METRICS
 
@@ -42,8 +42,8 @@ class VerificationMetric(EmbeddingMetric):
         collect_dir: see :class:`EmbeddingMetric`.
 
     Raises:
-        ValueError: if ``far`` is not in [0, 1]; in evaluation if a pair names no sample, or one of
-            the two kinds of pairs is missing.
+        ValueError: if ``far`` is not in [0, 1], ``num_folds`` below 2 or a pair not of two; in
+            evaluation if a pair names no sample, or one of the two kinds of pairs is missing.
     """
 
     default_prefix = 'verification'
@@ -61,6 +61,10 @@ class VerificationMetric(EmbeddingMetric):
         super().__init__(collect_device, prefix, collect_dir)
         if any(not 0 <= rate <= 1 for rate in far):
             raise ValueError(f'far must hold rates in [0, 1], got {far}')
+        if num_folds < 2:
+            raise ValueError(f'num_folds must be at least 2, got {num_folds}')
+        if pairs is not None and any(len(pair) != 2 for pair in pairs):
+            raise ValueError('pairs must be (i, j) each')
         self.pairs = pairs
         self.far = far
         self.num_folds = num_folds
@@ -83,7 +87,7 @@ class VerificationMetric(EmbeddingMetric):
             'EER': equal_error_rate(far, tar),
         }
         for rate in self.far:
-            figures[f'TAR@FAR={rate:g}'] = tar_at_far(similarity, is_same, rate)
+            figures[f'TAR@FAR={rate:g}'] = tar_of_curve(far, tar, rate)
         return {name: 100 * float(value) for name, value in figures.items()}
 
     def _given_pairs(self, results: Embeddings) -> tuple[np.ndarray, np.ndarray]:
@@ -94,8 +98,6 @@ class VerificationMetric(EmbeddingMetric):
             raise ValueError(
                 f'pairs must name samples of the data set, in [0, {len(row_of)}); got {error}'
             ) from None
-        if rows.ndim != 2 or rows.shape[1] != 2:
-            raise ValueError(f'pairs must be (i, j) each, got shape {tuple(rows.shape)}')
         similarity = torch.cat(
             [
                 (results.vectors[block[:, 0]] * results.vectors[block[:, 1]]).sum(1)

@@ -9,6 +9,7 @@ import torch
 from mmengine.model import BaseModule
 from mmpretrain.models.utils import SELayer
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from mmarcface.registry import MODELS
@@ -60,15 +61,16 @@ class IBasicBlock(nn.Module):
 @contextmanager
 def _unchanged_statistics(block: nn.Module) -> Iterator[None]:
     """Keep the BN statistics while a checkpointed block runs a second time."""
-    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+    settings = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
+        for norm, (momentum, batches) in zip(norms, settings, strict=True):
             norm.momentum = momentum
+            norm.num_batches_tracked.copy_(batches)
 
 
 @MODELS.register_module()
@@ -151,8 +153,13 @@ class IResNet(BaseModule):
             One tensor of shape (N, embedding_dim), fp32 under autocast too.
 
         Raises:
-            ValueError: if the images are not of ``input_size``.
+            ValueError: if the images are not of ``input_size``, or one alone is to be trained on.
         """
+        if self.training and len(x) == 1:
+            raise ValueError(
+                'a batch of one image has no batch statistics to train with: set drop_last=True '
+                'in train_dataloader, or another batch_size'
+            )
         if tuple(x.shape[-2:]) != self.input_size:
             raise ValueError(
                 f'images must be {self.input_size} (height, width), the input_size that this '
@@ -162,11 +169,15 @@ class IResNet(BaseModule):
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             for block in stage:
                 if self.with_cp and x.requires_grad:
-                    contexts = nullcontext(), _unchanged_statistics(block)
-                    x = checkpoint(block, x, use_reentrant=False, context_fn=lambda c=contexts: c)
+                    x = checkpoint(
+                        block,
+                        x,
+                        use_reentrant=False,
+                        context_fn=lambda b=block: (nullcontext(), _unchanged_statistics(b)),
+                    )
                 else:
                     x = block(x)
         x = self.dropout(self.bn2(x).flatten(1))
         # The sum over channels x height x width overflows half precision.
         with torch.autocast(x.device.type, enabled=False):
-            return (self.features(self.fc(x.float())),)
+            return (self.features(self.fc(x.to(self.fc.weight.dtype))),)

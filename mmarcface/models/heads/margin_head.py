@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 
 import torch
@@ -144,8 +145,8 @@ class ClassMargins(nn.Module):
         """Replace all margins; arguments and errors as for the class."""
         if isinstance(margin, (str, Path)):
             margins = _read_margins(margin)
-        elif isinstance(margin, (int, float)):
-            margins = [margin] * len(self.values)
+        elif isinstance(margin, Real):
+            margins = [float(margin)] * len(self.values)
         else:
             margins = [float(value) for value in margin]
         if len(margins) != len(self.values):

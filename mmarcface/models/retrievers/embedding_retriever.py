@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.error import URLError
 
 import torch
@@ -38,6 +39,9 @@ class EmbeddingRetriever(BaseRetriever):
         test_cfg: ``dict(flip=True)`` adds the embedding of the mirrored image to that of the image.
         data_preprocessor: config of the data preprocessor; ``ClsDataPreprocessor`` by default.
         init_cfg: mmengine initialisation.
+
+    Raises:
+        ValueError: if ``topk`` is below 1.
     """
 
     def __init__(
@@ -65,31 +69,49 @@ class EmbeddingRetriever(BaseRetriever):
         self.image_encoder = image_encoder
         self.head = head
         self.prototype_cache = prototype_cache
+        if topk < 1:
+            raise ValueError(f'topk must be at least 1, got {topk}')
         self.topk = topk
         self.flip = bool(test_cfg and test_cfg.get('flip', False))
         self.register_load_state_dict_pre_hook(_refuse_other_model)
+        self.register_load_state_dict_post_hook(_forget_gallery)
+
+    def train(self, mode: bool = True) -> EmbeddingRetriever:
+        """Switch between training and evaluation; training outdates an embedded gallery."""
+        if mode:
+            self.prototype_inited = False
+        return super().train(mode)
 
     def init_weights(self) -> None:
         """Initialise, fetching pretrained weights where the config names them.
 
         Raises:
             RuntimeError: if weights cannot be fetched; it says how to go on without.
+            ValueError: if they are not those of the module that they are meant for.
         """
+        pretrained = [
+            (name, module, init_cfg['checkpoint'])
+            for name, module in self.named_modules()
+            for init_cfg in _as_list(getattr(module, 'init_cfg', None))
+            if init_cfg['type'] == 'Pretrained'
+        ]
+        hooks = [
+            module.register_load_state_dict_pre_hook(_refuse_other_weights(name, file))
+            for name, module, file in pretrained
+        ]
         try:
             super().init_weights()
         except (URLError, ConnectionError, TimeoutError) as error:
-            wanted = [
-                (name, module.init_cfg['checkpoint'])
-                for name, module in self.named_modules()
-                if (getattr(module, 'init_cfg', None) or {}).get('type') == 'Pretrained'
-            ]
-            files = ', '.join(url for _, url in wanted)
-            options = ' '.join(f'model.{name}.init_cfg=None' for name, _ in wanted)
+            files = ', '.join(file for _, _, file in pretrained)
+            options = ' '.join(f'model.{name}.init_cfg=None' for name, _, _ in pretrained)
             raise RuntimeError(
                 f'cannot fetch the initial weights {files} ({error}). Without internet, put the '
                 'file in place and name its path as the checkpoint of that init_cfg, or start '
                 f'from random weights with --cfg-options {options}'
             ) from error
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def forward(
         self,
@@ -168,10 +190,19 @@ class EmbeddingRetriever(BaseRetriever):
         Returns:
             ``score``, cosines (N, G); ``pred_label``, indices of the best, (N, min(topk, G));
             ``pred_score``, their cosines, falling.
+
+        Raises:
+            ValueError: if the gallery is of another width; else as :meth:`prepare_prototype`.
         """
         if not self.prototype_inited:
             self.prepare_prototype()
-        score = F.normalize(inputs) @ self.prototype_vecs.T
+        if inputs.shape[1] != self.prototype_vecs.shape[1]:
+            raise ValueError(
+                f'the embeddings of the gallery are {self.prototype_vecs.shape[1]} wide and those '
+                f'of this model {inputs.shape[1]}: they are of another model'
+            )
+        with torch.autocast(inputs.device.type, enabled=False):
+            score = F.normalize(inputs.float()) @ self.prototype_vecs.float().T
         best = score.topk(min(self.topk, score.shape[1]))
         return dict(score=score, pred_label=best.indices, pred_score=best.values)
 
@@ -179,9 +210,9 @@ class EmbeddingRetriever(BaseRetriever):
         """Embed or read the gallery, and keep it as unit vectors, (G, D).
 
         Raises:
-            ValueError: if there is no gallery, it is empty, not of this model's width or not
-                finite, or a file was made by another model and there are no images to renew it
-                from.
+            ValueError: if the gallery is empty or not finite, or a file was made by another model
+                and there are no images to renew it from.
+            TypeError: if ``prototype`` is none of the kinds that the class describes.
         """
         device = next(
             (p.device for p in self.image_encoder.parameters()), self.data_preprocessor.device
@@ -201,6 +232,31 @@ class EmbeddingRetriever(BaseRetriever):
         self.gallery.save(path)
 
 
+def _forget_gallery(model: EmbeddingRetriever, _) -> None:
+    """Embed the gallery again after other weights are loaded."""
+    model.prototype_inited = False
+
+
+def _as_list(init_cfg: dict | list[dict] | None) -> list[dict]:
+    return [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg or [])
+
+
+def _refuse_other_weights(name: str, file: str) -> Callable:
+    """A hook that refuses initial weights which would leave a part of a module random."""
+
+    def refuse(module, state_dict, prefix, *_):
+        own = {f'{prefix}{key}': v.shape for key, v in module.state_dict().items()}
+        given = {key: v.shape for key, v in state_dict.items()}
+        findings = _misfits(own, given, extra_is_fine=True)
+        if findings:
+            raise ValueError(
+                f'{file} does not hold the weights of model.{name}: {"; ".join(findings)}. Set '
+                'checkpoint and prefix of its init_cfg to those of the same kind of net'
+            )
+
+    return refuse
+
+
 def _refuse_other_model(model, state_dict, prefix, local_metadata, *_):
     """Refuse a checkpoint file whose encoder or head is not this model's.
 
@@ -210,39 +266,38 @@ def _refuse_other_model(model, state_dict, prefix, local_metadata, *_):
     filename = local_metadata.get('checkpoint_file')
     if filename is None:
         return
-    loaded = {key.replace('head.norm_product.', 'head.'): v.shape for key, v in state_dict.items()}
+    given = {key.replace('head.norm_product.', 'head.'): v.shape for key, v in state_dict.items()}
     own = {f'{prefix}{key}': v.shape for key, v in model.state_dict().items()}
+    findings = _misfits(own, given, f'{prefix}image_encoder.')
+    if model.head is not None and any(key.startswith(f'{prefix}head.') for key in given):
+        findings += _misfits(own, given, f'{prefix}head.')
+    if findings:
+        raise ValueError(
+            f'{filename} is the checkpoint of another model: {"; ".join(findings)} (its keys are '
+            f'like {next(iter(given), None)}). Use the config it was trained with; to start '
+            'training from a part of it, name it in the init_cfg of the image encoder '
+            "(type='Pretrained', checkpoint=..., prefix=...)"
+        )
 
-    def part(shapes: dict, name: str) -> dict:
-        return {
-            key: shape
+
+def _misfits(wanted: dict, given: dict, prefix: str = '', extra_is_fine: bool = False) -> list[str]:
+    """What keeps tensors of given shapes from being those of a module, by key."""
+    wanted, given = (
+        {
+            key: tuple(shape)
             for key, shape in shapes.items()
-            if key.startswith(f'{prefix}{name}.') and not key.endswith('num_batches_tracked')
+            if key.startswith(prefix) and not key.endswith('num_batches_tracked')
         }
-
-    encoder, head = part(loaded, 'image_encoder'), part(loaded, 'head')
-    if encoder == part(own, 'image_encoder') and (not head or head == part(own, 'head')):
-        return
-    wanted = part(own, 'image_encoder') | (part(own, 'head') if head else {})
-    given = encoder | head
-    missing = sorted(wanted.keys() - given.keys())
-    extra = sorted(given.keys() - wanted.keys())
-    differing = sorted(key for key in wanted.keys() & given.keys() if wanted[key] != given[key])
+        for shapes in (wanted, given)
+    )
     findings = []
+    missing, extra = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
     if missing:
         findings.append(f'{len(missing)} of {len(wanted)} tensors missing, such as {missing[0]}')
-    if extra:
+    if extra and not extra_is_fine:
         findings.append(f'{len(extra)} unknown, such as {extra[0]}')
-    if differing:
-        key = differing[0]
-        findings.append(
-            f'{len(differing)} of another shape, such as {key}: {tuple(given[key])} in the file, '
-            f'{tuple(wanted[key])} in the model'
-        )
-    if not given and loaded:
-        findings.append(f'it has keys such as {next(iter(loaded))}')
-    raise ValueError(
-        f'{filename} is the checkpoint of another model: {"; ".join(findings)}. Use the config it '
-        'was trained with; to start training from a part of it, name it in the init_cfg of the '
-        "image encoder (type='Pretrained', checkpoint=..., prefix=...)"
-    )
+    for key in sorted(wanted.keys() & given.keys()):
+        if wanted[key] != given[key]:
+            findings.append(f'{key}: {given[key]} in the file, {wanted[key]} in the model')
+            break
+    return findings

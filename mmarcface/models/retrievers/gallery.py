@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from mmengine.dist import broadcast_object_list, collect_results, get_world_size, is_main_process
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmpretrain.utils import track_on_main_process
 from torch.utils.data import DataLoader, Dataset
@@ -57,7 +59,9 @@ class Gallery:
                     'images as prototype and this file as prototype_cache, and it is rebuilt'
                 )
         elif isinstance(prototype, (dict, DataLoader)):
-            gallery = cls._from_images(model, Runner.build_dataloader(prototype))
+            with DefaultScope.overwrite_default_scope('mmpretrain'):
+                loader = Runner.build_dataloader(prototype)
+            gallery = cls._from_images(model, loader)
         else:
             raise TypeError(
                 'prototype must be a data loader, the config of one, a tensor or the path of a '
@@ -93,16 +97,18 @@ class Gallery:
         if len(loader.dataset) == 0:
             raise ValueError(f'the gallery is empty: {loader.dataset} has no images')
         cache = model.prototype_cache
-        if cache is None:
-            return cls(_embed(model, loader), samples=_samples(loader.dataset))
         wanted = dict(model=fingerprint_model(model), images=fingerprint_images(loader.dataset))
-        if Path(cache).exists():
+        if cache is not None and Path(cache).exists():
             kept = cls.load(cache)
             reasons = {
                 'model': 'made with other weights or preprocessing',
                 'images': 'made from other images or transforms',
             }
-            stale = [why for name, why in reasons.items() if getattr(kept, name) != wanted[name]]
+            stale = [
+                why
+                for name, why in reasons.items()
+                if getattr(kept, name) != wanted[name] or not wanted[name]
+            ]
             if not stale:
                 return kept
             if is_main_process():
@@ -111,7 +117,8 @@ class Gallery:
                     stacklevel=2,
                 )
         gallery = cls(_embed(model, loader), samples=_samples(loader.dataset), **wanted)
-        gallery.save(cache)
+        if cache is not None:
+            gallery.save(cache)
         return gallery
 
     def _check(self, prototype) -> None:
@@ -130,11 +137,13 @@ class Gallery:
 
 
 def fingerprint_model(model: EmbeddingRetriever) -> str:
-    """Hash of all that decides an embedding beside the image: weights, preprocessing, flip."""
-    digest = hashlib.sha256(f'flip={model.flip}'.encode())
+    """Hash of all that decides an embedding beside the image: net, weights, preprocessing, flip."""
     preprocessor = model.data_preprocessor
+    facts = [model.flip, model.image_encoder]
     for name in ('mean', 'std', 'to_rgb'):
-        digest.update(f'{name}={getattr(preprocessor, name, None)}'.encode())
+        value = getattr(preprocessor, name, None)
+        facts.append(value.tolist() if isinstance(value, torch.Tensor) else value)
+    digest = hashlib.sha256(repr(facts).encode())
     for name, value in model.image_encoder.state_dict().items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
@@ -142,9 +151,17 @@ def fingerprint_model(model: EmbeddingRetriever) -> str:
 
 
 def fingerprint_images(dataset: Dataset) -> str:
-    """Hash of the images, by path, size and time of change, and of their transforms."""
-    digest = hashlib.sha256(repr(getattr(dataset, 'pipeline', None)).encode())
-    for sample in _samples(dataset):
+    """Hash of the images, by path, size and time of change, and of their transforms.
+
+    '' for a data set that cannot tell what it holds (no ``get_data_info``): it fits no cache.
+    """
+    samples = _samples(dataset)
+    if len(samples) != len(dataset):
+        return ''
+    pipeline = repr(getattr(dataset, 'pipeline', None))
+    # A transform without a repr of its own shows its address.
+    digest = hashlib.sha256(re.sub(r' at 0x[0-9a-f]+', '', pipeline).encode())
+    for sample in samples:
         digest.update(repr(sorted(sample.items())).encode())
         path = Path(sample.get('img_path', ''))
         if path.is_file():
@@ -167,21 +184,27 @@ def _samples(dataset: Dataset) -> list[dict]:
 @torch.no_grad()
 def _embed(model: EmbeddingRetriever, loader: DataLoader) -> torch.Tensor:
     """Embeddings of a loader's images in the order of its data set, (G, D), on every process."""
+    was_training = model.training
     model.eval()
     indices, embeddings = [], []
     for batch in track_on_main_process(loader, 'Prepare prototype'):
         data = model.data_preprocessor(batch, False)
         embeddings.append(model.embed(data['inputs']).float().cpu())
         indices += [sample.get('sample_idx') for sample in data['data_samples']]
-    if None in indices:
-        raise ValueError(
-            'the samples of a gallery need their sample_idx: add it to the meta_keys of PackInputs'
-        )
-    shards = collect_results([(indices, torch.cat(embeddings))], get_world_size())
-    ordered = [None]
+    model.train(was_training)
+    shards = collect_results([(indices, embeddings)], get_world_size())
+    outcome = [None]
     if is_main_process():
-        ordered[0] = torch.empty(len(loader.dataset), embeddings[0].shape[1])
-        for where, values in shards:
-            ordered[0][where] = values
-    broadcast_object_list(ordered)
-    return ordered[0]
+        places = [i for shard, _ in shards for i in shard]
+        if set(places) == set(range(len(loader.dataset))):
+            rows = torch.cat([part for _, parts in shards for part in parts])
+            outcome[0] = torch.empty(len(loader.dataset), rows.shape[1])
+            outcome[0][places] = rows
+    broadcast_object_list(outcome)
+    if outcome[0] is None:
+        raise ValueError(
+            f'the {len(loader.dataset)} images of a gallery need a sample_idx each, from 0 on, and '
+            'the loader has to give them all: add sample_idx to the meta_keys of PackInputs, and '
+            'use neither drop_last nor a data set of data sets'
+        )
+    return outcome[0]
