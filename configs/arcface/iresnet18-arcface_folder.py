@@ -14,7 +14,7 @@ with read_base():
     from .._base_.datasets.orl_faces import *
     from .._base_.default_runtime import *
     from .._base_.models.iresnet18_56x48 import *
-    from .._base_.schedules.sgd_40e import *
+    from .._base_.schedules.sgd_80e import *
 
 from mmcv.transforms import Resize
 
@@ -33,4 +33,4 @@ test_dataloader = val_dataloader
 model.update(head=dict(type=ArcFaceHead, num_classes=20, in_channels=128, scale=16.0, margin=0.2))
 custom_hooks.append(results_table)
 results_table.update(title='People never seen in training')
-default_hooks.update(checkpoint=dict(interval=40, max_keep_ckpts=1))
+default_hooks.update(checkpoint=dict(interval=80, max_keep_ckpts=1))

@@ -4,6 +4,6 @@ import mmpretrain.datasets  # noqa: F401
 from .identity_folder import IdentityFolder
 from .inshop import InShop
 from .orl_faces import ORLFaces
-from .transforms import LoadImageFromFile
+from .transforms import LoadImageFromFile, VirtualIdentities
 
-__all__ = ['IdentityFolder', 'InShop', 'LoadImageFromFile', 'ORLFaces']
+__all__ = ['IdentityFolder', 'InShop', 'LoadImageFromFile', 'ORLFaces', 'VirtualIdentities']

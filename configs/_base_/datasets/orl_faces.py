@@ -32,7 +32,7 @@ test_pipeline = [
 
 # The data set is named, not imported: mmpretrain.get_model looks it up by its name.
 train_dataloader = dict(
-    batch_size=32,
+    batch_size=64,
     num_workers=0,
     drop_last=True,
     dataset=dict(type='mmarcface.ORLFaces', people=list(range(1, 21)), pipeline=train_pipeline),

@@ -1,3 +1,4 @@
 from .loading import LoadImageFromFile
+from .virtual_identities import VirtualIdentities
 
-__all__ = ['LoadImageFromFile']
+__all__ = ['LoadImageFromFile', 'VirtualIdentities']
