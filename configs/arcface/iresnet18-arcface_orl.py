@@ -2,7 +2,8 @@
 
     python tools/train.py configs/arcface/iresnet18-arcface_orl.py
 
-@@RESULT@@ Recall@1
+About two minutes on 2 CPU cores. Median of three seeds, in percent: Recall@1 100.00, AUC 94.77,
+TAR@FAR=0.01 75.22; the pixels themselves give 97.50, 91.18 and 49.22.
 """
 
 from mmengine.config import read_base
@@ -14,11 +15,13 @@ with read_base():
     from .._base_.schedules.sgd_80e import *
 
 from mmarcface.datasets import VirtualIdentities
+from mmarcface.engine import RecomputeStatisticsHook
 from mmarcface.models import ArcFaceHead
 
 # 20 people are few to learn from: upside down, as negatives and both they count as 60 more.
 train_dataloader.dataset.pipeline.insert(-2, dict(type=VirtualIdentities, num_identities=20))
 model.update(head=dict(type=ArcFaceHead, num_classes=80, in_channels=128, scale=16.0, margin=0.2))
+custom_hooks.insert(0, dict(type=RecomputeStatisticsHook))
 custom_hooks.append(results_table)
 default_hooks.update(checkpoint=dict(interval=80, max_keep_ckpts=1))
 randomness = dict(seed=0)

@@ -1,3 +1,3 @@
-from .hooks import ResultsTableHook
+from .hooks import RecomputeStatisticsHook, ResultsTableHook
 
-__all__ = ['ResultsTableHook']
+__all__ = ['RecomputeStatisticsHook', 'ResultsTableHook']

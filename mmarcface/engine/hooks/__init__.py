@@ -1,3 +1,4 @@
+from .recompute_statistics import RecomputeStatisticsHook
 from .results_table import ResultsTableHook
 
-__all__ = ['ResultsTableHook']
+__all__ = ['RecomputeStatisticsHook', 'ResultsTableHook']

@@ -1,0 +1,45 @@
+"""BN statistics of the images that will be tested, not of those that were trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch.optim.swa_utils import update_bn
+
+from mmarcface.registry import HOOKS
+
+
+@HOOKS.register_module()
+class RecomputeStatisticsHook(Hook):
+    """Recompute the BN statistics on the training images, prepared as in testing.
+
+    Strong augmentation, or :class:`VirtualIdentities`, gives running statistics of images that
+    never come up in testing. Before each validation, and at the end, they are taken anew over one
+    pass of the training set with the pipeline of the validation set, mirrored images included.
+    Weights do not change. Name it before SyncBuffersHook, which averages over the processes.
+    """
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Recompute, if a validation or the end of the training follows."""
+        if self.is_last_train_epoch(runner) or self.every_n_epochs(
+            runner, runner.train_loop.val_interval
+        ):
+            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+            update_bn(self._images(runner, model), model)
+
+    @staticmethod
+    def _images(runner: Runner, model: torch.nn.Module) -> Iterator[torch.Tensor]:
+        config = deepcopy(runner.cfg.train_dataloader)
+        config.dataset.pipeline = deepcopy(runner.cfg.val_dataloader.dataset.pipeline)
+        # No gradients are kept, so larger batches fit, whose variances are less noisy.
+        config.batch_size *= 4
+        config.drop_last = False
+        for batch in Runner.build_dataloader(config):
+            inputs = model.data_preprocessor(batch, False)['inputs']
+            yield inputs
+            yield inputs.flip(-1)
