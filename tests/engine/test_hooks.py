@@ -22,7 +22,7 @@ def runner_of(model, people, epoch):
         sampler=dict(type='DefaultSampler', shuffle=True),
         collate_fn=dict(type='default_collate'),
     )
-    cfg = ConfigDict(train_dataloader=loader | dict(drop_last=True), val_dataloader=loader)
+    cfg = ConfigDict(train_dataloader=loader | dict(drop_last=True), test_dataloader=loader)
     return SimpleNamespace(
         model=model, cfg=cfg, epoch=epoch, max_epochs=9, train_loop=SimpleNamespace(val_interval=4)
     )

@@ -20,7 +20,7 @@ class RecomputeStatisticsHook(Hook):
 
     Strong augmentation, or :class:`VirtualIdentities`, gives running statistics of images that
     never come up in testing. Before each validation, and at the end, they are taken anew over one
-    pass of the training set with the pipeline of the validation set, mirrored images included.
+    pass of the training set with the pipeline of the test set, mirrored images included.
     Weights do not change. Name it before SyncBuffersHook, which averages over the processes.
     """
 
@@ -35,7 +35,7 @@ class RecomputeStatisticsHook(Hook):
     @staticmethod
     def _images(runner: Runner, model: torch.nn.Module) -> Iterator[torch.Tensor]:
         config = deepcopy(runner.cfg.train_dataloader)
-        config.dataset.pipeline = deepcopy(runner.cfg.val_dataloader.dataset.pipeline)
+        config.dataset.pipeline = deepcopy(runner.cfg.test_dataloader.dataset.pipeline)
         # No gradients are kept, so larger batches fit, whose variances are less noisy.
         config.batch_size *= 4
         config.drop_last = False
