@@ -53,7 +53,7 @@ def test_config_survives_the_round_trip_that_a_resume_makes(path):
 def test_docstring_gives_the_command_and_the_result(path):
     docstring = ast.get_docstring(ast.parse(path.read_text()))
     assert f'python tools/train.py {path.relative_to(ROOT)}' in docstring
-    assert re.search(r'Recall@1 \d', docstring)
+    assert re.search(r'Recall@1 \d|was not measured', docstring)
     assert '@@' not in docstring
 
 

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.config import ConfigDict
-from mmengine.registry import init_default_scope
+from mmengine.registry import DefaultScope
 from torch import nn
 
 from mmarcface.engine import RecomputeStatisticsHook, ResultsTableHook
@@ -30,9 +30,9 @@ def runner_of(model, people, epoch):
 
 @pytest.fixture
 def model():
-    init_default_scope('mmpretrain')
     encoder = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten())
-    return EmbeddingRetriever(encoder, data_preprocessor=dict(mean=[0.0] * 3, std=[1.0] * 3))
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        yield EmbeddingRetriever(encoder, data_preprocessor=dict(mean=[0.0] * 3, std=[1.0] * 3))
 
 
 def test_statistics_are_those_of_the_training_images(model):

@@ -23,7 +23,9 @@ PIPELINE = [
 
 def small(**arguments) -> EmbeddingRetriever:
     torch.manual_seed(0)
-    encoder = dict(type='IResNet', depth=18, embedding_dim=16, input_size=(32, 24), base_channels=8)
+    encoder = dict(
+        type='mmarcface.IResNet', depth=18, embedding_dim=16, input_size=(32, 24), base_channels=8
+    )
     return EmbeddingRetriever(
         encoder, data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3), **arguments
     ).eval()
@@ -151,7 +153,9 @@ def test_wrong_gallery(prototype, error, message):
 
 def test_checkpoint_of_another_model_is_refused(tmp_path):
     path = str(tmp_path / 'other.pth')
-    other = EmbeddingRetriever(dict(type='IResNet', depth=34, embedding_dim=16, base_channels=8))
+    other = EmbeddingRetriever(
+        dict(type='mmarcface.IResNet', depth=34, embedding_dim=16, base_channels=8)
+    )
     for state in (other.state_dict(), dict(other.state_dict())):
         torch.save(dict(state_dict=state), path)
         with pytest.raises(ValueError, match=r'other.pth is .* of another model.*unknown'):
@@ -178,7 +182,7 @@ def test_unreachable_weights_say_how_to_go_on(monkeypatch):
     monkeypatch.setattr('mmengine.runner.checkpoint.load_url', fail)
     url = 'https://example.org/weights.pth'
     model = EmbeddingRetriever(
-        [dict(type='IResNet', depth=18, init_cfg=dict(type='Pretrained', checkpoint=url))]
+        [dict(type='mmarcface.IResNet', depth=18, init_cfg=dict(type='Pretrained', checkpoint=url))]
     )
     with pytest.raises(
         RuntimeError, match=rf'{url}.*--cfg-options model.image_encoder.0.init_cfg=None'
@@ -271,7 +275,9 @@ def test_half_precision_matches(gallery):
 def test_initial_weights_of_another_net_are_refused(tmp_path):
     path = str(tmp_path / 'weights.pth')
     right = small().image_encoder.state_dict()
-    encoder = dict(type='IResNet', depth=18, embedding_dim=16, input_size=(32, 24), base_channels=8)
+    encoder = dict(
+        type='mmarcface.IResNet', depth=18, embedding_dim=16, input_size=(32, 24), base_channels=8
+    )
     for prefix in ('', 'backbone.'):
         init_cfg = dict(type='Pretrained', checkpoint=path)
         if prefix:
