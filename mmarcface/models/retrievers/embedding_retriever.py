@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from urllib.error import URLError
 
 import torch
@@ -15,6 +14,7 @@ from torch.utils.data import DataLoader
 from mmarcface.registry import MODELS
 
 from .gallery import Gallery
+from .weights import refuse_other_model, refuse_other_weights
 
 
 @MODELS.register_module()
@@ -73,7 +73,7 @@ class EmbeddingRetriever(BaseRetriever):
             raise ValueError(f'topk must be at least 1, got {topk}')
         self.topk = topk
         self.flip = bool(test_cfg and test_cfg.get('flip', False))
-        self.register_load_state_dict_pre_hook(_refuse_other_model)
+        self.register_load_state_dict_pre_hook(refuse_other_model)
         self.register_load_state_dict_post_hook(_forget_gallery)
 
     def train(self, mode: bool = True) -> EmbeddingRetriever:
@@ -96,7 +96,7 @@ class EmbeddingRetriever(BaseRetriever):
             if init_cfg['type'] == 'Pretrained'
         ]
         hooks = [
-            module.register_load_state_dict_pre_hook(_refuse_other_weights(name, file))
+            module.register_load_state_dict_pre_hook(refuse_other_weights(name, file))
             for name, module, file in pretrained
         ]
         try:
@@ -239,65 +239,3 @@ def _forget_gallery(model: EmbeddingRetriever, _) -> None:
 
 def _as_list(init_cfg: dict | list[dict] | None) -> list[dict]:
     return [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg or [])
-
-
-def _refuse_other_weights(name: str, file: str) -> Callable:
-    """A hook that refuses initial weights which would leave a part of a module random."""
-
-    def refuse(module, state_dict, prefix, *_):
-        own = {f'{prefix}{key}': v.shape for key, v in module.state_dict().items()}
-        given = {key: v.shape for key, v in state_dict.items()}
-        findings = _misfits(own, given, extra_is_fine=True)
-        if findings:
-            raise ValueError(
-                f'{file} does not hold the weights of model.{name}: {"; ".join(findings)}. Set '
-                'checkpoint and prefix of its init_cfg to those of the same kind of net'
-            )
-
-    return refuse
-
-
-def _refuse_other_model(model, state_dict, prefix, local_metadata, *_):
-    """Refuse a checkpoint file whose encoder or head is not this model's.
-
-    mmengine loads what fits and logs the rest, which leaves a net of random weights to be tested.
-    A state dict that does not come from a file keeps torch's rules.
-    """
-    filename = local_metadata.get('checkpoint_file')
-    if filename is None:
-        return
-    given = {key.replace('head.norm_product.', 'head.'): v.shape for key, v in state_dict.items()}
-    own = {f'{prefix}{key}': v.shape for key, v in model.state_dict().items()}
-    findings = _misfits(own, given, f'{prefix}image_encoder.')
-    if model.head is not None and any(key.startswith(f'{prefix}head.') for key in given):
-        findings += _misfits(own, given, f'{prefix}head.')
-    if findings:
-        raise ValueError(
-            f'{filename} is the checkpoint of another model: {"; ".join(findings)} (its keys are '
-            f'like {next(iter(given), None)}). Use the config it was trained with; to start '
-            'training from a part of it, name it in the init_cfg of the image encoder '
-            "(type='Pretrained', checkpoint=..., prefix=...)"
-        )
-
-
-def _misfits(wanted: dict, given: dict, prefix: str = '', extra_is_fine: bool = False) -> list[str]:
-    """What keeps tensors of given shapes from being those of a module, by key."""
-    wanted, given = (
-        {
-            key: tuple(shape)
-            for key, shape in shapes.items()
-            if key.startswith(prefix) and not key.endswith('num_batches_tracked')
-        }
-        for shapes in (wanted, given)
-    )
-    findings = []
-    missing, extra = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
-    if missing:
-        findings.append(f'{len(missing)} of {len(wanted)} tensors missing, such as {missing[0]}')
-    if extra and not extra_is_fine:
-        findings.append(f'{len(extra)} unknown, such as {extra[0]}')
-    for key in sorted(wanted.keys() & given.keys()):
-        if wanted[key] != given[key]:
-            findings.append(f'{key}: {given[key]} in the file, {wanted[key]} in the model')
-            break
-    return findings
