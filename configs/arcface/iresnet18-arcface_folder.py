@@ -5,7 +5,7 @@
 
 data/faces/train/PERSON/*.jpg to learn from, data/faces/test/PERSON/*.jpg, other people with at least
 two images each, to test on. For hundreds of people or more raise model.head.scale to 64 and
-model.head.margin to 0.5; for tens see VirtualIdentities in iresnet18-arcface_orl.py. 80 epochs; the result
+model.head.margin to 0.5; for tens see VirtualIdentities in iresnet18-arcface_orl.py. 120 epochs; the result
 depends on your data and was not measured.
 """
 
@@ -15,7 +15,7 @@ with read_base():
     from .._base_.datasets.orl_faces import *
     from .._base_.default_runtime import *
     from .._base_.models.iresnet18_56x48 import *
-    from .._base_.schedules.sgd_80e import *
+    from .._base_.schedules.sgd_120e import *
 
 from mmcv.transforms import Resize
 
@@ -34,4 +34,4 @@ test_dataloader = val_dataloader
 model.update(head=dict(type=ArcFaceHead, num_classes=20, in_channels=128, scale=16.0, margin=0.2))
 custom_hooks.append(results_table)
 results_table.update(title='People never seen in training')
-default_hooks.update(checkpoint=dict(interval=80, max_keep_ckpts=1))
+default_hooks.update(checkpoint=dict(interval=120, max_keep_ckpts=1))

@@ -2,8 +2,8 @@
 
     python tools/train.py configs/arcface/iresnet18-arcface_orl.py
 
-About two minutes on 2 CPU cores. Median of three seeds, in percent: Recall@1 100.00, AUC 94.77,
-TAR@FAR=0.01 75.22; the pixels themselves give 97.50, 91.18 and 49.22.
+Under three minutes on 2 CPU cores. Median of three seeds, in percent: Recall@1 100.00, AUC 96.27,
+TAR@FAR=0.01 77.00; the pixels themselves give 97.50, 91.18 and 49.22.
 """
 
 from mmengine.config import read_base
@@ -12,7 +12,7 @@ with read_base():
     from .._base_.datasets.orl_faces import *
     from .._base_.default_runtime import *
     from .._base_.models.iresnet18_56x48 import *
-    from .._base_.schedules.sgd_80e import *
+    from .._base_.schedules.sgd_120e import *
 
 from mmarcface.datasets import VirtualIdentities
 from mmarcface.engine import RecomputeStatisticsHook
@@ -23,5 +23,5 @@ train_dataloader.dataset.pipeline.insert(-2, dict(type=VirtualIdentities, num_id
 model.update(head=dict(type=ArcFaceHead, num_classes=80, in_channels=128, scale=16.0, margin=0.2))
 custom_hooks.insert(0, dict(type=RecomputeStatisticsHook))
 custom_hooks.append(results_table)
-default_hooks.update(checkpoint=dict(interval=80, max_keep_ckpts=1))
+default_hooks.update(checkpoint=dict(interval=120, max_keep_ckpts=1))
 randomness = dict(seed=0)

@@ -237,7 +237,7 @@ def test_unseen_people_are_told_apart(run_tool, tmp_path):
         figures.append(json.loads(out.read_text()))
     for name, least in {
         'verification/TAR@FAR=0.01': 70,
-        'verification/AUC': 94,
+        'verification/AUC': 95,
         'retrieval/Recall@1': 98,
     }.items():
         assert sorted(f[name] for f in figures)[1] >= least, figures

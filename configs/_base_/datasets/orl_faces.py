@@ -15,9 +15,9 @@ train_pipeline = [
     dict(type=LoadImageFromFile),
     dict(type=RandomFlip, prob=0.5),
     dict(type=NumpyToPIL),
-    # Mirrored edges, so that a shifted face does not bring a black border along.
+    # Mirrored edges, so that a moved face seldom brings a black border along.
     dict(type='torchvision/Pad', padding=24, padding_mode='reflect'),
-    dict(type='torchvision/RandomAffine', degrees=10, translate=(0.05, 0.05), scale=(0.9, 1.1)),
+    dict(type='torchvision/RandomAffine', degrees=20, translate=(0.1, 0.1), scale=(0.8, 1.2)),
     dict(type='torchvision/CenterCrop', size=(112, 92)),
     dict(type=PILToNumpy),
     dict(type=ColorJitter, brightness=0.3, contrast=0.3),

@@ -1,4 +1,4 @@
-"""SGD over 80 epochs for small data: batches of 64, two epochs of warm-up, then a cosine."""
+"""SGD over 120 epochs for small data: batches of 64, two epochs of warm-up, then a cosine."""
 
 from mmengine.optim import CosineAnnealingLR, LinearLR
 from torch.optim import SGD
@@ -8,7 +8,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type=LinearLR, start_factor=0.1, begin=0, end=2, convert_to_iter_based=True),
-    dict(type=CosineAnnealingLR, T_max=78, begin=2, end=80, convert_to_iter_based=True),
+    dict(type=CosineAnnealingLR, T_max=118, begin=2, end=120, convert_to_iter_based=True),
 ]
-train_cfg = dict(by_epoch=True, max_epochs=80, val_interval=80)
+train_cfg = dict(by_epoch=True, max_epochs=120, val_interval=120)
 auto_scale_lr = dict(enable=False, base_batch_size=64)
