@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
-from mmengine.registry import DATA_SAMPLERS, OPTIMIZERS, init_default_scope
+from mmengine.registry import DATA_SAMPLERS, OPTIMIZERS, DefaultScope
 from mmpretrain.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
 from modelindex.load_model_index import load
 
@@ -22,9 +22,14 @@ def path(request) -> Path:
     return request.param
 
 
-def test_all_parts_build(path):
+@pytest.fixture
+def scope():
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        yield
+
+
+def test_all_parts_build(path, scope):
     config = Config.fromfile(path)
-    init_default_scope(config.default_scope)
     model = MODELS.build(config.model)
     OPTIMIZERS.build(dict(config.optim_wrapper.optimizer, params=model.parameters()))
     for hook in [*config.default_hooks.values(), *config.get('custom_hooks', [])]:
