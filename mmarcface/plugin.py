@@ -42,7 +42,18 @@ def _prepare_prototype(wrapped, inferencer, args, kwargs):
     'mmpretrain.apis.image_retrieval', 'ImageRetrievalInferencer._dispatch_kwargs'
 )
 def _dispatch_kwargs(wrapped, inferencer, args, kwargs):
-    """Let topk be at most the size of the gallery, for which mmpretrain fails."""
-    from .apis.inferencers import limit_topk
+    """Let topk exceed the gallery and refuse to draw bare embeddings: mmpretrain fails on both."""
+    from .apis.inferencers import fit_to_gallery
 
-    return limit_topk(wrapped(*args, **kwargs), len(inferencer.prototype_dataset))
+    return fit_to_gallery(wrapped(*args, **kwargs), inferencer.prototype_dataset)
+
+
+@wrapt.patch_function_wrapper(
+    'mmpretrain.apis.image_retrieval', 'ImageRetrievalInferencer.preprocess'
+)
+def _preprocess(wrapped, inferencer, args, kwargs):
+    """Name a query image that cannot be read: mmpretrain lets OpenCV's own error through."""
+    from .apis.inferencers import read_queries
+
+    inputs, *others = args
+    return wrapped(read_queries(inputs), *others, **kwargs)

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from mmpretrain import ImageRetrievalInferencer, get_model, list_models
@@ -148,6 +150,32 @@ def test_wrong_galleries_and_images(demo, tmp_path):
         for prototype in (str(demo), [str(demo / 'broken.png')]):
             with pytest.raises(ValueError, match=r'broken.png cannot be read'):
                 ImageRetrievalInferencer(model, prototype)
+
+
+def test_wrong_queries(demo):
+    search = ImageRetrievalInferencer(get_model(ORL), str(demo))
+    with pytest.raises(FileNotFoundError, match=r'gone.pgm does not exist'):
+        search(str(demo / 'gone.pgm'))
+    photograph = (demo / 's1.pgm').read_bytes()
+    for content in (b'', b'not an image', photograph[:5]):
+        (demo / 'broken.pgm').write_bytes(content)
+        with pytest.raises(ValueError, match=r'broken.pgm cannot be read'):
+            search([str(demo / 's1.pgm'), str(demo / 'broken.pgm')])
+
+
+def test_query_may_be_an_array(demo):
+    search = ImageRetrievalInferencer(get_model(ORL), str(demo))
+    path = str(demo / 's2.pgm')
+    scores = [
+        match['match_score'] for query in (path, cv2.imread(path)) for match in search(query)[0]
+    ]
+    assert scores[0] == scores[1]
+
+
+def test_bare_embeddings_cannot_be_drawn(tmp_path):
+    search = ImageRetrievalInferencer(get_model(ORL), torch.rand(3, 128))
+    with pytest.raises(ValueError, match=r'show_dir=.* needs images'):
+        search(np.zeros((112, 92, 3), np.uint8), show_dir=str(tmp_path))
 
 
 def test_topk_is_at_most_the_gallery(demo, tmp_path):

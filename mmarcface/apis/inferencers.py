@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dataset import BaseDataset
 from mmpretrain.apis import ImageRetrievalInferencer
@@ -63,17 +64,46 @@ def prepare_gallery(
     return prepare(prototype, None, batch_size)
 
 
-def limit_topk(dispatched: tuple[dict, ...], size: int) -> tuple[dict, ...]:
-    """Limit ``topk``, given or by default, to the size of the gallery.
+def read_queries(images: Iterable[str | Path | np.ndarray]) -> Iterator[np.ndarray]:
+    """Read the images to search with, one at a time.
+
+    Args:
+        images: paths, or images as arrays, (H, W, 3), uint8 in [0, 255], BGR.
+
+    Yields:
+        The images as such arrays.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if a file is not an image that can be read.
+    """
+    load = LoadImageFromFile()
+    for image in images:
+        is_path = isinstance(image, (str, Path))
+        yield load(dict(img_path=str(image)))['img'] if is_path else image
+
+
+def fit_to_gallery(dispatched: tuple[dict, ...], gallery: BaseDataset) -> tuple[dict, ...]:
+    """Limit ``topk``, given or by default, to the gallery, and draw only what it can show.
 
     Args:
         dispatched: arguments of mmpretrain's preprocess, forward, visualize and postprocess.
-        size: images in the gallery.
+        gallery: the data set in which a match is looked up.
 
     Returns:
         The arguments, with a ``topk`` for the last two.
+
+    Raises:
+        ValueError: if matches are to be drawn and the gallery has embeddings alone.
     """
     preprocess, forward, visualize, postprocess = dispatched
+    size = len(gallery)
+    wanted = next((name for name in ('show', 'show_dir') if visualize.get(name)), None)
+    if wanted and 'img_path' not in gallery.get_data_info(0):
+        raise ValueError(
+            f'{wanted}={visualize[wanted]!r} needs images, and this gallery has embeddings alone: '
+            'give a folder, list or data set of images as prototype'
+        )
     visualize['topk'] = min(visualize.get('topk', 3), size)
     postprocess['topk'] = min(postprocess.get('topk', 1), size)
     return preprocess, forward, visualize, postprocess
