@@ -2,6 +2,8 @@
 
 import argparse
 
+from mmengine.runner import find_latest_checkpoint
+
 from mmarcface.engine.launch import add_common_arguments, build_runner, load_config
 
 
@@ -39,9 +41,10 @@ def main() -> None:
                 f'--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in {args.config}'
             )
         config.auto_scale_lr.enable = True
-    if args.resume is not None:
-        config.resume = True
-        config.load_from = None if args.resume == 'auto' else args.resume
+    # The first start of a job that resumes by itself finds nothing yet, and load_from holds.
+    checkpoint = find_latest_checkpoint(config.work_dir) if args.resume == 'auto' else args.resume
+    if checkpoint is not None:
+        config.resume, config.load_from = True, checkpoint
     build_runner(config).train()
 
 

@@ -72,6 +72,12 @@ def test_flags(run_tool, tmp_path):
         assert 'is only available training on gpu' in done.output.splitlines()[-1]
 
 
+def test_first_start_of_a_resuming_job_loads_what_the_config_says(run_tool, tmp_path, checkpoint):
+    done = train(run_tool, tmp_path, f'load_from={checkpoint}', flags=['--resume'])
+    assert f'Load checkpoint from {checkpoint}' in done.output
+    assert (tmp_path / 'work' / 'epoch_1.pth').exists()
+
+
 def test_embeddings_are_written(run_tool, tmp_path, checkpoint):
     out = tmp_path / 'embeddings.pkl'
     run_tool('test.py', CONFIG, checkpoint, '--out', out)
