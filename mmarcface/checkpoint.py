@@ -72,7 +72,24 @@ def load_from_local(filename: str, map_location: str | torch.device | None = Non
         map_location: where the tensors go; see :func:`torch.load`.
 
     Returns:
-        The content of the file, usually a dict with ``state_dict`` and ``meta``.
+        The content of the file: a state dict, or a dict with ``state_dict`` and usually ``meta``.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: as :func:`read_file`, or if the file holds no state dict.
+    """
+    return _note_file(read_file(filename, map_location), filename)
+
+
+def read_file(filename: str, map_location: str | torch.device | None = None) -> Any:
+    """Read whatever ``torch.save`` wrote, weights only.
+
+    Args:
+        filename: path of the file.
+        map_location: where the tensors go; see :func:`torch.load`.
+
+    Returns:
+        The content of the file.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -82,8 +99,7 @@ def load_from_local(filename: str, map_location: str | torch.device | None = Non
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint {filename} does not exist')
     with _clear_errors(f'{filename} ({path.stat().st_size} bytes)'):
-        content = torch.load(path, map_location=map_location, weights_only=True)
-    return _note_file(content, filename)
+        return torch.load(path, map_location=map_location, weights_only=True)
 
 
 @CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), force=True)
@@ -95,7 +111,7 @@ def load_from_http(filename: str, map_location: str | torch.device | None = None
         map_location: where the tensors go; see :func:`torch.load`.
 
     Returns:
-        The content of the file, usually a dict with ``state_dict`` and ``meta``.
+        As :func:`load_from_local`.
 
     Raises:
         OSError: if it cannot be fetched, usually as ``urllib.error.URLError``.
@@ -128,12 +144,18 @@ def _clear_errors(name: str) -> Iterator[None]:
         ) from error
 
 
-def _note_file(content: Any, filename: str) -> Any:
+def _note_file(content: Any, filename: str) -> dict:
     """Note the file in the metadata that travels with a state dict, for errors to name it."""
-    if not isinstance(content, dict):
-        return content
-    nested = isinstance(content.get('state_dict'), dict)
+    nested = isinstance(content, dict) and 'state_dict' in content
     state_dict = content['state_dict'] if nested else content
+    if not isinstance(state_dict, dict) or not any(
+        isinstance(value, torch.Tensor) for value in state_dict.values()
+    ):
+        found = f'keys {list(content)[:5]}' if isinstance(content, dict) else type(content).__name__
+        raise ValueError(
+            f'checkpoint {filename} holds no weights: a state dict, alone or as state_dict, is '
+            f'needed; got {found}'
+        )
     if not isinstance(state_dict, OrderedDict):
         state_dict = OrderedDict(state_dict)
     metadata = OrderedDict(getattr(state_dict, '_metadata', {}))

@@ -11,7 +11,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 
 import mmarcface.plugin  # noqa: F401
-from mmarcface.checkpoint import load_from_local
+from mmarcface.checkpoint import load_from_local, read_file
 
 
 class Malicious:
@@ -59,7 +59,7 @@ def test_files_of_numpy_1_load(tmp_path):
     header = (0x1950A86A20F9469CFC6C, 1001, dict(little_endian=True))
     parts = [pickle.dumps(part, protocol=2) for part in header]
     path.write_bytes(b''.join([*parts, old, pickle.dumps([], protocol=2)]))
-    assert load_from_local(str(path))['values'].tolist() == [0, 1, 2]
+    assert read_file(str(path))['values'].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -106,6 +106,17 @@ def test_truncated_file_is_named(tmp_path, share, zipped):
     # A name that is cut short is refused like any other unknown name.
     with pytest.raises(ValueError, match=r'short.pth \(\d+ bytes\) (cannot be read|is refused)'):
         load_from_local(str(path))
+
+
+@pytest.mark.parametrize(
+    ('content', 'found'),
+    [([1, 2], 'list'), (dict(meta={}), r"\['meta'\]"), (dict(state_dict={}), r"\['state_dict'\]")],
+)
+def test_file_without_weights_is_named(tmp_path, content, found):
+    path = tmp_path / 'other.pth'
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=rf'other.pth holds no weights: .* got .*{found}'):
+        CheckpointLoader.load_checkpoint(str(path))
 
 
 def test_missing_file():

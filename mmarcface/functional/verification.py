@@ -3,12 +3,13 @@
 Pairs come as ``similarity``, (P,) float, larger for more alike, and ``is_same``, (P,) bool. A
 pair is accepted where similarity >= threshold. TAR, true acceptance rate, is the share of the
 same-identity pairs that are accepted; FAR, false acceptance rate, that of the others. All rates
-are in [0, 1]. NumPy arrays and CPU tensors are taken alike; sums are in float64.
+are in [0, 1]. NumPy arrays and tensors are taken alike; sums are in float64.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 
 
@@ -150,7 +151,8 @@ def _cumulative_counts(
     """Falling thresholds, and the accepted pairs of each kind at each: first none, last all."""
     order = np.argsort(-similarity, kind='stable')
     similarity, is_same = similarity[order], is_same[order]
-    last_of_ties = np.append(np.flatnonzero(np.diff(similarity)), len(similarity) - 1)
+    is_last = similarity[1:] != similarity[:-1]
+    last_of_ties = np.append(np.flatnonzero(is_last), len(similarity) - 1)
     same = np.cumsum(is_same)[last_of_ties]
     other = last_of_ties + 1 - same
     return (
@@ -161,7 +163,9 @@ def _cumulative_counts(
 
 
 def _check_pairs(similarity: ArrayLike, is_same: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    similarity, is_same = np.asarray(similarity), np.asarray(is_same, dtype=bool)
+    similarity, is_same = _as_array(similarity), _as_array(is_same).astype(bool)
+    if not np.issubdtype(similarity.dtype, np.floating):
+        similarity = similarity.astype(np.float64)
     if similarity.ndim != 1 or similarity.shape != is_same.shape:
         raise ValueError(
             f'similarity and is_same must be vectors of one length, got {similarity.shape} and '
@@ -171,3 +175,11 @@ def _check_pairs(similarity: ArrayLike, is_same: ArrayLike) -> tuple[np.ndarray,
     if len(bad):
         raise ValueError(f'similarity of {len(bad)} pairs is NaN, the first is pair {bad[0]}')
     return similarity, is_same
+
+
+def _as_array(values: ArrayLike) -> np.ndarray:
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        # NumPy has no bfloat16.
+        values = values.float() if values.dtype == torch.bfloat16 else values
+    return np.asarray(values)

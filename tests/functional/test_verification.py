@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
@@ -34,6 +35,27 @@ def test_roc_and_auc_equal_scikit_learn(drawn):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
     auc = metrics.roc_auc_score(is_same, similarity)
     assert area_under_curve(far, tar) == pytest.approx(auc, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    'convert',
+    [
+        lambda scores: scores.astype(np.uint8),
+        lambda scores: scores > 2,
+        lambda scores: torch.tensor(scores, dtype=torch.bfloat16, requires_grad=True),
+        lambda scores: np.where(scores == 4, np.inf, np.where(scores == 0, -np.inf, scores)),
+    ],
+    ids=['uint8', 'bool', 'bfloat16', 'infinite'],
+)
+def test_every_type_of_similarity(convert):
+    generator = np.random.default_rng(0)
+    is_same = generator.random(200) < 0.3
+    scores = generator.integers(0, 5, 200) * 1.0
+    expected = metrics.roc_auc_score(
+        is_same, scores > 2 if convert(scores).dtype == bool else scores
+    )
+    far, tar, _ = roc_curve(convert(scores), is_same)
+    assert area_under_curve(far, tar) == pytest.approx(expected, abs=1e-12)
 
 
 @given(both_kinds, st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0]))

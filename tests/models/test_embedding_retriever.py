@@ -125,6 +125,20 @@ def test_cache_is_kept_while_it_fits_and_rebuilt_when_stale(gallery, tmp_path):
     torch.testing.assert_close(vectors[1:], changed[1:])
 
 
+def test_refused_gallery_leaves_the_cache_alone(gallery, tmp_path):
+    cache = tmp_path / 'cache.pth'
+    small(prototype=loader_of(gallery), prototype_cache=str(cache)).prepare_prototype()
+    written = cache.read_bytes()
+    broken = small(prototype=loader_of(gallery), prototype_cache=str(cache))
+    broken.image_encoder.fc.weight.data[0, 0] = float('nan')
+    with (
+        pytest.warns(UserWarning, match='made with other weights'),
+        pytest.raises(ValueError, match=r'the first is that of image 0 .*1.pgm'),
+    ):
+        broken.prepare_prototype()
+    assert cache.read_bytes() == written
+
+
 def test_saved_gallery_serves_the_same_model_only(gallery, tmp_path):
     path = tmp_path / 'gallery.pth'
     model = small(prototype=loader_of(gallery), prototype_cache=str(path))

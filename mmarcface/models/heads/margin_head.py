@@ -47,8 +47,8 @@ class MarginHead(ClsHead):
         ).items():
             if value < 1:
                 raise ValueError(f'{name} must be at least 1, got {value}')
-        if scale <= 0:
-            raise ValueError(f'scale must be positive, got {scale}')
+        if not 0 < scale < math.inf:
+            raise ValueError(f'scale must be positive and finite, got {scale}')
         self.num_classes = num_classes
         self.in_channels = in_channels
         self.scale = scale

@@ -172,7 +172,8 @@ class EmbeddingRetriever(BaseRetriever):
         if data_samples is None:
             data_samples = [DataSample() for _ in embeddings]
         for sample, embedding in zip(data_samples, embeddings, strict=True):
-            sample.embedding = embedding
+            # A view would keep the whole batch, in memory and in every file.
+            sample.embedding = embedding.clone()
         if self.prototype is not None:
             match = self.matching(embeddings)
             for sample, score, label in zip(

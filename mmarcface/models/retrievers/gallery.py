@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from mmpretrain.utils import track_on_main_process
 from torch.utils.data import DataLoader, Dataset
 
-from mmarcface.checkpoint import load_from_local
+from mmarcface.checkpoint import read_file
 
 if TYPE_CHECKING:
     from .embedding_retriever import EmbeddingRetriever
@@ -61,13 +61,13 @@ class Gallery:
         elif isinstance(prototype, (dict, DataLoader)):
             with DefaultScope.overwrite_default_scope('mmpretrain'):
                 loader = Runner.build_dataloader(prototype)
-            gallery = cls._from_images(model, loader)
+            return cls._from_images(model, loader)
         else:
             raise TypeError(
                 'prototype must be a data loader, the config of one, a tensor or the path of a '
                 f'saved gallery, got {prototype!r}'
             )
-        gallery._check(prototype)
+        gallery._check(prototype if isinstance(prototype, (str, Path)) else 'a tensor')
         return gallery
 
     @classmethod
@@ -77,7 +77,7 @@ class Gallery:
         Raises:
             ValueError: if the file is damaged, refused or holds something else.
         """
-        content = load_from_local(str(path), map_location='cpu')
+        content = read_file(str(path), map_location='cpu')
         if isinstance(content, torch.Tensor):
             return cls(content)
         try:
@@ -117,12 +117,12 @@ class Gallery:
                     stacklevel=2,
                 )
         gallery = cls(_embed(model, loader), samples=_samples(loader.dataset), **wanted)
+        gallery._check(f'of {len(loader.dataset)} images')
         if cache is not None:
             gallery.save(cache)
         return gallery
 
-    def _check(self, prototype) -> None:
-        name = prototype if isinstance(prototype, (str, Path)) else type(prototype).__name__
+    def _check(self, name: str | Path) -> None:
         if self.embeddings.ndim != 2 or len(self.embeddings) == 0:
             raise ValueError(
                 f'the gallery is empty or not a matrix: embeddings of prototype {name} have shape '
@@ -130,9 +130,11 @@ class Gallery:
             )
         bad = (~self.embeddings.isfinite().all(1)).nonzero().squeeze(1)
         if len(bad):
+            first = int(bad[0])
+            image = self.samples[first].get('img_path', '') if self.samples else ''
             raise ValueError(
                 f'{len(bad)} embeddings of prototype {name} are not finite, the first is that of '
-                f'image {int(bad[0])}'
+                f'image {first} {image}'.rstrip()
             )
 
 
