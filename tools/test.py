@@ -6,7 +6,7 @@ import mmengine
 from mmengine.dist import is_main_process
 from mmengine.evaluator import DumpResults
 
-from mmarcface.engine.launch import add_common_arguments, build_runner, load_config
+from mmarcface.engine.launch import add_common_arguments, build_runner, check_data, load_config
 
 METRICS = ('.json', '.yml', '.yaml')
 PREDICTIONS = ('.pkl', '.pickle')
@@ -35,6 +35,7 @@ def main() -> None:
     if args.amp:
         config.test_cfg.fp16 = True
     runner = build_runner(config)
+    check_data(runner.test_loop)
     if args.out and args.out.endswith(PREDICTIONS):
         runner.test_evaluator.metrics.append(DumpResults(args.out))
     figures = runner.test()

@@ -4,7 +4,7 @@ import argparse
 
 from mmengine.runner import find_latest_checkpoint
 
-from mmarcface.engine.launch import add_common_arguments, build_runner, load_config
+from mmarcface.engine.launch import add_common_arguments, build_runner, check_data, load_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,7 +45,11 @@ def main() -> None:
     checkpoint = find_latest_checkpoint(config.work_dir) if args.resume == 'auto' else args.resume
     if checkpoint is not None:
         config.resume, config.load_from = True, checkpoint
-    build_runner(config).train()
+    runner = build_runner(config)
+    for loop in (runner.train_loop, runner.val_loop):
+        if loop is not None:
+            check_data(loop)
+    runner.train()
 
 
 if __name__ == '__main__':

@@ -28,7 +28,6 @@ train_dataloader.dataset = dict(
 val_dataloader.dataset = dict(
     type='mmarcface.IdentityFolder', data_root='data/faces/test', pipeline=test_pipeline
 )
-train_dataloader.drop_last = False
 test_dataloader = val_dataloader
 
 model.update(head=dict(type=ArcFaceHead, num_classes=20, in_channels=128, scale=16.0, margin=0.2))

@@ -94,10 +94,14 @@ def fit_to_gallery(dispatched: tuple[dict, ...], gallery: BaseDataset) -> tuple[
         The arguments, with a ``topk`` for the last two.
 
     Raises:
-        ValueError: if matches are to be drawn and the gallery has embeddings alone.
+        ValueError: if ``topk`` is below 1, or matches are to be drawn and the gallery has
+            embeddings alone.
     """
     preprocess, forward, visualize, postprocess = dispatched
     size = len(gallery)
+    topk = visualize.get('topk', 1)
+    if topk < 1:
+        raise ValueError(f'topk must be at least 1, got {topk}')
     wanted = next((name for name in ('show', 'show_dir') if visualize.get(name)), None)
     if wanted and 'img_path' not in gallery.get_data_info(0):
         raise ValueError(

@@ -23,7 +23,8 @@ class IdentityFolder(BaseDataset):
             identity_b/
                 ...
 
-    Labels count the identities from 0, in the order of ``identities``.
+    Labels count the identities from 0, in the order of ``identities``. Files and folders whose
+    names start with a dot, which programs leave behind, are no images and no identities.
 
     Args:
         data_root: the folder of folders.
@@ -57,7 +58,11 @@ class IdentityFolder(BaseDataset):
             )
         names = self.identities
         if names is None:
-            names = sorted(folder.name for folder in root.iterdir() if folder.is_dir())
+            names = sorted(
+                folder.name
+                for folder in root.iterdir()
+                if folder.is_dir() and not folder.name.startswith('.')
+            )
         if not names:
             raise ValueError(f'data_root {root} holds no folders: one for each identity is needed')
         samples = []
@@ -66,7 +71,10 @@ class IdentityFolder(BaseDataset):
             if not folder.is_dir():
                 raise FileNotFoundError(f'identity {name!r} has no folder in {root}')
             images = sorted(
-                path for path in folder.rglob('*') if path.suffix.lower() in self.extensions
+                path
+                for path in folder.rglob('*')
+                if path.suffix.lower() in self.extensions
+                and not any(part.startswith('.') for part in path.relative_to(folder).parts)
             )
             if not images:
                 raise ValueError(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+from numbers import Integral
 from pathlib import Path
 
 import torch
 import torch.distributed
 from mmengine.config import Config, DictAction
+from mmengine.dist import get_world_size
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
+
+from mmarcface.evaluation.metrics.embedding_metric import ROLES, EmbeddingMetric
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +55,36 @@ def load_config(args: argparse.Namespace) -> Config:
             loader.setdefault('pin_memory', torch.cuda.is_available())
             loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)
     return config
+
+
+def check_data(loop: BaseLoop) -> None:
+    """Refuse, before hours of work, data that cannot be trained on or evaluated.
+
+    Args:
+        loop: the Runner's loop of training, validation or test.
+
+    Raises:
+        ValueError: if no batch is left to train on, or see :meth:`EmbeddingMetric.check`.
+    """
+    loader = loop.dataloader
+    if len(loader) == 0:
+        raise ValueError(
+            f'{len(loader.dataset)} images are too few for a batch of {loader.batch_size} on each '
+            f'of {get_world_size()} processes, and drop_last leaves out the rest: lower batch_size'
+        )
+    if not hasattr(loop, 'evaluator') or not hasattr(loader.dataset, 'get_data_info'):
+        return
+    samples = [loader.dataset.get_data_info(index) for index in range(len(loader.dataset))]
+    labels = [sample.get('gt_label') for sample in samples]
+    roles = [sample.get('role') for sample in samples]
+    if not all(isinstance(label, Integral) for label in labels) or not set(roles) <= set(ROLES):
+        return  # The metric names the sample when it comes to it.
+    names = [sample.get('img_path', f'sample {i}') for i, sample in enumerate(samples)]
+    for metric in loop.evaluator.metrics:
+        if isinstance(metric, EmbeddingMetric):
+            metric.check(
+                torch.tensor(labels), torch.tensor([ROLES.index(role) for role in roles]), names
+            )
 
 
 def build_runner(config: Config) -> Runner:

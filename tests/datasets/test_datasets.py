@@ -17,6 +17,9 @@ def folder(orl, tmp_path):
 
 def test_identity_folder(folder):
     (folder / 's1' / 'notes.txt').write_text('not an image')
+    for left_behind in ('.ipynb_checkpoints/1.pgm', 's1/.trash/1.pgm', 's1/._1.pgm'):
+        (folder / left_behind).parent.mkdir(exist_ok=True)
+        (folder / left_behind).write_bytes(b'not an image')
     (folder / 's2' / 'deeper').mkdir()
     (folder / 's2' / '1.pgm').rename(folder / 's2' / 'deeper' / '1.PGM')
     dataset = IdentityFolder(str(folder))

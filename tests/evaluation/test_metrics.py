@@ -192,6 +192,13 @@ def test_wrong_samples(query_and_gallery):
         evaluate(RetrievalMetric(), alone)
 
 
+def test_too_few_pairs_for_the_folds():
+    vectors, labels = embeddings(4, 2)
+    with pytest.raises(ValueError, match=r'2 pairs of the same identity and 4 of .* for 10 folds'):
+        evaluate(VerificationMetric(), as_samples(vectors, labels))
+    assert evaluate(VerificationMetric(num_folds=4), as_samples(vectors, labels))
+
+
 def test_wrong_arguments():
     with pytest.raises(ValueError, match=r'recall_at must hold ranks of at least 1, got \(0,\)'):
         RetrievalMetric(recall_at=(0,))
@@ -201,5 +208,7 @@ def test_wrong_arguments():
         VerificationMetric(num_folds=1)
     with pytest.raises(ValueError, match=r'pairs must be \(i, j\) each'):
         VerificationMetric(pairs=[(1, 2, 3)])
+    with pytest.raises(ValueError, match='there must be some'):
+        VerificationMetric(pairs=[])
     with pytest.raises(ValueError, match=r'far must hold rates in \[0, 1\]'):
         VerificationMetric(far=(2,))

@@ -84,6 +84,7 @@ def test_embeddings_are_written(run_tool, tmp_path, checkpoint):
     samples = pickle.loads(out.read_bytes())
     assert len(samples) == 200
     assert samples[0]['embedding'].shape == (128,)
+    assert samples[0]['embedding'].untyped_storage().nbytes() == 128 * 4
     assert '/s21/' in samples[0]['img_path']
     done = run_tool('test.py', CONFIG, checkpoint, '--out', 'figures.csv', fails=True)
     assert '--out must end in one of .json, .yml, .yaml, .pkl, .pickle, got fig' in done.output
@@ -173,7 +174,17 @@ def test_query_with_no_positive(run_tool, tmp_path, faces, checkpoint):
         (faces / 's3' / f'{number}.pgm').unlink()
     options = ['--cfg-options', *people(faces, 'test')]
     done = run_tool('test.py', CONFIG, checkpoint, *options, fails=True)
-    assert 'the first is sample 20 of the data set with label 2' in done.output.splitlines()[-1]
+    assert f'the first is {faces}/s3/1.pgm with label 2' in done.output.splitlines()[-1]
+    done = train(run_tool, tmp_path, *people(faces, 'val'), fails=True)
+    assert f'the first is {faces}/s3/1.pgm with label 2' in done.output.splitlines()[-1]
+    assert 'Epoch(train)' not in done.output
+
+
+def test_too_few_images_for_a_batch(run_tool, tmp_path, faces):
+    few = [*people(faces), 'train_dataloader.batch_size=31']
+    done = train(run_tool, tmp_path, *few, fails=True)
+    message = '30 images are too few for a batch of 31 on each of 1 processes'
+    assert message in done.output.splitlines()[-1]
 
 
 def test_several_processes_need_torchrun(run_tool, tmp_path):
@@ -223,7 +234,7 @@ def test_own_faces(run_tool, tmp_path, orl):
         for number in numbers:
             shutil.copytree(orl / f's{number}', tmp_path / 'data' / 'faces' / part / f's{number}')
     config = ROOT / 'configs' / 'arcface' / 'iresnet18-arcface_folder.py'
-    options = ['--cfg-options', 'model.head.num_classes=3', *SHORT]
+    options = ['--cfg-options', 'model.head.num_classes=3', 'train_dataloader.batch_size=8', *SHORT]
     done = run_tool('train.py', config, *options)
     table = done.output[done.output.index('never seen in training') :]
     test = re.search(r'python tools/(test.py) (\S+) (\S+) --out (\S+)', table)

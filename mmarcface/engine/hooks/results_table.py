@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -94,9 +95,10 @@ class ResultsTableHook(Hook):
         # As mmengine wrote it, with all that the command line changed.
         used = Path(runner.work_dir, config.name)
         checkpoint = find_latest_checkpoint(runner.work_dir)
+        test = shlex.join(['python', 'tools/test.py', str(used), str(checkpoint)])
         return (
             'Next, test the checkpoint, and search a folder of images of your own with it:\n'
-            f'  python tools/test.py {used} {checkpoint} --out figures.json\n'
+            f'  {test} --out figures.json\n'
             '  python -c "from mmarcface.apis import ImageRetrievalInferencer as Search; '
             f"print(Search('{config}', 'FOLDER', pretrained='{checkpoint}', head=None)"
             "('IMAGE', topk=3))\"\n"

@@ -98,6 +98,19 @@ class EmbeddingMetric(BaseMetric):
             ]
 
     @abstractmethod
+    def check(self, labels: torch.Tensor, roles: torch.Tensor, names: Sequence[str]) -> None:
+        """Refuse samples that have no figures; needs no embeddings, so it can come first.
+
+        Args:
+            labels: (N,), int64.
+            roles: index into ``ROLES`` of each, (N,), int64.
+            names: N names of the samples, for the error.
+
+        Raises:
+            ValueError: as the class in evaluation.
+        """
+
+    @abstractmethod
     def compute_metrics(self, results: Embeddings) -> dict[str, float]:
         """Figures of all embeddings; runs on the main process."""
 
@@ -111,7 +124,8 @@ class EmbeddingMetric(BaseMetric):
             Names and figures, on every process.
 
         Raises:
-            ValueError: on every process, if samples are missing or an embedding is not finite.
+            ValueError: on every process, if samples are missing, an embedding is not finite or
+                see :meth:`check`.
         """
         where = {'tmpdir': self.collect_dir} if self.collect_device == 'cpu' else {}
         shards = collect_results([self.results], get_world_size(), self.collect_device, **where)
@@ -139,11 +153,11 @@ class EmbeddingMetric(BaseMetric):
             torch.cat([getattr(batch, name) for batch in batches])
             for name in ('labels', 'sample_idx', 'roles')
         )
-        distinct = len(sample_idx.unique())
+        distinct = len(sample_idx[(sample_idx >= 0) & (sample_idx < size)].unique())
         if distinct != size:
             raise ValueError(
                 f'the data set has {size} samples and {distinct} distinct sample_idx were '
-                'evaluated: each sample needs a sample_idx of its own'
+                'evaluated: each sample needs its place in the data set as sample_idx'
             )
         row = (roles * (sample_idx.max() + 1) + sample_idx).unique(return_inverse=True)[1]
         vectors = torch.empty(size, batches[0].vectors.shape[1])
@@ -165,4 +179,7 @@ class EmbeddingMetric(BaseMetric):
                 f'{int(sample_idx[bad[0]])} of the data set'
             )
         vectors /= norms.clamp(min=torch.finfo(torch.float).tiny)
-        return Embeddings(vectors, labels[first], sample_idx, roles[first])
+        joined = Embeddings(vectors, labels[first], sample_idx, roles[first])
+        names = [f'sample {index} of the data set' for index in sample_idx.tolist()]
+        self.check(joined.labels, joined.roles, names)
+        return joined

@@ -66,33 +66,39 @@ class RetrievalMetric(EmbeddingMetric):
         self.map_at = map_at
         self.map_denominator = map_denominator
 
+    def check(self, labels: torch.Tensor, roles: torch.Tensor, names: Sequence[str]) -> None:
+        """Refuse roles that leave nothing to search, and queries with nothing to find."""
+        queries = (roles == ROLES.index('query')).nonzero()[:, 0]
+        num_gallery = int((roles == ROLES.index('gallery')).sum())
+        if (roles == ROLES.index(None)).all():
+            queries = torch.arange(len(roles))
+        elif len(queries) == 0 or len(queries) + num_gallery != len(roles):
+            raise ValueError(
+                "some samples have a role: then all need one and some must be 'query', got "
+                f'{len(queries)} queries, {num_gallery} of the gallery and '
+                f'{len(roles) - len(queries) - num_gallery} without'
+            )
+        elif num_gallery == 0:
+            raise ValueError(
+                f'the gallery is empty: {len(queries)} queries and nothing to search among'
+            )
+        items = labels[roles != ROLES.index('query')]
+        num_relevant = self._num_relevant(labels[queries], items, num_gallery == 0)
+        lost = queries[num_relevant < 1]
+        if len(lost):
+            raise ValueError(
+                f'{len(lost)} of {len(queries)} queries have no image of their identity to find, '
+                f'the first is {names[lost[0]]} with label {int(labels[lost[0]])}'
+            )
+
     def compute_metrics(self, results: Embeddings) -> dict[str, float]:
-        """Figures in percent of all embeddings; errors as the class."""
-        if (results.roles == ROLES.index(None)).all():
-            num_queries, first_item = len(results.labels), 0
-        else:
-            num_queries = first_item = int((results.roles == ROLES.index('query')).sum())
-            num_gallery = int((results.roles == ROLES.index('gallery')).sum())
-            if num_queries == 0 or num_queries + num_gallery != len(results.roles):
-                raise ValueError(
-                    "some samples have a role: then all need one and some must be 'query', got "
-                    f'{num_queries} queries, {num_gallery} of the gallery and '
-                    f'{len(results.roles) - num_queries - num_gallery} without'
-                )
-            if num_gallery == 0:
-                raise ValueError(
-                    f'the gallery is empty: {num_queries} queries and nothing to search among'
-                )
+        """Figures in percent of all embeddings."""
+        num_queries = first_item = int((results.roles == ROLES.index('query')).sum())
+        if num_queries == 0:
+            num_queries = len(results.labels)
         labels, items = results.labels[:num_queries], results.labels[first_item:]
         exclude = torch.arange(num_queries) if first_item == 0 else None
         num_relevant = self._num_relevant(labels, items, exclude is not None)
-        lost = (num_relevant < 1).nonzero()[:, 0]
-        if len(lost):
-            raise ValueError(
-                f'{len(lost)} of {num_queries} queries have no image of their identity to find, '
-                f'the first is sample {int(results.sample_idx[lost[0]])} of the data set with '
-                f'label {int(labels[lost[0]])}'
-            )
         figures = dict.fromkeys(self._names, 0.0)
         ranks = min(
             max(1, *self.recall_at, *self.map_at, int(num_relevant.max())),

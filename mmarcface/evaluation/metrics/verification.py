@@ -43,7 +43,8 @@ class VerificationMetric(EmbeddingMetric):
 
     Raises:
         ValueError: if ``far`` is not in [0, 1], ``num_folds`` below 2 or a pair not of two; in
-            evaluation if a pair names no sample, or one of the two kinds of pairs is missing.
+            evaluation if a pair names no sample, one of the two kinds of pairs is missing, or
+            there are too few for the folds.
     """
 
     default_prefix = 'verification'
@@ -63,15 +64,33 @@ class VerificationMetric(EmbeddingMetric):
             raise ValueError(f'far must hold rates in [0, 1], got {far}')
         if num_folds < 2:
             raise ValueError(f'num_folds must be at least 2, got {num_folds}')
-        if pairs is not None and any(len(pair) != 2 for pair in pairs):
-            raise ValueError('pairs must be (i, j) each')
+        if pairs is not None and (len(pairs) == 0 or any(len(pair) != 2 for pair in pairs)):
+            raise ValueError('pairs must be (i, j) each, and there must be some')
         self.pairs = pairs
         self.far = far
         self.num_folds = num_folds
         self.max_pairs = max_pairs
 
+    def check(self, labels: torch.Tensor, roles: torch.Tensor, names: Sequence[str]) -> None:
+        """Refuse pairs of samples that are not there, and fewer pairs than the folds need."""
+        if self.pairs is not None:
+            outside = [i for pair in self.pairs for i in pair if not 0 <= i < len(labels)]
+            if outside:
+                raise ValueError(
+                    f'pairs must name samples of the data set, in [0, {len(labels)}); got '
+                    f'{outside[0]}'
+                )
+            return
+        num_same, num_other = self._count_pairs(labels)
+        if 2 * min(num_same, num_other) < self.num_folds:
+            raise ValueError(
+                f'{num_same} pairs of the same identity and {num_other} of different ones are too '
+                f'few for {self.num_folds} folds: add images, or lower num_folds of '
+                'VerificationMetric'
+            )
+
     def compute_metrics(self, results: Embeddings) -> dict[str, float]:
-        """Figures in percent of all embeddings; errors as the class."""
+        """Figures in percent of all embeddings."""
         if self.pairs is None:
             similarity, is_same = self._all_pairs(results)
             balanced = self._balance(is_same)
@@ -91,13 +110,9 @@ class VerificationMetric(EmbeddingMetric):
         return {name: 100 * float(value) for name, value in figures.items()}
 
     def _given_pairs(self, results: Embeddings) -> tuple[np.ndarray, np.ndarray]:
-        row_of = {int(index): row for row, index in enumerate(results.sample_idx)}
-        try:
-            rows = torch.tensor([[row_of[i] for i in pair] for pair in self.pairs])
-        except KeyError as error:
-            raise ValueError(
-                f'pairs must name samples of the data set, in [0, {len(row_of)}); got {error}'
-            ) from None
+        row_of = torch.empty_like(results.sample_idx)
+        row_of[results.sample_idx] = torch.arange(len(row_of))
+        rows = row_of[torch.tensor(self.pairs)]
         similarity = torch.cat(
             [
                 (results.vectors[block[:, 0]] * results.vectors[block[:, 1]]).sum(1)
@@ -110,9 +125,8 @@ class VerificationMetric(EmbeddingMetric):
     def _all_pairs(self, results: Embeddings) -> tuple[np.ndarray, np.ndarray]:
         """Every pair of the same identity, and those of different ones up to ``max_pairs``."""
         number = len(results.labels)
-        counts = results.labels.unique(return_counts=True)[1]
-        num_other = number * (number - 1) // 2 - int((counts * (counts - 1) // 2).sum())
-        share = min(1.0, self.max_pairs / max(num_other, 1))
+        num_other = self._count_pairs(results.labels)[1]
+        share = min(1.0, self.max_pairs / num_other)
         if share < 1:
             print_log(
                 f'{num_other} pairs of different identities: a share of {share:.3g}, drawn with a '
@@ -131,6 +145,13 @@ class VerificationMetric(EmbeddingMetric):
             similarity.append(block[wanted])
             is_same.append(same[wanted])
         return torch.cat(similarity).numpy(), torch.cat(is_same).numpy()
+
+    @staticmethod
+    def _count_pairs(labels: torch.Tensor) -> tuple[int, int]:
+        """Pairs of the same identity and of different ones."""
+        counts = labels.unique(return_counts=True)[1]
+        num_same = int((counts * (counts - 1) // 2).sum())
+        return num_same, len(labels) * (len(labels) - 1) // 2 - num_same
 
     @staticmethod
     def _balance(is_same: np.ndarray) -> np.ndarray:
