@@ -70,7 +70,8 @@ def check_data(loop: BaseLoop) -> None:
     if len(loader) == 0:
         raise ValueError(
             f'{len(loader.dataset)} images are too few for a batch of {loader.batch_size} on each '
-            f'of {get_world_size()} processes, and drop_last leaves out the rest: lower batch_size'
+            f'of {get_world_size()} processes, and drop_last leaves out the rest: lower '
+            'train_dataloader.batch_size'
         )
     if not hasattr(loop, 'evaluator') or not hasattr(loader.dataset, 'get_data_info'):
         return

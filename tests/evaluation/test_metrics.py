@@ -196,6 +196,9 @@ def test_too_few_pairs_for_the_folds():
     vectors, labels = embeddings(4, 2)
     with pytest.raises(ValueError, match=r'2 pairs of the same identity and 4 of .* for 10 folds'):
         evaluate(VerificationMetric(), as_samples(vectors, labels))
+    alike = VerificationMetric(pairs=[(0, 2), (1, 3)], num_folds=2)
+    with pytest.raises(ValueError, match=r'2 pairs of the same identity and 0 of .* both kinds'):
+        evaluate(alike, as_samples(vectors, labels))
     assert evaluate(VerificationMetric(num_folds=4), as_samples(vectors, labels))
 
 

@@ -102,7 +102,7 @@ class EmbeddingMetric(BaseMetric):
         """Refuse samples that have no figures; needs no embeddings, so it can come first.
 
         Args:
-            labels: (N,), int64.
+            labels: (N,), int64, in data set order.
             roles: index into ``ROLES`` of each, (N,), int64.
             names: N names of the samples, for the error.
 
@@ -180,6 +180,7 @@ class EmbeddingMetric(BaseMetric):
             )
         vectors /= norms.clamp(min=torch.finfo(torch.float).tiny)
         joined = Embeddings(vectors, labels[first], sample_idx, roles[first])
-        names = [f'sample {index} of the data set' for index in sample_idx.tolist()]
-        self.check(joined.labels, joined.roles, names)
+        place = sample_idx.argsort()
+        names = [f'sample {index} of the data set' for index in range(size)]
+        self.check(joined.labels[place], joined.roles[place], names)
         return joined

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -99,7 +100,7 @@ class RetrievalMetric(EmbeddingMetric):
         labels, items = results.labels[:num_queries], results.labels[first_item:]
         exclude = torch.arange(num_queries) if first_item == 0 else None
         num_relevant = self._num_relevant(labels, items, exclude is not None)
-        figures = dict.fromkeys(self._names, 0.0)
+        figures = Counter()
         ranks = min(
             max(1, *self.recall_at, *self.map_at, int(num_relevant.max())),
             len(items) - (exclude is not None),
@@ -113,27 +114,21 @@ class RetrievalMetric(EmbeddingMetric):
                 ranks,
                 None if exclude is None else exclude[block],
             )
-            values = self._figures(items[found] == labels[block, None], num_relevant[block])
-            for name, value in zip(self._names, values, strict=True):
-                figures[name] += 100 * value * len(block) / num_queries
+            means = self._figures(items[found] == labels[block, None], num_relevant[block])
+            for name, mean in means.items():
+                figures[name] += 100 * mean * len(block) / num_queries
+        return dict(figures)
+
+    def _figures(self, relevance: torch.Tensor, num_relevant: torch.Tensor) -> dict[str, float]:
+        """Means over a block of queries, in [0, 1]."""
+        figures = {f'Recall@{k}': recall_at_k(relevance, k) for k in self.recall_at}
+        for k in self.map_at:
+            figures[f'mAP@{k}'] = average_precision_at_k(
+                relevance, num_relevant, k, self.map_denominator
+            )
+        figures['MAP@R'] = map_at_r(relevance, num_relevant)
+        figures['R-Precision'] = r_precision(relevance, num_relevant)
         return figures
-
-    @property
-    def _names(self) -> list[str]:
-        recalls = [f'Recall@{k}' for k in self.recall_at]
-        return [*recalls, *(f'mAP@{k}' for k in self.map_at), 'MAP@R', 'R-Precision']
-
-    def _figures(self, relevance: torch.Tensor, num_relevant: torch.Tensor) -> list[float]:
-        """Means over a block of queries, in [0, 1], in the order of the names."""
-        return [
-            *(recall_at_k(relevance, k) for k in self.recall_at),
-            *(
-                average_precision_at_k(relevance, num_relevant, k, self.map_denominator)
-                for k in self.map_at
-            ),
-            map_at_r(relevance, num_relevant),
-            r_precision(relevance, num_relevant),
-        ]
 
     @staticmethod
     def _num_relevant(labels: torch.Tensor, items: torch.Tensor, with_self: bool) -> torch.Tensor:

@@ -72,21 +72,26 @@ class VerificationMetric(EmbeddingMetric):
         self.max_pairs = max_pairs
 
     def check(self, labels: torch.Tensor, roles: torch.Tensor, names: Sequence[str]) -> None:
-        """Refuse pairs of samples that are not there, and fewer pairs than the folds need."""
-        if self.pairs is not None:
-            outside = [i for pair in self.pairs for i in pair if not 0 <= i < len(labels)]
-            if outside:
+        """Refuse pairs of samples that are not there, and pairs too few or of one kind."""
+        if self.pairs is None:
+            num_same, num_other = self._count_pairs(labels)
+            usable = 2 * min(num_same, num_other)
+        else:
+            pairs = torch.tensor(self.pairs)
+            outside = pairs[(pairs < 0) | (pairs >= len(labels))]
+            if len(outside):
                 raise ValueError(
                     f'pairs must name samples of the data set, in [0, {len(labels)}); got '
-                    f'{outside[0]}'
+                    f'{int(outside[0])}'
                 )
-            return
-        num_same, num_other = self._count_pairs(labels)
-        if 2 * min(num_same, num_other) < self.num_folds:
+            num_same = int((labels[pairs[:, 0]] == labels[pairs[:, 1]]).sum())
+            num_other = len(pairs) - num_same
+            usable = len(pairs)
+        if min(num_same, num_other) == 0 or usable < self.num_folds:
             raise ValueError(
-                f'{num_same} pairs of the same identity and {num_other} of different ones are too '
-                f'few for {self.num_folds} folds: add images, or lower num_folds of '
-                'VerificationMetric'
+                f'{num_same} pairs of the same identity and {num_other} of different ones: both '
+                f'kinds are needed, and enough for {self.num_folds} folds; add images or pairs, '
+                'or lower num_folds of VerificationMetric'
             )
 
     def compute_metrics(self, results: Embeddings) -> dict[str, float]:

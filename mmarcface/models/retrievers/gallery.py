@@ -67,7 +67,7 @@ class Gallery:
                 'prototype must be a data loader, the config of one, a tensor or the path of a '
                 f'saved gallery, got {prototype!r}'
             )
-        gallery._check(prototype if isinstance(prototype, (str, Path)) else 'a tensor')
+        gallery._check('the tensor' if isinstance(prototype, torch.Tensor) else prototype)
         return gallery
 
     @classmethod
@@ -117,7 +117,7 @@ class Gallery:
                     stacklevel=2,
                 )
         gallery = cls(_embed(model, loader), samples=_samples(loader.dataset), **wanted)
-        gallery._check(f'of {len(loader.dataset)} images')
+        gallery._check(f'{len(loader.dataset)} images')
         if cache is not None:
             gallery.save(cache)
         return gallery
@@ -125,7 +125,7 @@ class Gallery:
     def _check(self, name: str | Path) -> None:
         if self.embeddings.ndim != 2 or len(self.embeddings) == 0:
             raise ValueError(
-                f'the gallery is empty or not a matrix: embeddings of prototype {name} have shape '
+                f'the gallery is empty or not a matrix: the embeddings of {name} have shape '
                 f'{tuple(self.embeddings.shape)}, wanted (images, width)'
             )
         bad = (~self.embeddings.isfinite().all(1)).nonzero().squeeze(1)
@@ -133,8 +133,8 @@ class Gallery:
             first = int(bad[0])
             image = self.samples[first].get('img_path', '') if self.samples else ''
             raise ValueError(
-                f'{len(bad)} embeddings of prototype {name} are not finite, the first is that of '
-                f'image {first} {image}'.rstrip()
+                f'{len(bad)} embeddings of {name} are not finite, the first is that of image '
+                f'{first} {image}'.rstrip()
             )
 
 
