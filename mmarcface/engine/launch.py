@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
+import time
 from numbers import Integral
 from pathlib import Path
 
@@ -106,6 +108,9 @@ def _start_cpu_processes(config: Config) -> None:
             f'--launcher {config.launcher}'
         )
     torch.distributed.init_process_group('gloo')
+    # gloo's threads free the tensors of the last exchange when they get hold of the interpreter,
+    # and abort the process where it has ended by then (pytorch issue 190489).
+    atexit.register(time.sleep, 1)
     config.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel',
         device_ids=None,
