@@ -7,6 +7,12 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
+from .class_sums import class_products, other_classes, unit
+
+IMPLEMENTATIONS = ('auto', 'reference', 'fused', 'chunked')
+# Beyond this size of its one batch x classes buffer, 'fused' gives way to 'chunked'.
+LARGEST_BUFFER = 1 << 30
+
 
 def class_cosines(
     embeddings: torch.Tensor, weight: torch.Tensor, num_subcenters: int = 1
@@ -17,17 +23,14 @@ def class_cosines(
     <https://doi.org/10.1007/978-3-030-58621-8_43>`_, equation 4).
 
     Args:
-        embeddings: (N, D), of any length.
+        embeddings: (N, D), of any length; the cosines of a zero vector are 0.
         weight: centres, (C * K, D), of any length; the K centres of a class lie together.
         num_subcenters: K.
 
     Returns:
         (N, C), in [-1, 1] up to rounding.
     """
-    cosines = F.linear(F.normalize(embeddings), F.normalize(weight))
-    if num_subcenters > 1:
-        cosines = cosines.unflatten(1, (-1, num_subcenters)).amax(2)
-    return cosines
+    return class_products(unit(embeddings), weight, num_subcenters)
 
 
 def margin_softmax(
@@ -35,47 +38,220 @@ def margin_softmax(
     weight: torch.Tensor,
     labels: torch.Tensor,
     target_logit: Callable[[torch.Tensor], torch.Tensor],
-    scale: float = 64.0,
+    scale: float | torch.Tensor = 64.0,
     num_subcenters: int = 1,
+    other_cosine: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    impl: str = 'auto',
 ) -> torch.Tensor:
     """Mean margin-softmax loss of a batch.
 
     It equals, with c = class_cosines(embeddings, weight, num_subcenters)::
 
-        c[n, labels[n]] = target_logit(c[n, labels[n]])
+        phi = target_logit(c[n, labels[n]])
+        c = other_cosine(c)
+        c[n, labels[n]] = phi
         cross_entropy(scale * c, labels)
 
-    and is computed in fp32 (or the wider type of its inputs), under autocast too.
+    and is computed in fp32, or the wider type of its inputs, under autocast too. ``impl`` is one of
+
+    - ``'reference'``: as written; several N x C matrices.
+    - ``'fused'``: block by block over the classes, with one N x (C * K) matrix of products.
+    - ``'chunked'``: the same without that matrix, for a fourth matrix product beside three.
+    - ``'auto'``: fused, or chunked where the matrix would exceed 1 GiB.
 
     Args:
-        embeddings: (N, D).
+        embeddings: (N, D), finite.
         weight: centres, (C * K, D), the K centres of a class together.
-        labels: (N,), int64, in [0, C).
+        labels: (N,), integers in [0, C).
         target_logit: maps the N target cosines, (N,), to phi, (N,): see
             :mod:`mmarcface.functional.margins`.
-        scale: s.
+        scale: s, one number, or one per sample, (N,).
         num_subcenters: K.
+        other_cosine: elementwise function of the other classes' cosines, (N, n) for any n of them;
+            the cosines themselves by default.
+        impl: how to compute it.
 
     Returns:
         A scalar; 0 for an empty batch.
 
     Raises:
-        ValueError: if a label is outside [0, C).
+        ValueError: if shapes do not fit, a label is outside [0, C), an embedding is not finite, or
+            ``impl`` is unknown.
     """
-    num_classes = weight.shape[0] // num_subcenters
-    outside = (labels < 0) | (labels >= num_classes)
+    embeddings, weight, labels = checked(embeddings, weight, labels, num_subcenters)
+    implementation = chosen(impl, len(labels), weight)
+    with torch.autocast(embeddings.device.type, enabled=False):
+        directions = unit(embeddings)
+        scale = torch.as_tensor(scale, dtype=weight.dtype, device=weight.device)
+        rows = scale.expand(len(labels))[:, None]
+        if implementation == 'reference':
+            cosines = class_products(directions, weight, num_subcenters)
+            index = labels[:, None]
+            phi = target_logit(cosines.gather(1, index).squeeze(1))[:, None]
+            if other_cosine is not None:
+                cosines = other_cosine(cosines)
+            logits = rows * cosines.scatter(1, index, phi)
+            return F.cross_entropy(logits, labels, reduction='sum') / max(len(labels), 1)
+
+        if other_cosine is None:
+            # Scaled embeddings save a pass over all products.
+            inputs, logit = rows * directions, None
+        elif rows.requires_grad:
+            raise ValueError('other_cosine needs a scale without gradient')
+        else:
+            inputs, logit = directions, lambda cosines: rows * other_cosine(cosines)
+        target, total = other_classes(
+            inputs,
+            weight,
+            labels,
+            logit=logit,
+            num_subcenters=num_subcenters,
+            keep=implementation == 'fused',
+        )
+        cosines = target if logit else target / rows.squeeze(1)
+        # -log(exp(a) / (exp(a) + exp(b))) of a = scale * phi and the others' logsumexp b.
+        losses = -F.logsigmoid(rows.squeeze(1) * target_logit(cosines) - total)
+        return losses.sum() / max(len(labels), 1)
+
+
+def linear_softmax(
+    embeddings: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    labels: torch.Tensor,
+    impl: str = 'auto',
+) -> torch.Tensor:
+    """Mean softmax cross-entropy of a linear layer, without cosines and margin.
+
+    It equals ``cross_entropy(linear(embeddings, weight, bias), labels)``, computed as
+    :func:`margin_softmax` is.
+
+    Args:
+        embeddings: (N, D), finite.
+        weight: (C, D).
+        bias: (C,).
+        labels: (N,), integers in [0, C).
+        impl: 'auto', 'reference', 'fused' or 'chunked'.
+
+    Returns:
+        A scalar; 0 for an empty batch.
+
+    Raises:
+        ValueError: as :func:`margin_softmax`.
+    """
+    embeddings, weight, labels = checked(embeddings, weight, labels)
+    implementation = chosen(impl, len(labels), weight)
+    with torch.autocast(embeddings.device.type, enabled=False):
+        bias = bias.to(weight.dtype)
+        if implementation == 'reference':
+            logits = F.linear(embeddings, weight, bias)
+            return F.cross_entropy(logits, labels, reduction='sum') / max(len(labels), 1)
+        target, total = other_classes(
+            embeddings,
+            weight,
+            labels,
+            bias=bias,
+            normalize=False,
+            keep=implementation == 'fused',
+        )
+        losses = -F.logsigmoid(target + bias[labels] - total)
+        return losses.sum() / max(len(labels), 1)
+
+
+@torch.no_grad()
+def target_cosines(
+    embeddings: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, num_subcenters: int = 1
+) -> torch.Tensor:
+    """Cosine between every embedding and its own class, without gradient.
+
+    Args:
+        embeddings: (N, D).
+        weight: centres, (C * K, D), the K centres of a class together.
+        labels: (N,), integers in [0, C).
+        num_subcenters: K.
+
+    Returns:
+        (N,), what ``target_logit`` of :func:`margin_softmax` will see up to rounding.
+
+    Raises:
+        ValueError: as :func:`margin_softmax`.
+    """
+    embeddings, weight, labels = checked(embeddings, weight, labels, num_subcenters)
+    centers = weight.unflatten(0, (-1, num_subcenters))[labels]
+    return (unit(embeddings)[:, None] * unit(centers)).sum(2).amax(1)
+
+
+def checked(
+    embeddings: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, num_subcenters: int = 1
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Inputs of a loss in the type it is computed in: fp32, or the wider one of the two.
+
+    Args:
+        embeddings: (N, D).
+        weight: centres, (C * K, D).
+        labels: (N,).
+        num_subcenters: K.
+
+    Returns:
+        Embeddings, weight and labels.
+
+    Raises:
+        ValueError: as :func:`margin_softmax`.
+    """
+    if embeddings.ndim != 2 or embeddings.shape[1:] != weight.shape[1:]:
+        raise ValueError(
+            f'embeddings must be (N, {weight.shape[-1]}), the width of the centres, '
+            f'got {tuple(embeddings.shape)}'
+        )
+    if num_subcenters < 1 or len(weight) % num_subcenters:
+        raise ValueError(
+            f'num_subcenters must divide the {len(weight)} centres, got {num_subcenters}'
+        )
+    if labels.shape != embeddings.shape[:1] or labels.is_floating_point():
+        raise ValueError(
+            f'labels must be {len(embeddings)} integers, one an embedding, '
+            f'got {tuple(labels.shape)} {labels.dtype}'
+        )
+    num_classes = len(weight) // num_subcenters
+    labels = labels.long()
+    dtype = torch.promote_types(torch.promote_types(embeddings.dtype, weight.dtype), torch.float)
+    with torch.autocast(embeddings.device.type, enabled=False):
+        embeddings, weight = embeddings.to(dtype), weight.to(dtype)
+        outside = (labels < 0) | (labels >= num_classes)
+        broken = ~torch.linalg.vector_norm(embeddings.detach(), dim=1).isfinite()
+    # One look at the device for both.
+    if not (outside | broken).any():
+        return embeddings, weight, labels
     if outside.any():
         sample = int(outside.nonzero()[0])
         raise ValueError(
             f'labels must be in [0, {num_classes}), the classes of the head; '
             f'sample {sample} of the batch has {int(labels[sample])}'
         )
-    with torch.autocast(embeddings.device.type, enabled=False):
-        dtype = torch.promote_types(
-            torch.promote_types(embeddings.dtype, weight.dtype), torch.float
-        )
-        cosines = class_cosines(embeddings.to(dtype), weight.to(dtype), num_subcenters)
-        index = labels[:, None]
-        phi = target_logit(cosines.gather(1, index).squeeze(1))
-        logits = scale * cosines.scatter(1, index, phi[:, None])
-        return F.cross_entropy(logits, labels, reduction='sum') / max(len(labels), 1)
+    samples = broken.nonzero().squeeze(1).tolist()
+    raise ValueError(
+        f'embeddings must be finite; those of {len(samples)} samples of the batch are not: '
+        f'{", ".join(map(str, samples[:10]))}{", ..." if len(samples) > 10 else ""}'
+    )
+
+
+def chosen(impl: str, number: int, weight: torch.Tensor) -> str:
+    """The implementation for a size: see :func:`margin_softmax`.
+
+    Args:
+        impl: as given.
+        number: N, embeddings.
+        weight: centres, (C * K, D).
+
+    Returns:
+        'reference', 'fused' or 'chunked'.
+
+    Raises:
+        ValueError: if ``impl`` is unknown.
+    """
+    if impl not in IMPLEMENTATIONS:
+        raise ValueError(f'impl must be one of {IMPLEMENTATIONS}, got {impl!r}')
+    if impl != 'auto':
+        return impl
+    buffer = number * len(weight) * weight.element_size()
+    return 'fused' if buffer <= LARGEST_BUFFER else 'chunked'

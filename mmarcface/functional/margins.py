@@ -1,12 +1,20 @@
 """Target logits: what each loss puts in the place of cos(theta) of the target class.
 
-Every function maps the cosine between an embedding and the centre of its class to phi, the value
-that is scaled and given to the softmax in its stead. Margins are in radians unless said otherwise.
+The functions map the cosine between an embedding and the centre of its class to phi, the value
+that is scaled and given to the loss in its stead. Margins are in radians unless said otherwise, and
+may be a number or a tensor that broadcasts to the cosines. All gradients are finite, at cosines
+of +-1 and past them, where rounding leads, too.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
+import numpy as np
 import torch
+
+Margin = float | torch.Tensor
 
 
 def sine(cosine: torch.Tensor) -> torch.Tensor:
@@ -24,9 +32,53 @@ def sine(cosine: torch.Tensor) -> torch.Tensor:
     return (1 - cosine * cosine).clamp(min=torch.finfo(cosine.dtype).eps).sqrt()
 
 
-def arcface(
-    cosine: torch.Tensor, margin: float | torch.Tensor, easy_margin: bool = False
-) -> torch.Tensor:
+def angle(cosine: torch.Tensor) -> torch.Tensor:
+    """Angle whose cosine is given, with a finite gradient: 0 at +-1 and past them.
+
+    There a cosine does not change with the direction of the embedding, so that no gradient is lost.
+
+    Args:
+        cosine: any shape; values may exceed [-1, 1] by rounding.
+
+    Returns:
+        Radians in (0, pi), same shape.
+    """
+    most = 1 - torch.finfo(cosine.dtype).eps
+    return cosine.clamp(-most, most).acos()
+
+
+def detached(phi: torch.Tensor, cosine: torch.Tensor) -> torch.Tensor:
+    """Phi with the gradient of the cosine: the margin as a constant.
+
+    `SphereFace-R <https://arxiv.org/abs/2109.05565>`_, characteristic gradient detachment; also
+    what insightface's ``arcface_torch`` does by applying margins under ``no_grad``.
+
+    Args:
+        phi: (N,).
+        cosine: (N,), what phi was computed from.
+
+    Returns:
+        (N,).
+    """
+    return cosine + (phi - cosine).detach()
+
+
+def cosface(cosine: torch.Tensor, margin: Margin) -> torch.Tensor:
+    """Additive cosine margin, cos(theta) - m.
+
+    `CosFace <https://arxiv.org/abs/1801.09414>`_, equation 4.
+
+    Args:
+        cosine: cos(theta), any shape.
+        margin: m, in units of the cosine.
+
+    Returns:
+        phi, of the shape of ``cosine``.
+    """
+    return cosine - margin
+
+
+def arcface(cosine: torch.Tensor, margin: Margin, easy_margin: bool = False) -> torch.Tensor:
     """Additive angular margin, cos(theta + m).
 
     `ArcFace <https://arxiv.org/abs/1801.07698>`_, equation 3. Past theta = pi - m, where
@@ -35,7 +87,7 @@ def arcface(
 
     Args:
         cosine: cos(theta), any shape.
-        margin: m in radians, in [0, pi/2]; a number, or a tensor that broadcasts to ``cosine``.
+        margin: m in radians, in [0, pi/2].
         easy_margin: add the margin only where cos(theta) > 0, and keep cos(theta) elsewhere.
 
     Returns:
@@ -46,3 +98,264 @@ def arcface(
     if easy_margin:
         return torch.where(cosine > 0, phi, cosine)
     return torch.where(cosine > -margin.cos(), phi, cosine - margin * margin.sin())
+
+
+def combined(cosine: torch.Tensor, m1: Margin, m2: Margin, m3: Margin) -> torch.Tensor:
+    """All three margins, cos(m1 * theta + m2) - m3.
+
+    `ArcFace <https://arxiv.org/abs/1801.07698>`_, equation 4. Past m1 * theta + m2 = pi the cosine
+    continues as (-1)^k cos(alpha) - 2k, k = floor(alpha / pi), as SphereFace's does, which keeps
+    it continuous and decreasing for all m1. (1, m, 0) is thus :func:`arcface` up to
+    theta = pi - m, and above it beyond.
+
+    Args:
+        cosine: cos(theta), any shape.
+        m1: factor on the angle, positive.
+        m2: in radians, at least 0.
+        m3: in units of the cosine, at least 0.
+
+    Returns:
+        phi, of the shape of ``cosine``.
+    """
+    alpha = m1 * angle(cosine) + m2
+    turns = (alpha.detach() / math.pi).floor()
+    return (1 - 2 * turns.remainder(2)) * alpha.cos() - 2 * turns - m3
+
+
+def sphereface(cosine: torch.Tensor, margin: Margin, annealing: float = 0.0) -> torch.Tensor:
+    """Multiplicative angular margin, (-1)^k cos(m theta) - 2k with k = floor(m theta / pi).
+
+    `SphereFace <https://arxiv.org/abs/1704.08063>`_, equation 7, annealed as in its code:
+    (lambda cos(theta) + phi) / (1 + lambda).
+
+    Args:
+        cosine: cos(theta), any shape.
+        margin: m, at least 1, whole or not.
+        annealing: lambda, at least 0.
+
+    Returns:
+        phi, of the shape of ``cosine``.
+    """
+    return (annealing * cosine + combined(cosine, margin, 0.0, 0.0)) / (1 + annealing)
+
+
+def sphereface_r(cosine: torch.Tensor, margin: Margin) -> torch.Tensor:
+    """Multiplicative angular margin that ends at pi, cos(min(m theta, pi)).
+
+    `SphereFace-R <https://arxiv.org/abs/2109.05565>`_, version 1; the second version keeps the
+    target's cosine and gives :func:`smaller_angle` of the others to the softmax.
+
+    Args:
+        cosine: cos(theta), any shape.
+        margin: m, at least 1.
+
+    Returns:
+        phi, of the shape of ``cosine``; constant beyond theta = pi / m.
+    """
+    return (margin * angle(cosine)).clamp(max=math.pi).cos()
+
+
+def smaller_angle(cosine: torch.Tensor, margin: float) -> torch.Tensor:
+    """cos(theta / m), for the classes that are not the target.
+
+    `SphereFace-R <https://arxiv.org/abs/2109.05565>`_, version 2.
+
+    Args:
+        cosine: cos(theta), any shape.
+        margin: m, at least 1.
+
+    Returns:
+        The same shape.
+    """
+    return (angle(cosine) / margin).cos()
+
+
+def adaface(cosine: torch.Tensor, margin: Margin, quality: torch.Tensor) -> torch.Tensor:
+    """Margin that an image's quality moves from an angular to an additive one.
+
+    `AdaFace <https://arxiv.org/abs/2204.00964>`_, equations 12 and 13: cos(theta + g_angle) -
+    g_add, g_angle = -m z, g_add = m z + m, with theta + g_angle clipped to [0, pi].
+
+    Args:
+        cosine: cos(theta), (N,).
+        margin: m.
+        quality: z in [-1, 1], (N,): the normalised length of the embedding.
+
+    Returns:
+        phi, (N,).
+    """
+    shifted = (angle(cosine) - margin * quality).clamp(0, math.pi)
+    return shifted.cos() - (margin * quality + margin)
+
+
+def magface_margin(
+    norms: torch.Tensor, lower: float, upper: float, least: float, most: float
+) -> torch.Tensor:
+    """Margin that rises with the length of the embedding.
+
+    `MagFace <https://arxiv.org/abs/2103.06627>`_, section 3.2: linear from ``least`` at the length
+    ``lower`` to ``most`` at ``upper``, and constant outside.
+
+    Args:
+        norms: a, lengths of the embeddings, (N,).
+        lower: l_a.
+        upper: u_a.
+        least: l_m, in radians.
+        most: u_m, in radians.
+
+    Returns:
+        m(a), (N,), in radians.
+    """
+    return least + (norms.clamp(lower, upper) - lower) * ((most - least) / (upper - lower))
+
+
+def magface_regularizer(norms: torch.Tensor, lower: float, upper: float) -> torch.Tensor:
+    """g(a) = 1/a + a/u_a^2, which rewards long embeddings.
+
+    `MagFace <https://arxiv.org/abs/2103.06627>`_, section 3.3. Lengths are clipped as for the
+    margin, beyond which the paper's conditions on g do not hold.
+
+    Args:
+        norms: a, lengths of the embeddings, (N,).
+        lower: l_a.
+        upper: u_a.
+
+    Returns:
+        (N,).
+    """
+    norms = norms.clamp(lower, upper)
+    return norms.reciprocal() + norms / upper**2
+
+
+@torch.no_grad()
+def elastic_margins(
+    cosine: torch.Tensor, mean: torch.Tensor, sigma: float, plus: bool = False
+) -> torch.Tensor:
+    """Margins drawn from N(mean, sigma), one a sample.
+
+    `ElasticFace <https://arxiv.org/abs/2109.09416>`_, section 3.3. Its code clips them to
+    mean +- sigma, which the paper does not. With ``plus`` the draws are sorted so that the sample
+    that is furthest from its centre gets the one that is most above the mean; the authors' code
+    permutes them by the order of the cosines where the inverse of that order is needed, so that its
+    margins are not sorted by difficulty.
+
+    Args:
+        cosine: cosines of the targets, (N,).
+        mean: (N,).
+        sigma: standard deviation.
+        plus: sort.
+
+    Returns:
+        (N,).
+    """
+    deviations = torch.randn_like(cosine)
+    if plus:
+        hardest_first = cosine.argsort()
+        deviations = torch.empty_like(deviations).scatter_(
+            0, hardest_first, deviations.sort(descending=True).values
+        )
+    return mean + sigma * deviations
+
+
+def curricular(cosine: torch.Tensor, phi: torch.Tensor, t: Margin) -> torch.Tensor:
+    """Weigh the hard ones among the other classes, cos -> cos (t + cos) where cos > phi.
+
+    `CurricularFace <https://arxiv.org/abs/2004.00288>`_, equation 5.
+
+    Args:
+        cosine: cosines of the other classes, (N, n).
+        phi: the target's, (N, 1).
+        t: how far training has come, near 0 at its start.
+
+    Returns:
+        (N, n).
+    """
+    return torch.where(cosine > phi, cosine * (t + cosine), cosine)
+
+
+def without_conflicts(cosine: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Inter-class filtering: other classes that are too close count with a cosine of 0.
+
+    Such classes are often the same person under another label. `Partial FC
+    <https://arxiv.org/abs/2203.15565>`_ filters so in insightface's ``arcface_torch``.
+
+    Args:
+        cosine: cosines of the other classes, any shape.
+        threshold: cosines above it are filtered.
+
+    Returns:
+        The same shape.
+    """
+    return torch.where(cosine > threshold, torch.zeros_like(cosine), cosine)
+
+
+def sphereface2_similarity(cosine: torch.Tensor, exponent: float) -> torch.Tensor:
+    """g(cos) = 2 ((cos + 1) / 2)^t - 1, which spreads the cosines of different people.
+
+    `SphereFace2 <https://arxiv.org/abs/2108.01513>`_, equation 5.
+
+    Args:
+        cosine: any shape; values may exceed [-1, 1] by rounding.
+        exponent: t, at least 1.
+
+    Returns:
+        In [-1, 1], same shape.
+    """
+    half = (cosine + 1).clamp(min=0) / 2
+    return 2 * half**exponent - 1
+
+
+def adaptive_margins(
+    counts: np.ndarray, margin_min: float = 0.05, margin_max: float = 0.5, power: float = -0.25
+) -> np.ndarray:
+    """A margin for each class by how many images it has, the larger the fewer.
+
+    `Google Landmark Recognition 2020, third place <https://arxiv.org/abs/2010.05350>`_: the powers
+    of the counts, scaled to [margin_min, margin_max]. Where all classes have equally many images
+    that would be 0/0; they get the mean of both. A class without images gets ``margin_max``.
+
+    Args:
+        counts: images of each class, (C,).
+        margin_min: margin of the most frequent class, in the units of the loss.
+        margin_max: margin of the rarest class.
+        power: exponent of the count, negative.
+
+    Returns:
+        (C,), fp64.
+
+    Raises:
+        ValueError: if the margins are not in order, the power is not negative, or no class has an
+            image.
+    """
+    if not 0 <= margin_min <= margin_max:
+        raise ValueError(
+            f'margins must be 0 <= margin_min <= margin_max, got {margin_min} and {margin_max}'
+        )
+    if not power < 0:
+        raise ValueError(f'power must be negative, got {power}')
+    present = np.asarray(counts) > 0
+    if not present.any():
+        raise ValueError('counts must name a class with images, got none')
+    rarity = np.asarray(counts)[present].astype(np.float64) ** power
+    width = np.ptp(rarity)
+    share = (rarity - rarity.min()) / width if width else np.full_like(rarity, 0.5)
+    margins = np.full(len(present), float(margin_max))
+    margins[present] = margin_min + (margin_max - margin_min) * share
+    return margins
+
+
+def target_logit_curve(
+    target_logit: Callable[[torch.Tensor], torch.Tensor], number: int = 181
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Phi over the angle, to be drawn.
+
+    Args:
+        target_logit: a function of cosines, such as ``lambda c: arcface(c, 0.5)``.
+        number: angles, evenly spaced.
+
+    Returns:
+        Angles in degrees from 0 to 180 and phi, each (number,), fp64.
+    """
+    degrees = torch.linspace(0, 180, number, dtype=torch.float64)
+    with torch.no_grad():
+        return degrees, target_logit(degrees.deg2rad().cos())

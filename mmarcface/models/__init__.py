@@ -2,15 +2,44 @@
 import mmpretrain.models  # noqa: F401
 
 from .backbones import IResNet, Pixels
-from .heads import ArcFaceHead, MarginHead, NormSoftmaxHead, SubCenterArcFaceHead
+from .heads import (
+    AdaFaceHead,
+    ArcFaceHead,
+    ClassHead,
+    CombinedMarginHead,
+    CosFaceHead,
+    CurricularFaceHead,
+    ElasticFaceHead,
+    MagFaceHead,
+    MarginHead,
+    NormSoftmaxHead,
+    SoftmaxHead,
+    SphereFace2Head,
+    SphereFaceHead,
+    SphereFaceRHead,
+    SubCenterArcFaceHead,
+    UniFaceHead,
+)
 from .retrievers import EmbeddingRetriever
 
 __all__ = [
+    'AdaFaceHead',
     'ArcFaceHead',
+    'ClassHead',
+    'CombinedMarginHead',
+    'CosFaceHead',
+    'CurricularFaceHead',
+    'ElasticFaceHead',
     'EmbeddingRetriever',
     'IResNet',
+    'MagFaceHead',
     'MarginHead',
     'NormSoftmaxHead',
     'Pixels',
+    'SoftmaxHead',
+    'SphereFace2Head',
+    'SphereFaceHead',
+    'SphereFaceRHead',
     'SubCenterArcFaceHead',
+    'UniFaceHead',
 ]

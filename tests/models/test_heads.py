@@ -61,7 +61,7 @@ def test_margins_from_a_file(tmp_path):
         ({'margin': -0.1}, r'margin must be in \[0, 1.571\], got -0.1 for class 0'),
         ({'margin': [0.1, 2.0, 0.1]}, 'got 2.0 for class 1'),
         ({'margin': [0.1, 0.2]}, '3 classes, got 2 margins'),
-        ({'num_subcenters': 0}, 'num_subcenters must be at least 1, got 0'),
+        ({'num_subcenters': 0}, 'num_subcenters must be a whole number of at least 1, got 0'),
         ({'scale': 0.0}, 'scale must be positive and finite, got 0.0'),
     ],
 )

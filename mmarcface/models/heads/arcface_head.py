@@ -10,7 +10,8 @@ import torch
 from mmarcface.functional.margins import arcface
 from mmarcface.registry import MODELS
 
-from .margin_head import ClassMargins, MarginHead
+from .class_margins import ClassMargins
+from .margin_head import MarginHead
 
 
 @MODELS.register_module()
@@ -27,8 +28,7 @@ class ArcFaceHead(MarginHead):
         margin: m in radians, in [0, pi/2]: a number, one per class, or a text file with one per
             class, a number a line.
         easy_margin: add the margin only where cos(theta) > 0.
-        num_subcenters: K, centres of each class.
-        init_cfg: mmengine initialisation.
+        **kwargs: as :class:`MarginHead`.
 
     Raises:
         ValueError: if a number is out of its range or the count of margins is not that of classes.
@@ -41,15 +41,16 @@ class ArcFaceHead(MarginHead):
         scale: float = 64.0,
         margin: float | Sequence[float] | str = 0.5,
         easy_margin: bool = False,
-        num_subcenters: int = 1,
-        init_cfg: dict | None = None,
+        **kwargs,
     ):
-        super().__init__(num_classes, in_channels, scale, num_subcenters, init_cfg)
+        super().__init__(num_classes, in_channels, scale, **kwargs)
         self.easy_margin = easy_margin
         self.margins = ClassMargins(margin, num_classes, most=math.pi / 2)
 
-    def target_logit(self, cosines: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """cos(theta + m): target cosines (N,) and labels (N,) to (N,)."""
+    def target_logit(
+        self, cosines: torch.Tensor, labels: torch.Tensor, norms: torch.Tensor
+    ) -> torch.Tensor:
+        """cos(theta + m): arguments as :class:`MarginHead`'s, all (N,)."""
         return arcface(cosines, self.margins(labels), self.easy_margin)
 
 

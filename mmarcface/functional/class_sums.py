@@ -1,0 +1,293 @@
+"""Sums over all classes but the target, block by block: the large part of every loss here.
+
+A loss over C classes compares each of N embeddings with one target, which is small work, and with
+C - 1 other classes, which is a matrix of N x C. Only the second is done here, so that a margin on
+the target costs nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+
+# Below this length a vector counts as zero: it has no direction, and gets no gradient.
+SHORTEST = 1e-12
+# Products of embeddings and classes in a block. On a CPU, 2^18 of them and their centres stay in
+# the cache from step to step; a GPU wants more work at a time.
+PRODUCTS_PER_BLOCK = {'cpu': 1 << 18, 'cuda': 1 << 23}
+FEWEST_CLASSES = 256
+REDUCTIONS = ('logsumexp', 'softplus')
+
+
+def lengths(vectors: torch.Tensor) -> torch.Tensor:
+    """Euclidean lengths, in fp32 or the wider type; the gradient of a zero vector's is 0.
+
+    Args:
+        vectors: (..., D).
+
+    Returns:
+        (...).
+    """
+    dtype = torch.promote_types(vectors.dtype, torch.float)
+    return torch.linalg.vector_norm(vectors.to(dtype), dim=-1)
+
+
+def unit(vectors: torch.Tensor) -> torch.Tensor:
+    """Vectors divided by their lengths; zero vectors stay zero, with zero gradient.
+
+    Args:
+        vectors: (..., D).
+
+    Returns:
+        The same shape.
+    """
+    norms = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    scaled = vectors / norms.clamp(min=SHORTEST)
+    return torch.where(norms <= SHORTEST, torch.zeros_like(scaled), scaled)
+
+
+def class_products(
+    embeddings: torch.Tensor, weight: torch.Tensor, num_subcenters: int = 1, normalize: bool = True
+) -> torch.Tensor:
+    """Inner product of every embedding with every class; the naive way.
+
+    With sub-centers, the product of a class is the largest of its centres (`Sub-center ArcFace
+    <https://doi.org/10.1007/978-3-030-58621-8_43>`_, equation 4).
+
+    Args:
+        embeddings: (N, D).
+        weight: centres, (C * K, D); the K centres of a class lie together.
+        num_subcenters: K.
+        normalize: make unit vectors of the centres first.
+
+    Returns:
+        (N, C).
+    """
+    products = embeddings @ (unit(weight) if normalize else weight).T
+    if num_subcenters > 1:
+        products = products.unflatten(1, (-1, num_subcenters)).amax(2)
+    return products
+
+
+def other_classes(
+    embeddings: torch.Tensor,
+    weight: torch.Tensor,
+    labels: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    logit: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    reduction: str = 'logsumexp',
+    num_subcenters: int = 1,
+    normalize: bool = True,
+    keep: bool = True,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The product with the target class, and a sum over the logits of all others.
+
+    It equals, with p = class_products(embeddings, weight, num_subcenters, normalize)::
+
+        z = logit(p) + bias
+        z[n, labels[n]] = -inf
+        target = p[n, labels[n]]
+        total = logsumexp(z, 1)  # or softplus(z).sum(1)
+
+    but is computed over blocks of classes. The gradient needs the products again: they are kept,
+    N * C * K numbers, or computed once more, at the price of one of then four matrix products.
+    Beyond weight and gradient no other memory grows with C.
+
+    Args:
+        embeddings: (N, D).
+        weight: centres, (C * K, D); the K centres of a class lie together.
+        labels: (N,), int64, in [0, C).
+        bias: (C,), added to the logits.
+        logit: elementwise function of products, (N, n) to (N, n) for any n classes; the products
+            themselves by default. What it closes over gets no gradient.
+        reduction: 'logsumexp' or 'softplus'.
+        num_subcenters: K.
+        normalize: make unit vectors of the centres first.
+        keep: keep the products for the gradient.
+
+    Returns:
+        ``target`` and ``total``, each (N,). The total of no classes is -inf for 'logsumexp' and 0
+        for 'softplus'.
+
+    Raises:
+        RuntimeError: in a backward pass with ``create_graph``: there is no second derivative.
+    """
+    if reduction not in REDUCTIONS:
+        raise ValueError(f'reduction must be one of {REDUCTIONS}, got {reduction!r}')
+    return _OtherClasses.apply(
+        embeddings, weight, bias, labels, logit, reduction, num_subcenters, normalize, keep
+    )
+
+
+class _Block:
+    """Some consecutive classes: their centres, and the samples whose target is one of them."""
+
+    def __init__(self, centers: torch.Tensor, first: int, rows: torch.Tensor, labels: torch.Tensor):
+        self.centers = centers  # (n, K, D)
+        self.classes = slice(first, first + len(centers))
+        self.targets = rows, labels[rows] - first
+
+    def inverse_norms(self) -> torch.Tensor:
+        """(n, K); 0 for a centre without direction."""
+        norms = torch.linalg.vector_norm(self.centers, dim=2)
+        return norms.reciprocal().masked_fill_(norms <= SHORTEST, 0)
+
+    def products(
+        self,
+        x: torch.Tensor,
+        inverse_norms: torch.Tensor | None,
+        buffer: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Products of embeddings and centres, (K, N, n), in the memory of ``buffer`` if given."""
+        n, num_subcenters, _ = self.centers.shape
+        if buffer is None:
+            buffer = x.new_empty(num_subcenters * len(x) * n)
+        products = _shaped(buffer, num_subcenters, len(x), n)
+        for k in range(num_subcenters):
+            torch.mm(x, self.centers[:, k].T, out=products[k])
+            if inverse_norms is not None:
+                products[k] *= inverse_norms[self.classes, k]
+        return products
+
+
+def _blocks(centers: torch.Tensor, labels: torch.Tensor) -> Iterator[_Block]:
+    """All classes of the centres, (C, K, D), in order."""
+    size = _block_size(labels)
+    firsts = range(0, len(centers), size)
+    order = labels.argsort()
+    edges = torch.tensor([*firsts, len(centers)], device=labels.device)
+    edges = torch.searchsorted(labels[order], edges).tolist()
+    for first, (start, end) in zip(firsts, pairwise(edges), strict=True):
+        yield _Block(centers[first : first + size], first, order[start:end], labels)
+
+
+def _block_size(labels: torch.Tensor) -> int:
+    products = PRODUCTS_PER_BLOCK.get(labels.device.type, PRODUCTS_PER_BLOCK['cuda'])
+    return max(FEWEST_CLASSES, products // max(len(labels), 1))
+
+
+def _shaped(buffer: torch.Tensor, *shape: int) -> torch.Tensor:
+    """The first elements of a buffer: memory that is taken anew costs more than the arithmetic."""
+    return buffer[: math.prod(shape)].view(shape)
+
+
+def _nearest(products: torch.Tensor) -> torch.Tensor:
+    """Largest over the centres, (K, N, n) to (N, n); of one centre the products themselves."""
+    nearest = products[0]
+    for other in products[1:]:
+        nearest = torch.maximum(nearest, other)
+    return nearest
+
+
+def _to_nearest(
+    gradient: torch.Tensor, nearest: torch.Tensor, products: torch.Tensor
+) -> Iterator[torch.Tensor]:
+    """Gradient of :func:`_nearest` to each centre; of equally near ones the first gets it."""
+    for own in products[:-1]:
+        share = gradient * (own == nearest)
+        gradient = gradient - share
+        yield share
+    yield gradient
+
+
+class _OtherClasses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, labels, logit, reduction, num_subcenters, normalize, keep):
+        number, centers = len(x), weight.unflatten(0, (-1, num_subcenters))
+        inverse_norms = x.new_empty(centers.shape[:2]) if normalize else None
+        target = x.new_empty(number)
+        total = x.new_zeros(number)
+        highest = x.new_full((number,), torch.finfo(x.dtype).min)
+        in_block = number * min(_block_size(labels), len(centers))
+        scratch = x.new_empty(in_block)
+        buffer = None if keep else x.new_empty(num_subcenters * in_block)
+        kept = []
+        for block in _blocks(centers, labels):
+            if normalize:
+                inverse_norms[block.classes] = block.inverse_norms()
+            products = block.products(x, inverse_norms, buffer)
+            if keep:
+                kept.append(products)
+            nearest = _nearest(products)
+            target[block.targets[0]] = nearest[block.targets]
+            logits = nearest if logit is None else logit(nearest)
+            if bias is not None:
+                logits = logits + bias[block.classes]
+            # Put back below, for these may be the very products that are kept.
+            own = logits[block.targets]
+            logits[block.targets] = -torch.inf
+            if reduction == 'logsumexp':
+                higher = torch.maximum(highest, logits.amax(1))
+                terms = _shaped(scratch, *logits.shape)
+                torch.sub(logits, higher[:, None], out=terms).exp_()
+                total = total * (highest - higher).exp_() + terms.sum(1)
+                highest = higher
+            else:
+                # Beyond 40, softplus(z) is z to the last bit of fp64.
+                total += F.softplus(logits, threshold=40).sum(1)
+            logits[block.targets] = own
+        if reduction == 'logsumexp':
+            total = highest + total.log()
+        ctx.save_for_backward(x, weight, bias, labels, inverse_norms, total, *kept)
+        ctx.logit, ctx.reduction, ctx.num_subcenters = logit, reduction, num_subcenters
+        return target, total
+
+    @staticmethod
+    def backward(ctx, of_target, of_total):
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "impl='fused' and 'chunked' have no second derivative (create_graph=True): "
+                "use impl='reference'"
+            )
+        x, weight, bias, labels, inverse_norms, total, *kept = ctx.saved_tensors
+        number, centers = len(x), weight.unflatten(0, (-1, ctx.num_subcenters))
+        for_x = torch.zeros_like(x)
+        for_centers = torch.empty_like(centers) if ctx.needs_input_grad[1] else None
+        for_bias = torch.empty_like(bias) if ctx.needs_input_grad[2] else None
+        total = total.clamp(min=torch.finfo(total.dtype).min)
+        in_block = number * min(_block_size(labels), len(centers))
+        scratch, scratch_along = x.new_empty(in_block), x.new_empty(in_block)
+        buffer = None if kept else x.new_empty(ctx.num_subcenters * in_block)
+        for i, block in enumerate(_blocks(centers, labels)):
+            products = kept[i] if kept else block.products(x, inverse_norms, buffer)
+            nearest = _nearest(products)
+            if ctx.logit is not None:
+                with torch.enable_grad():
+                    variable = nearest.detach().requires_grad_()
+                    logits_of_variable = ctx.logit(variable)
+            logits = nearest if ctx.logit is None else logits_of_variable.detach()
+            if bias is not None:
+                logits = logits + bias[block.classes]
+            gradient = _shaped(scratch, *nearest.shape)
+            if ctx.reduction == 'logsumexp':
+                torch.sub(logits, total[:, None], out=gradient).exp_()
+            else:
+                torch.sigmoid(logits, out=gradient)
+            gradient *= of_total[:, None]
+            gradient[block.targets] = 0
+            if for_bias is not None:
+                for_bias[block.classes] = gradient.sum(0)
+            if ctx.logit is not None:
+                (gradient,) = torch.autograd.grad(logits_of_variable, variable, gradient)
+            gradient[block.targets] = of_target[block.targets[0]]
+            for k, share in enumerate(_to_nearest(gradient, nearest, products)):
+                own = block.centers[:, k]
+                if inverse_norms is not None:
+                    inverse = inverse_norms[block.classes, k]
+                    along = torch.mul(share, products[k], out=_shaped(scratch_along, *share.shape))
+                    along = along.sum(0) * inverse.square()
+                    share = share.mul_(inverse)
+                for_x.addmm_(share, own)
+                if for_centers is not None:
+                    of_own = for_centers[block.classes, k]
+                    torch.mm(share.T, x, out=of_own)
+                    if inverse_norms is not None:
+                        # A centre gains nothing along its own direction.
+                        of_own.addcmul_(own, along[:, None], value=-1)
+        if for_centers is not None:
+            for_centers = for_centers.view_as(weight)
+        return for_x, for_centers, for_bias, *[None] * 6

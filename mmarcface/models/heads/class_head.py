@@ -1,0 +1,106 @@
+"""What all heads share: the centres, one label a sample, and errors that say what is wrong."""
+
+from __future__ import annotations
+
+import torch
+from mmpretrain.models.heads import ClsHead
+from mmpretrain.structures import DataSample
+from torch import nn
+
+from mmarcface.functional.margin_softmax import IMPLEMENTATIONS
+
+# What users of mmpretrain and insightface try, and what there is instead.
+HINTS = {
+    'loss': 'the loss is part of the head, and label smoothing is not defined with a margin',
+    'margins': 'its name is margin',
+    'easy_margin': 'ArcFaceHead and MagFaceHead have one',
+    'embedding_size': 'its name is in_channels',
+}
+
+
+class ClassHead(ClsHead):
+    """Base of the heads that learn by telling classes apart.
+
+    A subclass gives :meth:`class_loss` and :meth:`forward`. The centres are one parameter,
+    ``weight``, of shape (num_classes * num_subcenters, in_channels), the sub-centers of a class
+    together.
+
+    Args:
+        num_classes: number of classes, at least 1.
+        in_channels: length of the embeddings.
+        num_subcenters: K, centres of each class; at least 1.
+        impl: 'auto', 'reference', 'fused' or 'chunked', how the loss is computed: see
+            :func:`mmarcface.functional.margin_softmax.margin_softmax`.
+        init_cfg: mmengine initialisation.
+        **unknown: refused, with a hint where the name is known elsewhere.
+
+    Raises:
+        ValueError: if a value is out of its range.
+        TypeError: for an argument that the head does not have.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        num_subcenters: int = 1,
+        impl: str = 'auto',
+        init_cfg: dict | None = None,
+        **unknown,
+    ):
+        super().__init__(init_cfg=init_cfg)
+        for name in unknown:
+            hint = f': {HINTS[name]}' if name in HINTS else ''
+            raise TypeError(f'{type(self).__name__} has no argument {name!r}{hint}')
+        for name, value in dict(
+            num_classes=num_classes, in_channels=in_channels, num_subcenters=num_subcenters
+        ).items():
+            if value < 1 or value != int(value):
+                raise ValueError(f'{name} must be a whole number of at least 1, got {value}')
+        if impl not in IMPLEMENTATIONS:
+            raise ValueError(f'impl must be one of {IMPLEMENTATIONS}, got {impl!r}')
+        self.num_classes = num_classes
+        self.in_channels = in_channels
+        self.num_subcenters = num_subcenters
+        self.impl = impl
+        self.weight = nn.Parameter(torch.empty(num_classes * num_subcenters, in_channels))
+        nn.init.normal_(self.weight, std=0.01)
+
+    def class_loss(self, embeddings: torch.Tensor, labels: torch.Tensor) -> dict:
+        """The parts of the loss, each a scalar, by name.
+
+        Args:
+            embeddings: (N, in_channels).
+            labels: (N,), int64.
+        """
+        raise NotImplementedError
+
+    def loss(self, feats: tuple[torch.Tensor, ...], data_samples: list[DataSample]) -> dict:
+        """The loss of a batch.
+
+        Args:
+            feats: the last one is the embeddings, (N, in_channels).
+            data_samples: N samples, each with one ``gt_label``.
+
+        Returns:
+            ``dict(loss=...)``, the mean over the batch, and other parts that a head may have.
+
+        Raises:
+            ValueError: if a label is outside the classes, a sample has not exactly one label, an
+                embedding is not finite, or batch augmentation mixed the labels.
+        """
+        if any('gt_score' in sample for sample in data_samples):
+            raise ValueError(
+                f'{type(self).__name__} needs one class a sample, a margin on mixed labels is not '
+                'defined: remove batch augments such as Mixup from model.train_cfg'
+            )
+        counts = [sample.gt_label.numel() if 'gt_label' in sample else 0 for sample in data_samples]
+        if any(count != 1 for count in counts):
+            index = next(i for i, count in enumerate(counts) if count != 1)
+            raise ValueError(
+                f'every sample needs exactly one gt_label; sample {index} of the batch has '
+                f'{counts[index]}'
+            )
+        embeddings = self.pre_logits(feats)
+        labels = torch.cat([sample.gt_label for sample in data_samples]).to(embeddings.device)
+        return self.class_loss(embeddings, labels)

@@ -1,0 +1,76 @@
+"""MagFace."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from mmarcface.functional.class_sums import lengths
+from mmarcface.functional.margins import arcface, magface_margin, magface_regularizer
+from mmarcface.registry import MODELS
+
+from .margin_head import MarginHead
+
+
+@MODELS.register_module()
+class MagFaceHead(MarginHead):
+    """ArcFace with a margin that rises with the length of the embedding, its quality.
+
+    `MagFace <https://arxiv.org/abs/2103.06627>`_, equation 3; see
+    :func:`mmarcface.functional.margins.magface_margin`. The regulariser is a part of the loss of
+    its own, ``loss_length``.
+
+    Args:
+        num_classes: number of classes.
+        in_channels: length of the embeddings.
+        scale: s, positive.
+        margin: (l_m, u_m) in radians, 0 <= l_m <= u_m <= pi/2.
+        lengths: (l_a, u_a), 0 < l_a < u_a.
+        regularization: lambda_g, at least 0.
+        easy_margin: add the margin only where cos(theta) > 0.
+        **kwargs: as :class:`MarginHead`.
+
+    Raises:
+        ValueError: if a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        scale: float = 64.0,
+        margin: Sequence[float] = (0.45, 0.8),
+        lengths: Sequence[float] = (10.0, 110.0),
+        regularization: float = 35.0,
+        easy_margin: bool = True,
+        **kwargs,
+    ):
+        super().__init__(num_classes, in_channels, scale, **kwargs)
+        if not isinstance(margin, Sequence) or len(margin) != 2:
+            raise ValueError(f'margin must be two numbers, l_m and u_m, got {margin!r}')
+        if not 0 <= margin[0] <= margin[1] <= math.pi / 2:
+            raise ValueError(f'margin must be 0 <= l_m <= u_m <= pi/2, got {tuple(margin)}')
+        if len(lengths) != 2 or not 0 < lengths[0] < lengths[1]:
+            raise ValueError(f'lengths must be 0 < l_a < u_a, got {tuple(lengths)}')
+        if regularization < 0:
+            raise ValueError(f'regularization must be at least 0, got {regularization}')
+        self.margin = tuple(margin)
+        self.lengths = tuple(lengths)
+        self.regularization = regularization
+        self.easy_margin = easy_margin
+
+    def target_logit(
+        self, cosines: torch.Tensor, labels: torch.Tensor, norms: torch.Tensor
+    ) -> torch.Tensor:
+        """cos(theta + m(a)): arguments as :class:`MarginHead`'s, all (N,)."""
+        margins = magface_margin(norms, *self.lengths, *self.margin)
+        return arcface(cosines, margins, self.easy_margin)
+
+    def class_loss(self, embeddings: torch.Tensor, labels: torch.Tensor) -> dict:
+        """``dict(loss=..., loss_length=...)`` of embeddings (N, in_channels) and labels (N,)."""
+        losses = super().class_loss(embeddings, labels)
+        norms = lengths(embeddings)
+        penalty = magface_regularizer(norms, *self.lengths).sum() / max(len(norms), 1)
+        return losses | dict(loss_length=self.regularization * penalty)

@@ -1,0 +1,248 @@
+"""SphereFace, its revival SphereFace-R, and SphereFace2."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from mmarcface.functional.class_sums import SHORTEST, lengths
+from mmarcface.functional.margin_sigmoid import margin_sigmoid
+from mmarcface.functional.margin_softmax import margin_softmax
+from mmarcface.functional.margins import (
+    detached,
+    smaller_angle,
+    sphereface,
+    sphereface2_similarity,
+    sphereface_r,
+)
+from mmarcface.registry import MODELS
+
+from .class_margins import ClassMargins
+from .margin_head import MarginHead
+
+LARGEST_FACTOR = 10.0
+
+
+@MODELS.register_module()
+class SphereFaceHead(MarginHead):
+    """Multiplicative angular margin, annealed.
+
+    `SphereFace <https://arxiv.org/abs/1704.08063>`_, equation 7; see
+    :func:`mmarcface.functional.margins.sphereface`. The weight of the plain cosine falls as
+    lambda = max(``least``, ``start`` / (1 + ``decay`` * iteration)), as in its code. The iteration
+    is part of the checkpoint.
+
+    Args:
+        num_classes: number of classes.
+        in_channels: length of the embeddings.
+        scale: s, positive; None for the length of each embedding, as in the paper.
+        margin: m, in [1, 10], whole or not: a number, one per class, or a text file with one per
+            class, a number a line.
+        annealing: (``start``, ``decay``, ``least``) of lambda; None for lambda = 0.
+        **kwargs: as :class:`MarginHead`; no ``filter_threshold`` without a scale.
+
+    Raises:
+        ValueError: if a number is out of its range or the count of margins is not that of classes.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        scale: float | None = 64.0,
+        margin: float | Sequence[float] | str = 4.0,
+        annealing: Sequence[float] | None = (1000.0, 0.12, 5.0),
+        **kwargs,
+    ):
+        super().__init__(num_classes, in_channels, 1.0 if scale is None else scale, **kwargs)
+        if scale is None and self.filter_threshold is not None:
+            raise ValueError(
+                f'filter_threshold needs a scale, got {self.filter_threshold} and scale=None'
+            )
+        if annealing is not None and (len(annealing) != 3 or min(annealing) < 0):
+            raise ValueError(f'annealing must be three numbers of at least 0, got {annealing}')
+        self.by_length = scale is None
+        self.annealing = annealing
+        self.margins = ClassMargins(margin, num_classes, least=1.0, most=LARGEST_FACTOR)
+        self.register_buffer('iteration', torch.zeros(()))
+
+    @property
+    def weight_of_cosine(self) -> float:
+        """Lambda at this iteration."""
+        if self.annealing is None:
+            return 0.0
+        start, decay, least = self.annealing
+        return max(least, start / (1 + decay * self.iteration.item()))
+
+    def target_logit(
+        self, cosines: torch.Tensor, labels: torch.Tensor, norms: torch.Tensor
+    ) -> torch.Tensor:
+        """(lambda cos(theta) + phi) / (1 + lambda): arguments as :class:`MarginHead`'s."""
+        return sphereface(cosines, self.margins(labels), self.weight_of_cosine)
+
+    def class_loss(self, embeddings: torch.Tensor, labels: torch.Tensor) -> dict:
+        """``dict(loss=...)`` of embeddings (N, in_channels) and labels (N,); counts iterations."""
+        if self.training:
+            self.iteration += 1
+        if not self.by_length:
+            return super().class_loss(embeddings, labels)
+        loss = margin_softmax(
+            embeddings,
+            self.weight,
+            labels,
+            self.margin_on(embeddings, labels),
+            # Not 0 for a zero embedding, which has no cosines.
+            lengths(embeddings).clamp(min=SHORTEST),
+            self.num_subcenters,
+            impl=self.impl,
+        )
+        return dict(loss=loss)
+
+
+@MODELS.register_module()
+class SphereFaceRHead(MarginHead):
+    """Multiplicative angular margin without annealing.
+
+    `SphereFace-R <https://arxiv.org/abs/2109.05565>`_, with embeddings of fixed length (HFN).
+    Version 1 makes the target's angle larger, :func:`mmarcface.functional.margins.sphereface_r`;
+    version 2 makes the other classes' smaller, :func:`mmarcface.functional.margins.smaller_angle`.
+
+    Args:
+        num_classes: number of classes.
+        in_channels: length of the embeddings.
+        scale: s, positive.
+        margin: m, in [1, 10]; for version 1 also one per class, or a text file with one per class,
+            a number a line.
+        version: 1 or 2.
+        **kwargs: as :class:`MarginHead`. The paper trains with ``gradient='detached'``.
+
+    Raises:
+        ValueError: if a number is out of its range or the count of margins is not that of classes.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        scale: float = 30.0,
+        margin: float | Sequence[float] | str = 1.5,
+        version: int = 2,
+        **kwargs,
+    ):
+        super().__init__(num_classes, in_channels, scale, **kwargs)
+        if version not in (1, 2):
+            raise ValueError(f'version must be 1 or 2, got {version}')
+        self.version = version
+        self.margins = ClassMargins(margin, num_classes, least=1.0, most=LARGEST_FACTOR)
+        if version == 2 and self.margins.values.min() != self.margins.values.max():
+            raise ValueError('version 2 has one margin for all classes, got several')
+
+    def target_logit(
+        self, cosines: torch.Tensor, labels: torch.Tensor, norms: torch.Tensor
+    ) -> torch.Tensor:
+        """cos(min(m theta, pi)) or cos(theta): arguments as :class:`MarginHead`'s, all (N,)."""
+        return sphereface_r(cosines, self.margins(labels)) if self.version == 1 else cosines
+
+    def other_cosine(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
+        """In version 2 cos(theta / m); the filter, if any, comes before."""
+        filtered = super().other_cosine()
+        if self.version == 1:
+            return filtered
+        margin = self.margins(torch.zeros((), dtype=torch.long, device=self.weight.device))
+
+        def smaller(cosines: torch.Tensor) -> torch.Tensor:
+            cosines = cosines if filtered is None else filtered(cosines)
+            phi = smaller_angle(cosines, margin)
+            return detached(phi, cosines) if self.gradient == 'detached' else phi
+
+        return smaller
+
+
+@MODELS.register_module()
+class SphereFace2Head(MarginHead):
+    """One binary decision a class, with an additive margin on both sides.
+
+    `SphereFace2 <https://arxiv.org/abs/2108.01513>`_, SphereFace2-C. The loss is ``loss_weight`` /
+    s times the sum over the classes of alpha log(1 + exp(-(s (g(cos) - m) + b))) for the target and
+    (1 - alpha) log(1 + exp(s (g(cos) + m) + b)) for others, with a learned bias b that starts where
+    the loss of random embeddings is least.
+
+    Args:
+        num_classes: number of classes.
+        in_channels: length of the embeddings.
+        scale: s (the paper's r), positive.
+        margin: m, in units of g, in [0, 2].
+        alpha: weight of the target's part, in (0, 1).
+        exponent: t of :func:`mmarcface.functional.margins.sphereface2_similarity`, at least 1.
+        loss_weight: factor on the loss, positive.
+        **kwargs: as :class:`MarginHead`. The authors train with ``gradient='detached'``.
+
+    Raises:
+        ValueError: if a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        scale: float = 40.0,
+        margin: float = 0.4,
+        alpha: float = 0.7,
+        exponent: float = 3.0,
+        loss_weight: float = 50.0,
+        **kwargs,
+    ):
+        super().__init__(num_classes, in_channels, scale, **kwargs)
+        if not 0 <= margin <= 2:
+            raise ValueError(f'margin must be one number in [0, 2], got {margin}')
+        if not 0 < alpha < 1:
+            raise ValueError(f'alpha must be in (0, 1), got {alpha}')
+        if exponent < 1:
+            raise ValueError(f'exponent must be at least 1, got {exponent}')
+        if loss_weight <= 0:
+            raise ValueError(f'loss_weight must be positive, got {loss_weight}')
+        self.margin = margin
+        self.alpha = alpha
+        self.exponent = exponent
+        self.loss_weight = loss_weight
+        self.bias = nn.Parameter(torch.tensor([self._first_bias()]))
+
+    def _first_bias(self) -> float:
+        """The bias at which the loss of embeddings that are orthogonal to all centres is least."""
+        others = (1 - self.alpha) * (self.num_classes - 1)
+        if not others:
+            return 0.0
+        ratio = self.alpha / others
+        similarity = 2 * 0.5**self.exponent - 1
+        target, other = (self.scale * (similarity + sign * self.margin) for sign in (-1, 1))
+        # With x = exp(b): alpha / (1 + x exp(target)) = others * x exp(other) / (1 + x exp(other)).
+        # In units of exp(-other): u^2 exp(target - other) + u (1 - ratio) - ratio = 0.
+        linear = 1 - ratio
+        root = math.sqrt(linear**2 + 4 * ratio * math.exp(target - other))
+        return math.log(2 * ratio) - math.log(linear + root) - other
+
+    def similarity(self, cosines: torch.Tensor) -> torch.Tensor:
+        """G of cosines of any shape, with the gradient that was asked for."""
+        value = sphereface2_similarity(cosines, self.exponent)
+        return detached(value, cosines) if self.gradient == 'detached' else value
+
+    def class_loss(self, embeddings: torch.Tensor, labels: torch.Tensor) -> dict:
+        """``dict(loss=...)`` of embeddings (N, in_channels) and labels (N,)."""
+        factor = self.loss_weight / self.scale
+        filtered = self.other_cosine() or (lambda cosines: cosines)
+        loss = margin_sigmoid(
+            embeddings,
+            self.weight,
+            labels,
+            self.bias,
+            lambda cosines: self.scale * (self.similarity(cosines) - self.margin),
+            lambda cosines: self.scale * (self.similarity(filtered(cosines)) + self.margin),
+            factor * self.alpha,
+            factor * (1 - self.alpha),
+            self.num_subcenters,
+            self.impl,
+        )
+        return dict(loss=loss)

@@ -1,0 +1,79 @@
+"""UniFace: one threshold for all classes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from mmarcface.functional.margin_sigmoid import margin_sigmoid
+from mmarcface.functional.margins import cosface
+from mmarcface.registry import MODELS
+
+from .class_margins import ClassMargins
+from .margin_head import MarginHead
+
+
+@MODELS.register_module()
+class UniFaceHead(MarginHead):
+    """Unified cross-entropy: every target's cosine above one threshold, all others' below it.
+
+    `UniFace <https://openaccess.thecvf.com/content/ICCV2023/html/Zhou_UniFace_Unified_Cross-Entropy_
+    Loss_for_Deep_Face_Recognition_ICCV_2023_paper.html>`_, its loss with margin: log(1 +
+    exp(-s (cos - m) + b)) for the target and log(1 + exp(s cos - b)) for each other class, with a
+    learned b that starts at log(10 C). The authors' code clips the logits to [-s, s], where their
+    gradient vanishes; here they are not.
+
+    Args:
+        num_classes: number of classes, C.
+        in_channels: length of the embeddings.
+        scale: s, positive.
+        margin: m in units of the cosine, in [0, 2]: a number, one per class, or a text file with
+            one per class, a number a line.
+        other_weight: lambda, the weight of the other classes' part, positive.
+        **kwargs: as :class:`MarginHead`.
+
+    Raises:
+        ValueError: if a number is out of its range or the count of margins is not that of classes.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        scale: float = 64.0,
+        margin: float | Sequence[float] | str = 0.4,
+        other_weight: float = 1.0,
+        **kwargs,
+    ):
+        super().__init__(num_classes, in_channels, scale, **kwargs)
+        if other_weight <= 0:
+            raise ValueError(f'other_weight must be positive, got {other_weight}')
+        self.other_weight = other_weight
+        self.margins = ClassMargins(margin, num_classes, most=2.0)
+        self.bias = nn.Parameter(torch.tensor([math.log(10 * num_classes)]))
+
+    def target_logit(
+        self, cosines: torch.Tensor, labels: torch.Tensor, norms: torch.Tensor
+    ) -> torch.Tensor:
+        """cos(theta) - m: arguments as :class:`MarginHead`'s, all (N,)."""
+        return cosface(cosines, self.margins(labels))
+
+    def class_loss(self, embeddings: torch.Tensor, labels: torch.Tensor) -> dict:
+        """``dict(loss=...)`` of embeddings (N, in_channels) and labels (N,)."""
+        phi = self.margin_on(embeddings, labels)
+        filtered = self.other_cosine() or (lambda cosines: cosines)
+        loss = margin_sigmoid(
+            embeddings,
+            self.weight,
+            labels,
+            -self.bias,
+            lambda cosines: self.scale * phi(cosines),
+            lambda cosines: self.scale * filtered(cosines),
+            other_weight=self.other_weight,
+            num_subcenters=self.num_subcenters,
+            impl=self.impl,
+        )
+        return dict(loss=loss)
