@@ -1,3 +1,13 @@
-from .hooks import RecomputeStatisticsHook, ResultsTableHook
+from .hooks import (
+    AdaptiveMarginsHook,
+    MarginScheduleHook,
+    RecomputeStatisticsHook,
+    ResultsTableHook,
+)
 
-__all__ = ['RecomputeStatisticsHook', 'ResultsTableHook']
+__all__ = [
+    'AdaptiveMarginsHook',
+    'MarginScheduleHook',
+    'RecomputeStatisticsHook',
+    'ResultsTableHook',
+]
