@@ -1,0 +1,17 @@
+"""AdaFace on the ORL faces in a short run: 20 people to learn from, 20 others to be told apart.
+
+    python tools/train.py configs/adaface/iresnet18-adaface_orl-40e.py
+
+About one minute on 2 CPU cores. Median of three seeds, in percent: Recall@1 0.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.orl_40e import *
+
+from mmarcface.models import AdaFaceHead
+
+model.update(
+    head=dict(type=AdaFaceHead, num_classes=80, in_channels=128, scale=16.0, margin=0.16, momentum=0.1)
+)
