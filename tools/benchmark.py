@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from mmpretrain.models.heads import ArcFaceClsHead
+from mmpretrain.structures import DataSample
 
 from mmarcface.evaluation import RetrievalMetric
+from mmarcface.functional.margin_softmax import IMPLEMENTATIONS
 from mmarcface.functional.retrieval import SCORES_PER_BLOCK
+from mmarcface.registry import MODELS
+
+LOSSES = {
+    'softmax': 'SoftmaxHead',
+    'norm-softmax': 'NormSoftmaxHead',
+    'sphereface': 'SphereFaceHead',
+    'sphereface-r': 'SphereFaceRHead',
+    'sphereface2': 'SphereFace2Head',
+    'cosface': 'CosFaceHead',
+    'arcface': 'ArcFaceHead',
+    'combined-margin': 'CombinedMarginHead',
+    'magface': 'MagFaceHead',
+    'adaface': 'AdaFaceHead',
+    'curricularface': 'CurricularFaceHead',
+    'elasticface': 'ElasticFaceHead',
+    'uniface': 'UniFaceHead',
+}
 
 
 def best_times(candidates: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -21,27 +43,157 @@ def best_times(candidates: dict[str, Callable[[], object]], rounds: int) -> dict
         for name, run in candidates.items():
             start = time.perf_counter()
             run()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
             times[name].append(time.perf_counter() - start)
     return {name: min(values) for name, values in times.items()}
 
 
-def peak_extra_memory(run: Callable[[], object]) -> float | None:
-    """Most resident memory during a call above that before it, in bytes; Linux only."""
-    status, clear = Path('/proc/self/status'), Path('/proc/self/clear_refs')
-    if not status.exists():
+def resident(field: str) -> int:
+    """VmRSS or VmHWM of this process, in bytes."""
+    lines = Path('/proc/self/status').read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(field)).split()[1])
+
+
+def peak_extra_memory(run: Callable[[], object], device: str = 'cpu') -> int | None:
+    """Most memory during a call above that before it, in bytes; on a CPU on Linux only."""
+    gc.collect()
+    if device != 'cpu':
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        return torch.cuda.max_memory_allocated(device) - before
+    clear = Path('/proc/self/clear_refs')
+    if not clear.exists():
         return None
-
-    def resident(field: str) -> int:
-        line = next(line for line in status.read_text().splitlines() if line.startswith(field))
-        return int(line.split()[1]) * 1024
-
+    # What the allocator still holds of earlier calls would hide what this one takes.
+    ctypes.CDLL(None).malloc_trim(0)
     clear.write_text('5')
     before = resident('VmRSS')
     run()
     return resident('VmHWM') - before
 
 
-def retrieval(args: argparse.Namespace) -> dict:
+def head(args: argparse.Namespace) -> list[dict]:
+    """Forward and backward of a head, against three bare matrix products and other libraries.
+
+    ms: least of the rounds. ratio: to the limit, the products of embeddings, centres and gradients
+    that no implementation can do without. extra_mb: most memory beyond weight, gradient and
+    embeddings; buffers: the same in matrices of batch x classes x sub-centers.
+    """
+    rows = []
+    for number in args.classes:
+        for loss in args.loss:
+            rows += _head_rows(args, number, loss, first=loss == args.loss[0])
+    return rows
+
+
+def _head_rows(args: argparse.Namespace, number: int, loss: str, first: bool) -> list[dict]:
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(args.batch, args.dim, generator=generator).to(args.device)
+    labels = torch.randint(number, (args.batch,), generator=generator)
+    samples = [DataSample().set_gt_label(label) for label in labels.tolist()]
+    options = {} if loss == 'softmax' else dict(num_subcenters=args.subcenters)
+    centers = number * options.get('num_subcenters', 1)
+    weight = torch.nn.Parameter(torch.randn(centers, args.dim, generator=generator) / 100)
+    weight = torch.nn.Parameter(weight.detach().to(args.device))
+
+    def products() -> None:
+        with torch.no_grad():
+            logits = embeddings @ weight.T
+            del_embeddings = logits @ weight  # noqa: F841
+            del_weight = logits.T @ embeddings  # noqa: F841
+
+    def of_head(module: torch.nn.Module) -> Callable[[], None]:
+        def run() -> None:
+            inputs = embeddings.clone().requires_grad_()
+            sum(module.loss((inputs,), samples).values()).backward()
+            module.zero_grad(set_to_none=True)
+
+        return run
+
+    candidates = {'limit': products}
+    for impl in args.impl:
+        config = dict(num_classes=number, in_channels=args.dim, impl=impl, **options)
+        module = MODELS.build(dict(type=LOSSES[loss], **config)).to(args.device)
+        module.weight = weight
+        candidates[f'{loss}, {impl}'] = of_head(module)
+    if args.peers and first:
+        module = ArcFaceClsHead(number, args.dim, args.subcenters, scale=64.0, margins=0.5)
+        module.norm_product.weight = weight
+        candidates['mmpretrain, ArcFaceClsHead'] = of_head(module.to(args.device))
+        candidates |= _pytorch_metric_learning(args, number, embeddings, labels)
+    for run in candidates.values():
+        run()
+    extra = {name: peak_extra_memory(run, args.device) for name, run in candidates.items()}
+    seconds = best_times(candidates, args.rounds)
+    gradient, buffer = weight.nbytes, 4 * args.batch * centers
+    return [
+        {
+            'head': name,
+            'classes': number,
+            'ms': 1000 * seconds[name],
+            'ratio': seconds[name] / seconds['limit'],
+            'us/class': 1e6 * seconds[name] / number,
+            'extra_mb': extra[name] and (extra[name] - gradient) / 1e6,
+            'buffers': extra[name] and (extra[name] - gradient) / buffer,
+        }
+        for name in candidates
+    ]
+
+
+def _pytorch_metric_learning(
+    args: argparse.Namespace, number: int, embeddings: torch.Tensor, labels: torch.Tensor
+) -> dict[str, Callable[[], None]]:
+    try:
+        from pytorch_metric_learning.losses import ArcFaceLoss, SubCenterArcFaceLoss
+    except ImportError:
+        print('missing: pytorch-metric-learning (pip install -e ".[bench]")')
+        return {}
+    options = dict(num_classes=number, embedding_size=args.dim)
+    if args.subcenters == 1:
+        module = ArcFaceLoss(**options)
+    else:
+        module = SubCenterArcFaceLoss(**options, sub_centers=args.subcenters)
+    module, labels = module.to(args.device), labels.to(args.device)
+
+    def run() -> None:
+        module(embeddings.clone().requires_grad_(), labels).backward()
+        module.zero_grad(set_to_none=True)
+
+    return {f'pytorch-metric-learning, {type(module).__name__}': run}
+
+
+def step(args: argparse.Namespace) -> list[dict]:
+    """Whole training steps of a head with SGD and momentum: time and all resident memory."""
+    options = dict(num_classes=args.classes, in_channels=args.dim, num_subcenters=args.subcenters)
+    module = MODELS.build(dict(type=LOSSES[args.loss], impl=args.impl, **options))
+    optimizer = torch.optim.SGD(
+        module.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, fused=True
+    )
+    embeddings = torch.randn(args.batch, args.dim)
+    labels = torch.randint(args.classes, (args.batch,)).tolist()
+    samples = [DataSample().set_gt_label(label) for label in labels]
+
+    def run() -> None:
+        inputs = embeddings.clone().requires_grad_()
+        sum(module.loss((inputs,), samples).values()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    seconds = best_times({'step': run}, args.rounds)['step']
+    return [
+        {
+            'loss': args.loss,
+            'classes': args.classes,
+            's/step': seconds,
+            'weight, gradient, momentum (gb)': 3e-9 * module.weight.nbytes,
+            'all resident (gb)': 1e-9 * resident('VmHWM'),
+        }
+    ]
+
+
+def retrieval(args: argparse.Namespace) -> list[dict]:
     """RetrievalMetric against the bare matrix products between queries and gallery.
 
     Defaults are the size of In-Shop. The metric starts from the collected embeddings, and its
@@ -91,21 +243,57 @@ def retrieval(args: argparse.Namespace) -> dict:
     seconds = best_times(
         {'metric': lambda: next(waiting).evaluate(size), 'limit': products}, args.rounds
     )
-    return {
-        'metric_ms': 1000 * seconds['metric'],
-        'limit_ms': 1000 * seconds['limit'],
-        'ratio': seconds['metric'] / seconds['limit'],
-        'embeddings_mb': 4e-6 * size * args.dim,
-        'extra_memory_mb': extra and extra / 1e6,
-    }
+    return [
+        {
+            'metric_ms': 1000 * seconds['metric'],
+            'limit_ms': 1000 * seconds['limit'],
+            'ratio': seconds['metric'] / seconds['limit'],
+            'embeddings_mb': 4e-6 * size * args.dim,
+            'extra_mb': extra and extra / 1e6,
+        }
+    ]
+
+
+def print_table(rows: list[dict]) -> None:
+    """Rows with the same keys, as columns."""
+    cells = [list(rows[0])] + [[_text(value) for value in row.values()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        print('  '.join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return 'not measured'
+    return f'{value:.2f}' if isinstance(value, float) else str(value)
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument('--rounds', type=int, default=3, help='turns, of which the least counts')
+    common.add_argument('--rounds', type=int, default=5, help='turns, of which the least counts')
     common.add_argument('--json', metavar='FILE', help='write the figures here too')
+    command = commands.add_parser('head', parents=[common], help=head.__doc__)
+    command.add_argument('--batch', type=int, default=128)
+    command.add_argument('--dim', type=int, default=512)
+    command.add_argument('--subcenters', type=int, default=1)
+    command.add_argument('--classes', type=int, nargs='+', default=[85742])
+    command.add_argument('--loss', nargs='+', choices=LOSSES, default=['arcface'])
+    command.add_argument('--impl', nargs='+', choices=IMPLEMENTATIONS, default=['fused', 'chunked'])
+    command.add_argument('--no-peers', dest='peers', action='store_false')
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    command.add_argument('--device', default=device, help=f'{device} by default here')
+    command.set_defaults(run=head)
+
+    command = commands.add_parser('step', parents=[common], help=step.__doc__)
+    command.add_argument('--batch', type=int, default=512)
+    command.add_argument('--dim', type=int, default=512)
+    command.add_argument('--subcenters', type=int, default=1)
+    command.add_argument('--classes', type=int, default=1_000_000)
+    command.add_argument('--loss', choices=LOSSES, default='arcface')
+    command.add_argument('--impl', choices=IMPLEMENTATIONS, default='auto')
+    command.set_defaults(run=step)
 
     command = commands.add_parser('retrieval', parents=[common], help=retrieval.__doc__)
     command.add_argument('--queries', type=int, default=14218)
@@ -119,11 +307,10 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     print(f'torch {torch.__version__}, {torch.get_num_threads()} threads, {args.rounds} rounds')
-    figures = args.run(args)
-    for name, value in figures.items():
-        print(f'{name:20} {value:12.2f}' if value is not None else f'{name:20} not measured')
+    rows = args.run(args)
+    print_table(rows)
     if args.json:
-        Path(args.json).write_text(json.dumps(figures, indent=2))
+        Path(args.json).write_text(json.dumps(rows, indent=2))
 
 
 if __name__ == '__main__':

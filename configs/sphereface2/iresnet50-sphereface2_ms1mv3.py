@@ -13,4 +13,6 @@ with read_base():
 
 from mmarcface.models import SphereFace2Head
 
-model.update(head=dict(type=SphereFace2Head, num_classes=93431, in_channels=512))
+model.update(
+    head=dict(type=SphereFace2Head, num_classes=93431, in_channels=512, gradient='detached')
+)

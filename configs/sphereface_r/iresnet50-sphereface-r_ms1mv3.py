@@ -13,4 +13,6 @@ with read_base():
 
 from mmarcface.models import SphereFaceRHead
 
-model.update(head=dict(type=SphereFaceRHead, num_classes=93431, in_channels=512))
+model.update(
+    head=dict(type=SphereFaceRHead, num_classes=93431, in_channels=512, gradient='detached')
+)

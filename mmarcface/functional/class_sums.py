@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 
 # Below this length a vector counts as zero: it has no direction, and gets no gradient.
 SHORTEST = 1e-12
@@ -175,6 +174,21 @@ def _shaped(buffer: torch.Tensor, *shape: int) -> torch.Tensor:
     return buffer[: math.prod(shape)].view(shape)
 
 
+def _sum_of_softplus(logits: torch.Tensor, scratch: torch.Tensor) -> torch.Tensor:
+    """log(1 + exp(z)) summed over the columns, without a logarithm of each, which is slow.
+
+    It is max(z, 0) + log(1 + e) with e = exp(-|z|), and (1 + a)(1 + b) = 1 + (a + b + ab).
+    """
+    folded = torch.abs(logits, out=scratch).neg_().exp_()
+    # 2^64 is far from overflow.
+    for _ in range(6):
+        half = (folded.shape[1] + 1) // 2
+        folded, others = folded[:, :half], folded[:, half:]
+        partners = folded[:, : others.shape[1]]
+        partners.addcmul_(others, partners + 1)
+    return logits.clamp(min=0).sum(1) + folded.log1p().sum(1)
+
+
 def _nearest(products: torch.Tensor) -> torch.Tensor:
     """Largest over the centres, (K, N, n) to (N, n); of one centre the products themselves."""
     nearest = products[0]
@@ -227,8 +241,7 @@ class _OtherClasses(torch.autograd.Function):
                 total = total * (highest - higher).exp_() + terms.sum(1)
                 highest = higher
             else:
-                # Beyond 40, softplus(z) is z to the last bit of fp64.
-                total += F.softplus(logits, threshold=40).sum(1)
+                total += _sum_of_softplus(logits, _shaped(scratch, *logits.shape))
             logits[block.targets] = own
         if reduction == 'logsumexp':
             total = highest + total.log()

@@ -51,16 +51,17 @@ def detached(phi: torch.Tensor, cosine: torch.Tensor) -> torch.Tensor:
     """Phi with the gradient of the cosine: the margin as a constant.
 
     `SphereFace-R <https://arxiv.org/abs/2109.05565>`_, characteristic gradient detachment; also
-    what insightface's ``arcface_torch`` does by applying margins under ``no_grad``.
+    what insightface's ``arcface_torch`` does for ArcFace in its ``CombinedMarginLoss``. Other
+    inputs of phi, such as a margin that depends on the embedding, keep their gradient.
 
     Args:
-        phi: (N,).
-        cosine: (N,), what phi was computed from.
+        phi: any shape, computed from ``cosine.detach()``.
+        cosine: the same shape.
 
     Returns:
-        (N,).
+        The same shape.
     """
-    return cosine + (phi - cosine).detach()
+    return cosine + (phi - cosine.detach())
 
 
 def cosface(cosine: torch.Tensor, margin: Margin) -> torch.Tensor:
@@ -193,7 +194,7 @@ def magface_margin(
 ) -> torch.Tensor:
     """Margin that rises with the length of the embedding.
 
-    `MagFace <https://arxiv.org/abs/2103.06627>`_, section 3.2: linear from ``least`` at the length
+    `MagFace <https://arxiv.org/abs/2103.06627>`_: linear from ``least`` at the length
     ``lower`` to ``most`` at ``upper``, and constant outside.
 
     Args:
@@ -212,7 +213,7 @@ def magface_margin(
 def magface_regularizer(norms: torch.Tensor, lower: float, upper: float) -> torch.Tensor:
     """g(a) = 1/a + a/u_a^2, which rewards long embeddings.
 
-    `MagFace <https://arxiv.org/abs/2103.06627>`_, section 3.3. Lengths are clipped as for the
+    `MagFace <https://arxiv.org/abs/2103.06627>`_. Lengths are clipped as for the
     margin, beyond which the paper's conditions on g do not hold.
 
     Args:
@@ -233,11 +234,10 @@ def elastic_margins(
 ) -> torch.Tensor:
     """Margins drawn from N(mean, sigma), one a sample.
 
-    `ElasticFace <https://arxiv.org/abs/2109.09416>`_, section 3.3. Its code clips them to
-    mean +- sigma, which the paper does not. With ``plus`` the draws are sorted so that the sample
-    that is furthest from its centre gets the one that is most above the mean; the authors' code
-    permutes them by the order of the cosines where the inverse of that order is needed, so that its
-    margins are not sorted by difficulty.
+    `ElasticFace <https://arxiv.org/abs/2109.09416>`_. With ``plus`` the draws are sorted so that
+    the sample that is furthest from its centre gets the largest; the authors' code permutes them by
+    the order of the cosines where the inverse of that order is needed, so that its margins do not
+    follow the difficulty.
 
     Args:
         cosine: cosines of the targets, (N,).
@@ -260,7 +260,7 @@ def elastic_margins(
 def curricular(cosine: torch.Tensor, phi: torch.Tensor, t: Margin) -> torch.Tensor:
     """Weigh the hard ones among the other classes, cos -> cos (t + cos) where cos > phi.
 
-    `CurricularFace <https://arxiv.org/abs/2004.00288>`_, equation 5.
+    `CurricularFace <https://arxiv.org/abs/2004.00288>`_.
 
     Args:
         cosine: cosines of the other classes, (N, n).
@@ -292,7 +292,7 @@ def without_conflicts(cosine: torch.Tensor, threshold: float) -> torch.Tensor:
 def sphereface2_similarity(cosine: torch.Tensor, exponent: float) -> torch.Tensor:
     """g(cos) = 2 ((cos + 1) / 2)^t - 1, which spreads the cosines of different people.
 
-    `SphereFace2 <https://arxiv.org/abs/2108.01513>`_, equation 5.
+    `SphereFace2 <https://arxiv.org/abs/2108.01513>`_, similarity adjustment.
 
     Args:
         cosine: any shape; values may exceed [-1, 1] by rounding.
@@ -310,9 +310,10 @@ def adaptive_margins(
 ) -> np.ndarray:
     """A margin for each class by how many images it has, the larger the fewer.
 
-    `Google Landmark Recognition 2020, third place <https://arxiv.org/abs/2010.05350>`_: the powers
-    of the counts, scaled to [margin_min, margin_max]. Where all classes have equally many images
-    that would be 0/0; they get the mean of both. A class without images gets ``margin_max``.
+    `Google Landmark Recognition 2020, third place <https://arxiv.org/abs/2010.05350>`_, in the form
+    of mmpretrain's SetAdaptiveMarginsHook: the powers of the counts, scaled to [margin_min,
+    margin_max]. Where all classes have equally many images that would be 0/0; they get the mean of
+    both. A class without images gets ``margin_max``.
 
     Args:
         counts: images of each class, (C,).

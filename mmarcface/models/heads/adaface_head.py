@@ -8,6 +8,7 @@ import torch
 from mmengine.dist import all_reduce
 
 from mmarcface.functional.class_sums import lengths
+from mmarcface.functional.margin_softmax import checked
 from mmarcface.functional.margins import adaface
 from mmarcface.registry import MODELS
 
@@ -73,6 +74,8 @@ class AdaFaceHead(MarginHead):
     def class_loss(self, embeddings: torch.Tensor, labels: torch.Tensor) -> dict:
         """``dict(loss=...)`` of embeddings (N, in_channels) and labels (N,); keeps statistics."""
         if self.training:
+            # A NaN must not reach the statistics.
+            embeddings, _, labels = checked(embeddings, self.weight, labels, self.num_subcenters)
             self._observe(lengths(embeddings.detach()).clamp(*CLIP))
         return super().class_loss(embeddings, labels)
 

@@ -49,6 +49,8 @@ class ClassHead(ClsHead):
         **unknown,
     ):
         super().__init__(init_cfg=init_cfg)
+        # That of mmpretrain's heads, which works on logits.
+        del self.loss_module
         for name in unknown:
             hint = f': {HINTS[name]}' if name in HINTS else ''
             raise TypeError(f'{type(self).__name__} has no argument {name!r}{hint}')

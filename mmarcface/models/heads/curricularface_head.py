@@ -20,7 +20,7 @@ from .margin_head import MarginHead
 class CurricularFaceHead(MarginHead):
     """ArcFace whose hard classes weigh little at first and more as training comes on.
 
-    `CurricularFace <https://arxiv.org/abs/2004.00288>`_, equations 5 to 7; see
+    `CurricularFace <https://arxiv.org/abs/2004.00288>`_; see
     :func:`mmarcface.functional.margins.curricular`. t is the running mean of the target cosines,
     over all processes together, and part of the checkpoint.
 

@@ -21,7 +21,7 @@ FUNCTIONS = {'arc': (arcface, 0.5, math.pi / 2), 'cos': (cosface, 0.35, 2.0)}
 class ElasticFaceHead(MarginHead):
     """ArcFace or CosFace with a margin drawn anew for each sample.
 
-    `ElasticFace <https://arxiv.org/abs/2109.09416>`_, equations 4 to 6; see
+    `ElasticFace <https://arxiv.org/abs/2109.09416>`_; see
     :func:`mmarcface.functional.margins.elastic_margins`.
 
     Args:
@@ -32,7 +32,8 @@ class ElasticFaceHead(MarginHead):
             a text file with one per class, a number a line. 0.5 for 'arc' and 0.35 for 'cos' by
             default.
         function: 'arc' or 'cos'.
-        sigma: standard deviation of the margins, at least 0.
+        sigma: standard deviation of the margins, at least 0; a margin that falls outside its range
+            counts as the nearest inside.
         plus: give the larger margins to the harder samples (ElasticFace+).
         **kwargs: as :class:`MarginHead`.
 

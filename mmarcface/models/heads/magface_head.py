@@ -18,9 +18,9 @@ from .margin_head import MarginHead
 class MagFaceHead(MarginHead):
     """ArcFace with a margin that rises with the length of the embedding, its quality.
 
-    `MagFace <https://arxiv.org/abs/2103.06627>`_, equation 3; see
-    :func:`mmarcface.functional.margins.magface_margin`. The regulariser is a part of the loss of
-    its own, ``loss_length``.
+    `MagFace <https://arxiv.org/abs/2103.06627>`_, equation 3, with the easy margin that its code
+    trains with; see :func:`mmarcface.functional.margins.magface_margin`. The regulariser is a part
+    of the loss of its own, ``loss_length``.
 
     Args:
         num_classes: number of classes.

@@ -115,8 +115,9 @@ class MarginHead(ClassHead):
         norms = lengths(embeddings)
 
         def phi(cosines: torch.Tensor) -> torch.Tensor:
-            value = self.target_logit(cosines, labels, norms)
-            return detached(value, cosines) if self.gradient == 'detached' else value
+            if self.gradient == 'exact':
+                return self.target_logit(cosines, labels, norms)
+            return detached(self.target_logit(cosines.detach(), labels, norms), cosines)
 
         return phi
 

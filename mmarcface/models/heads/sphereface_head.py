@@ -109,6 +109,7 @@ class SphereFaceRHead(MarginHead):
     `SphereFace-R <https://arxiv.org/abs/2109.05565>`_, with embeddings of fixed length (HFN).
     Version 1 makes the target's angle larger, :func:`mmarcface.functional.margins.sphereface_r`;
     version 2 makes the other classes' smaller, :func:`mmarcface.functional.margins.smaller_angle`.
+    The authors scale the loss by 50 / s, which is here left to the learning rate.
 
     Args:
         num_classes: number of classes.
@@ -155,8 +156,9 @@ class SphereFaceRHead(MarginHead):
 
         def smaller(cosines: torch.Tensor) -> torch.Tensor:
             cosines = cosines if filtered is None else filtered(cosines)
-            phi = smaller_angle(cosines, margin)
-            return detached(phi, cosines) if self.gradient == 'detached' else phi
+            if self.gradient == 'exact':
+                return smaller_angle(cosines, margin)
+            return detached(smaller_angle(cosines.detach(), margin), cosines)
 
         return smaller
 
@@ -226,8 +228,9 @@ class SphereFace2Head(MarginHead):
 
     def similarity(self, cosines: torch.Tensor) -> torch.Tensor:
         """G of cosines of any shape, with the gradient that was asked for."""
-        value = sphereface2_similarity(cosines, self.exponent)
-        return detached(value, cosines) if self.gradient == 'detached' else value
+        if self.gradient == 'exact':
+            return sphereface2_similarity(cosines, self.exponent)
+        return detached(sphereface2_similarity(cosines.detach(), self.exponent), cosines)
 
     def class_loss(self, embeddings: torch.Tensor, labels: torch.Tensor) -> dict:
         """``dict(loss=...)`` of embeddings (N, in_channels) and labels (N,)."""
