@@ -8,10 +8,12 @@ the target costs nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
+
+from .margins import Elementwise
 
 # Below this length a vector counts as zero: it has no direction, and gets no gradient.
 SHORTEST = 1e-12
@@ -72,12 +74,15 @@ def class_products(
     return products
 
 
+# A compiler would unroll the blocks.
+@torch.compiler.disable
 def other_classes(
     embeddings: torch.Tensor,
     weight: torch.Tensor,
     labels: torch.Tensor,
     bias: torch.Tensor | None = None,
-    logit: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    function: Elementwise | None = None,
+    scale: float = 1.0,
     reduction: str = 'logsumexp',
     num_subcenters: int = 1,
     normalize: bool = True,
@@ -87,7 +92,7 @@ def other_classes(
 
     It equals, with p = class_products(embeddings, weight, num_subcenters, normalize)::
 
-        z = logit(p) + bias
+        z = scale * function(p) + bias
         z[n, labels[n]] = -inf
         target = p[n, labels[n]]
         total = logsumexp(z, 1)  # or softplus(z).sum(1)
@@ -101,8 +106,9 @@ def other_classes(
         weight: centres, (C * K, D); the K centres of a class lie together.
         labels: (N,), int64, in [0, C).
         bias: (C,), added to the logits.
-        logit: elementwise function of products, (N, n) to (N, n) for any n classes; the products
-            themselves by default. What it closes over gets no gradient.
+        function: of the products of the other classes, (N, n) for any n of them; they themselves
+            by default. What it closes over gets no gradient.
+        scale: factor on what the function gives.
         reduction: 'logsumexp' or 'softplus'.
         num_subcenters: K.
         normalize: make unit vectors of the centres first.
@@ -118,7 +124,16 @@ def other_classes(
     if reduction not in REDUCTIONS:
         raise ValueError(f'reduction must be one of {REDUCTIONS}, got {reduction!r}')
     return _OtherClasses.apply(
-        embeddings, weight, bias, labels, logit, reduction, num_subcenters, normalize, keep
+        embeddings,
+        weight,
+        bias,
+        labels,
+        function,
+        scale,
+        reduction,
+        num_subcenters,
+        normalize,
+        keep,
     )
 
 
@@ -174,11 +189,27 @@ def _shaped(buffer: torch.Tensor, *shape: int) -> torch.Tensor:
     return buffer[: math.prod(shape)].view(shape)
 
 
+def _affine(
+    values: torch.Tensor,
+    scale: float,
+    bias: torch.Tensor | None,
+    block: _Block,
+    scratch: torch.Tensor,
+) -> torch.Tensor:
+    """Scale * values + bias in the memory of ``scratch``, or the values where nothing changes."""
+    if bias is not None:
+        out = _shaped(scratch, *values.shape)
+        return torch.add(bias[block.classes], values, alpha=scale, out=out)
+    return values if scale == 1 else torch.mul(values, scale, out=_shaped(scratch, *values.shape))
+
+
 def _sum_of_softplus(logits: torch.Tensor, scratch: torch.Tensor) -> torch.Tensor:
     """log(1 + exp(z)) summed over the columns, without a logarithm of each, which is slow.
 
     It is max(z, 0) + log(1 + e) with e = exp(-|z|), and (1 + a)(1 + b) = 1 + (a + b + ab).
     """
+    positive = logits.clamp(min=0).sum(1)
+    # From here on the logits may be gone: they often are in the same memory.
     folded = torch.abs(logits, out=scratch).neg_().exp_()
     # 2^64 is far from overflow.
     for _ in range(6):
@@ -186,7 +217,7 @@ def _sum_of_softplus(logits: torch.Tensor, scratch: torch.Tensor) -> torch.Tenso
         folded, others = folded[:, :half], folded[:, half:]
         partners = folded[:, : others.shape[1]]
         partners.addcmul_(others, partners + 1)
-    return logits.clamp(min=0).sum(1) + folded.log1p().sum(1)
+    return positive + folded.log1p().sum(1)
 
 
 def _nearest(products: torch.Tensor) -> torch.Tensor:
@@ -210,7 +241,19 @@ def _to_nearest(
 
 class _OtherClasses(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, bias, labels, logit, reduction, num_subcenters, normalize, keep):
+    def forward(
+        ctx,
+        x,
+        weight,
+        bias,
+        labels,
+        function,
+        scale,
+        reduction,
+        num_subcenters,
+        normalize,
+        keep,
+    ):
         number, centers = len(x), weight.unflatten(0, (-1, num_subcenters))
         inverse_norms = x.new_empty(centers.shape[:2]) if normalize else None
         target = x.new_empty(number)
@@ -228,16 +271,15 @@ class _OtherClasses(torch.autograd.Function):
                 kept.append(products)
             nearest = _nearest(products)
             target[block.targets[0]] = nearest[block.targets]
-            logits = nearest if logit is None else logit(nearest)
-            if bias is not None:
-                logits = logits + bias[block.classes]
+            values = nearest if function is None else function.value(nearest)
+            logits = _affine(values, scale, bias, block, scratch)
             # Put back below, for these may be the very products that are kept.
             own = logits[block.targets]
             logits[block.targets] = -torch.inf
             if reduction == 'logsumexp':
                 higher = torch.maximum(highest, logits.amax(1))
-                terms = _shaped(scratch, *logits.shape)
-                torch.sub(logits, higher[:, None], out=terms).exp_()
+                terms = torch.sub(logits, higher[:, None], out=_shaped(scratch, *logits.shape))
+                terms.exp_()
                 total = total * (highest - higher).exp_() + terms.sum(1)
                 highest = higher
             else:
@@ -246,7 +288,8 @@ class _OtherClasses(torch.autograd.Function):
         if reduction == 'logsumexp':
             total = highest + total.log()
         ctx.save_for_backward(x, weight, bias, labels, inverse_norms, total, *kept)
-        ctx.logit, ctx.reduction, ctx.num_subcenters = logit, reduction, num_subcenters
+        ctx.function, ctx.scale, ctx.reduction = function, scale, reduction
+        ctx.num_subcenters = num_subcenters
         return target, total
 
     @staticmethod
@@ -268,13 +311,8 @@ class _OtherClasses(torch.autograd.Function):
         for i, block in enumerate(_blocks(centers, labels)):
             products = kept[i] if kept else block.products(x, inverse_norms, buffer)
             nearest = _nearest(products)
-            if ctx.logit is not None:
-                with torch.enable_grad():
-                    variable = nearest.detach().requires_grad_()
-                    logits_of_variable = ctx.logit(variable)
-            logits = nearest if ctx.logit is None else logits_of_variable.detach()
-            if bias is not None:
-                logits = logits + bias[block.classes]
+            values = nearest if ctx.function is None else ctx.function.value(nearest)
+            logits = _affine(values, ctx.scale, bias, block, scratch)
             gradient = _shaped(scratch, *nearest.shape)
             if ctx.reduction == 'logsumexp':
                 torch.sub(logits, total[:, None], out=gradient).exp_()
@@ -284,8 +322,10 @@ class _OtherClasses(torch.autograd.Function):
             gradient[block.targets] = 0
             if for_bias is not None:
                 for_bias[block.classes] = gradient.sum(0)
-            if ctx.logit is not None:
-                (gradient,) = torch.autograd.grad(logits_of_variable, variable, gradient)
+            if ctx.function is not None:
+                gradient *= ctx.function.slope(nearest, values)
+            if ctx.scale != 1:
+                gradient *= ctx.scale
             gradient[block.targets] = of_target[block.targets[0]]
             for k, share in enumerate(_to_nearest(gradient, nearest, products)):
                 own = block.centers[:, k]
@@ -303,4 +343,4 @@ class _OtherClasses(torch.autograd.Function):
                         of_own.addcmul_(own, along[:, None], value=-1)
         if for_centers is not None:
             for_centers = for_centers.view_as(weight)
-        return for_x, for_centers, for_bias, *[None] * 6
+        return for_x, for_centers, for_bias, *[None] * 7

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from .class_sums import class_products, other_classes, unit
 from .margin_softmax import checked, chosen
+from .margins import Elementwise
 
 
 def margin_sigmoid(
@@ -17,7 +18,9 @@ def margin_sigmoid(
     labels: torch.Tensor,
     bias: torch.Tensor,
     target_logit: Callable[[torch.Tensor], torch.Tensor],
-    other_logit: Callable[[torch.Tensor], torch.Tensor],
+    other_cosine: Elementwise | None = None,
+    scale: float = 64.0,
+    other_margin: float = 0.0,
     target_weight: float = 1.0,
     other_weight: float = 1.0,
     num_subcenters: int = 1,
@@ -28,7 +31,7 @@ def margin_sigmoid(
     It equals, with c = class_cosines(embeddings, weight, num_subcenters)::
 
         own = softplus(-(target_logit(c[n, labels[n]]) + bias))
-        others = softplus(other_logit(c) + bias)
+        others = softplus(scale * (other_cosine(c) + other_margin) + bias)
         others[n, labels[n]] = 0
         mean(target_weight * own + other_weight * others.sum(1))
 
@@ -41,8 +44,10 @@ def margin_sigmoid(
         labels: (N,), integers in [0, C).
         bias: one number, (1,), the negative of the threshold that all classes share.
         target_logit: maps the N target cosines, (N,), to logits, (N,).
-        other_logit: elementwise function from the other classes' cosines, (N, n) for any n of
-            them, to logits.
+        other_cosine: function of the other classes' cosines, (N, n) for any n of them; they
+            themselves by default.
+        scale: s of the other classes.
+        other_margin: in units of what ``other_cosine`` gives.
         target_weight: factor on the target's part.
         other_weight: factor on the other classes' part.
         num_subcenters: K.
@@ -59,18 +64,22 @@ def margin_sigmoid(
     implementation = chosen(impl, len(labels), weight)
     with torch.autocast(embeddings.device.type, enabled=False):
         directions, bias = unit(embeddings), bias.to(weight.dtype)
+        of_others = bias + scale * other_margin
         if implementation == 'reference':
             cosines = class_products(directions, weight, num_subcenters)
             index = labels[:, None]
             target = cosines.gather(1, index).squeeze(1)
-            total = _softplus(other_logit(cosines) + bias).scatter(1, index, 0).sum(1)
+            if other_cosine is not None:
+                cosines = other_cosine(cosines)
+            total = _softplus(scale * cosines + of_others).scatter(1, index, 0).sum(1)
         else:
             target, total = other_classes(
                 directions,
                 weight,
                 labels,
-                bias=bias.expand(len(weight) // num_subcenters),
-                logit=other_logit,
+                bias=of_others.expand(len(weight) // num_subcenters),
+                function=other_cosine,
+                scale=scale,
                 reduction='softplus',
                 num_subcenters=num_subcenters,
                 keep=implementation == 'fused',

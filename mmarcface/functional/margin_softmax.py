@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from .class_sums import class_products, other_classes, unit
+from .margins import Elementwise
 
 IMPLEMENTATIONS = ('auto', 'reference', 'fused', 'chunked')
 # Beyond this size of its one batch x classes buffer, 'fused' gives way to 'chunked'.
@@ -40,7 +41,7 @@ def margin_softmax(
     target_logit: Callable[[torch.Tensor], torch.Tensor],
     scale: float | torch.Tensor = 64.0,
     num_subcenters: int = 1,
-    other_cosine: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    other_cosine: Elementwise | None = None,
     impl: str = 'auto',
 ) -> torch.Tensor:
     """Mean margin-softmax loss of a batch.
@@ -67,8 +68,8 @@ def margin_softmax(
             :mod:`mmarcface.functional.margins`.
         scale: s, one number, or one per sample, (N,).
         num_subcenters: K.
-        other_cosine: elementwise function of the other classes' cosines, (N, n) for any n of them;
-            the cosines themselves by default.
+        other_cosine: function of the other classes' cosines, (N, n) for any n of them; they
+            themselves by default.
         impl: how to compute it.
 
     Returns:
@@ -95,20 +96,21 @@ def margin_softmax(
 
         if other_cosine is None:
             # Scaled embeddings save a pass over all products.
-            inputs, logit = rows * directions, None
-        elif rows.requires_grad:
-            raise ValueError('other_cosine needs a scale without gradient')
+            inputs, factor = rows * directions, 1.0
+        elif scale.ndim:
+            raise ValueError('other_cosine needs one scale for all samples')
         else:
-            inputs, logit = directions, lambda cosines: rows * other_cosine(cosines)
+            inputs, factor = directions, scale.item()
         target, total = other_classes(
             inputs,
             weight,
             labels,
-            logit=logit,
+            function=other_cosine,
+            scale=factor,
             num_subcenters=num_subcenters,
             keep=implementation == 'fused',
         )
-        cosines = target if logit else target / rows.squeeze(1)
+        cosines = target / rows.squeeze(1) if other_cosine is None else target
         # -log(exp(a) / (exp(a) + exp(b))) of a = scale * phi and the others' logsumexp b.
         losses = -F.logsigmoid(rows.squeeze(1) * target_logit(cosines) - total)
         return losses.sum() / max(len(labels), 1)

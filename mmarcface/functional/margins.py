@@ -64,6 +64,45 @@ def detached(phi: torch.Tensor, cosine: torch.Tensor) -> torch.Tensor:
     return cosine + (phi - cosine.detach())
 
 
+class Elementwise:
+    """A function of the cosines of the other classes, with its slope.
+
+    These are a matrix of batch x classes, for which autograd's own steps would take longer than
+    all the rest of a loss.
+
+    Args:
+        value: tensor to tensor of the same shape, differentiable.
+        slope: derivative of ``value``, from its argument and its result.
+    """
+
+    def __init__(
+        self,
+        value: Callable[[torch.Tensor], torch.Tensor],
+        slope: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    ):
+        self.value = value
+        self.slope = slope
+
+    def __call__(self, cosine: torch.Tensor) -> torch.Tensor:
+        """The value, with autograd's gradient."""
+        return self.value(cosine)
+
+    def after(self, first: Elementwise) -> Elementwise:
+        """This function of another's result."""
+
+        def slope(cosine: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+            inner = first.value(cosine)
+            return self.slope(inner, value) * first.slope(cosine, inner)
+
+        return Elementwise(lambda c: self.value(first.value(c)), slope)
+
+    def detached(self) -> Elementwise:
+        """The same values with the gradient of the cosine: see :func:`detached`."""
+        return Elementwise(
+            lambda c: detached(self.value(c.detach()), c), lambda c, _: torch.ones_like(c)
+        )
+
+
 def cosface(cosine: torch.Tensor, margin: Margin) -> torch.Tensor:
     """Additive cosine margin, cos(theta) - m.
 
@@ -156,19 +195,21 @@ def sphereface_r(cosine: torch.Tensor, margin: Margin) -> torch.Tensor:
     return (margin * angle(cosine)).clamp(max=math.pi).cos()
 
 
-def smaller_angle(cosine: torch.Tensor, margin: float) -> torch.Tensor:
+def smaller_angle(margin: Margin) -> Elementwise:
     """cos(theta / m), for the classes that are not the target.
 
     `SphereFace-R <https://arxiv.org/abs/2109.05565>`_, version 2.
 
     Args:
-        cosine: cos(theta), any shape.
         margin: m, at least 1.
 
     Returns:
-        The same shape.
+        A function of cosines of any shape.
     """
-    return (angle(cosine) / margin).cos()
+    # The slope is sin(theta / m) / (m sin(theta)).
+    return Elementwise(
+        lambda c: angle(c).div_(margin).cos_(), lambda c, value: sine(value) / sine(c) / margin
+    )
 
 
 def adaface(cosine: torch.Tensor, margin: Margin, quality: torch.Tensor) -> torch.Tensor:
@@ -257,52 +298,56 @@ def elastic_margins(
     return mean + sigma * deviations
 
 
-def curricular(cosine: torch.Tensor, phi: torch.Tensor, t: Margin) -> torch.Tensor:
+def curricular(phi: torch.Tensor, t: Margin) -> Elementwise:
     """Weigh the hard ones among the other classes, cos -> cos (t + cos) where cos > phi.
 
     `CurricularFace <https://arxiv.org/abs/2004.00288>`_.
 
     Args:
-        cosine: cosines of the other classes, (N, n).
         phi: the target's, (N, 1).
         t: how far training has come, near 0 at its start.
 
     Returns:
-        (N, n).
+        A function of the other classes' cosines, (N, n).
     """
-    return torch.where(cosine > phi, cosine * (t + cosine), cosine)
+    return Elementwise(
+        lambda c: torch.where(c > phi, (c + t) * c, c),
+        lambda c, _: torch.where(c > phi, 2 * c + t, 1.0),
+    )
 
 
-def without_conflicts(cosine: torch.Tensor, threshold: float) -> torch.Tensor:
+def without_conflicts(threshold: float) -> Elementwise:
     """Inter-class filtering: other classes that are too close count with a cosine of 0.
 
     Such classes are often the same person under another label. `Partial FC
     <https://arxiv.org/abs/2203.15565>`_ filters so in insightface's ``arcface_torch``.
 
     Args:
-        cosine: cosines of the other classes, any shape.
         threshold: cosines above it are filtered.
 
     Returns:
-        The same shape.
+        A function of the other classes' cosines, of any shape.
     """
-    return torch.where(cosine > threshold, torch.zeros_like(cosine), cosine)
+    return Elementwise(
+        lambda c: torch.where(c > threshold, 0.0, c), lambda c, _: (c <= threshold).to(c.dtype)
+    )
 
 
-def sphereface2_similarity(cosine: torch.Tensor, exponent: float) -> torch.Tensor:
+def sphereface2_similarity(exponent: float) -> Elementwise:
     """g(cos) = 2 ((cos + 1) / 2)^t - 1, which spreads the cosines of different people.
 
     `SphereFace2 <https://arxiv.org/abs/2108.01513>`_, similarity adjustment.
 
     Args:
-        cosine: any shape; values may exceed [-1, 1] by rounding.
         exponent: t, at least 1.
 
     Returns:
-        In [-1, 1], same shape.
+        A function of cosines of any shape, which may exceed [-1, 1] by rounding, into [-1, 1].
     """
-    half = (cosine + 1).clamp(min=0) / 2
-    return 2 * half**exponent - 1
+    return Elementwise(
+        lambda c: ((c + 1).clamp_(min=0) / 2).pow(exponent).mul_(2).sub_(1),
+        lambda c, _: ((c + 1).clamp_(min=0) / 2).pow_(exponent - 1).mul_(exponent),
+    )
 
 
 def adaptive_margins(

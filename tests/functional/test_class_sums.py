@@ -6,6 +6,7 @@ import torch
 
 from mmarcface.functional import class_sums
 from mmarcface.functional.class_sums import lengths, other_classes, unit
+from mmarcface.functional.margins import Elementwise
 
 CLASSES, WIDTH = 11, 5
 
@@ -24,20 +25,22 @@ def problem(num_subcenters=1, number=7):
     return x, w, b, torch.randint(0, CLASSES, (number,))
 
 
-def by_loops(x, w, labels, num_subcenters, bias=None, logit=None, reduction='logsumexp', norm=True):
+def by_loops(
+    x, w, labels, num_subcenters, bias, function, scale, reduction='logsumexp', normalize=True
+):
     """Target product and total of each sample, one class at a time."""
     x, w, labels = x.detach().numpy(), w.detach().numpy(), labels.numpy()
     targets, totals = [], []
     for vector, label in zip(x, labels, strict=True):
         logits = []
         for index, centers in enumerate(w.reshape(CLASSES, num_subcenters, WIDTH)):
-            products = [vector @ c / (np.linalg.norm(c) if norm else 1.0) for c in centers]
+            products = [vector @ c / (np.linalg.norm(c) if normalize else 1.0) for c in centers]
             product = max(products)
             if index == label:
                 targets.append(product)
                 continue
-            value = product if logit is None else logit(torch.tensor(product)).item()
-            logits.append(value + (0.0 if bias is None else bias[index].item()))
+            value = product if function is None else function(torch.tensor(product)).item()
+            logits.append(scale * value + (0.0 if bias is None else bias[index].item()))
         if reduction == 'logsumexp':
             totals.append(math.log(sum(map(math.exp, logits))))
         else:
@@ -45,13 +48,19 @@ def by_loops(x, w, labels, num_subcenters, bias=None, logit=None, reduction='log
     return [torch.tensor(v, dtype=torch.float64) for v in (targets, totals)]
 
 
+BENT = Elementwise(
+    lambda c: torch.where(c > 0.3, c * (0.2 + c), 3 * c),
+    lambda c, _: torch.where(c > 0.3, 0.2 + 2 * c, 3.0),
+)
 VARIANTS = [
     dict(),
     dict(num_subcenters=3),
     dict(normalize=False),
     dict(bias=True),
-    dict(logit=lambda c: torch.where(c > 0.3, c * (0.2 + c), 3 * c)),
-    dict(reduction='softplus', bias=True, logit=lambda c: 4 * c.pow(3)),
+    dict(function=BENT, scale=2.0),
+    dict(function=BENT, bias=True),
+    dict(reduction='softplus', bias=True, function=BENT, scale=4.0),
+    dict(reduction='softplus', scale=0.5),
     dict(reduction='softplus', num_subcenters=2),
 ]
 
@@ -69,7 +78,8 @@ def test_equals_a_loop_and_has_its_gradient(blocks, variant, keep):
         labels,
         num_subcenters,
         options['bias'],
-        variant.get('logit'),
+        variant.get('function'),
+        variant.get('scale', 1.0),
         variant.get('reduction', 'logsumexp'),
         variant.get('normalize', True),
     )

@@ -63,7 +63,7 @@ FORMULAS = {
         lambda c, m: sphereface_r(c, 1 + m),
         lambda t, m: math.cos(min((1 + m) * t, math.pi)),
     ),
-    'sphereface-r 2': (lambda c, m: smaller_angle(c, 1 + m), lambda t, m: math.cos(t / (1 + m))),
+    'sphereface-r 2': (lambda c, m: smaller_angle(1 + m)(c), lambda t, m: math.cos(t / (1 + m))),
     'adaface low': (
         lambda c, m: adaface(c, m, torch.full_like(c, -0.8)),
         lambda t, m: math.cos(min(t + 0.8 * m, math.pi)) - (m - 0.8 * m),
@@ -73,7 +73,7 @@ FORMULAS = {
         lambda t, m: math.cos(max(t - 0.6 * m, 0)) - (m + 0.6 * m),
     ),
     'sphereface2': (
-        lambda c, m: sphereface2_similarity(c, 3 + m),
+        lambda c, m: sphereface2_similarity(3 + m)(c),
         lambda t, m: 2 * ((math.cos(t) + 1) / 2) ** (3 + m) - 1,
     ),
 }
@@ -168,14 +168,44 @@ def test_magface_margin_and_regulariser():
 def test_curricular_weighs_only_the_hard():
     phi = torch.tensor([[0.2], [0.9]])
     cosine = torch.tensor([[0.1, 0.2, 0.5], [0.1, 0.2, 0.5]])
-    found = curricular(cosine, phi, 0.3)
+    found = curricular(phi, 0.3)(cosine)
     assert found[0].tolist() == pytest.approx([0.1, 0.2, 0.5 * (0.3 + 0.5)])
     assert torch.equal(found[1], cosine[1])
 
 
 def test_filter_zeroes_what_is_above():
     cosine = torch.tensor([0.1, 0.4, 0.41, 1.0])
-    assert without_conflicts(cosine, 0.4).tolist() == pytest.approx([0.1, 0.4, 0, 0])
+    assert without_conflicts(0.4)(cosine).tolist() == pytest.approx([0.1, 0.4, 0, 0])
+
+
+ELEMENTWISE = {
+    'curricular': curricular(torch.full((1, 1), 0.2, dtype=torch.float64), 0.3),
+    'filter': without_conflicts(0.4),
+    'smaller angle': smaller_angle(1.5),
+    'sphereface2': sphereface2_similarity(3.0),
+    'curricular of the filtered': curricular(torch.full((1, 1), 0.2), 0.3).after(
+        without_conflicts(0.4)
+    ),
+    'similarity of the smaller angle': sphereface2_similarity(2.5).after(smaller_angle(1.3)),
+    'detached': smaller_angle(1.5).detached(),
+}
+
+
+@pytest.mark.parametrize('name', ELEMENTWISE)
+def test_slope_is_the_derivative(name):
+    function = ELEMENTWISE[name]
+    cosine = torch.linspace(-0.999, 0.999, 64, dtype=torch.float64).view(4, 16).requires_grad_()
+    value = function(cosine)
+    (expected,) = torch.autograd.grad(value.sum(), cosine)
+    found = function.slope(cosine.detach(), value.detach())
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize('name', ELEMENTWISE)
+def test_slope_is_finite_up_to_and_past_one(name):
+    cosine = torch.tensor([[-1.0000001, -1, -0.5, 0, 0.5, 1, 1.0000001]])
+    function = ELEMENTWISE[name]
+    assert function.slope(cosine, function(cosine)).isfinite().all()
 
 
 def test_elastic_margins_are_normal():

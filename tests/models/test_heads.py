@@ -10,6 +10,7 @@ from mmpretrain.models.heads import ArcFaceClsHead, LinearClsHead
 from mmpretrain.structures import DataSample
 from torch.nn.functional import cross_entropy
 
+from mmarcface.functional import class_sums
 from mmarcface.models import (
     AdaFaceHead,
     ArcFaceHead,
@@ -261,6 +262,27 @@ def test_loss_equals_the_papers_formula(name, impl):
     norms = np.linalg.norm(x.numpy(), axis=1)
     found = sum(head.loss((x,), samples(labels)).values())
     assert found.item() == pytest.approx(BY_HAND[name](cosines, labels, norms, head), rel=1e-6)
+
+
+@pytest.mark.parametrize('impl', ['fused', 'chunked'])
+@pytest.mark.parametrize(
+    ('name', 'options'), [(name, options) for name in HEADS for options in HEADS[name]]
+)
+def test_gradients_equal_those_of_the_reference(name, options, impl, monkeypatch):
+    monkeypatch.setitem(class_sums.PRODUCTS_PER_BLOCK, 'cpu', 1)
+    monkeypatch.setattr(class_sums, 'FEWEST_CLASSES', 3)
+    common = {} if name == 'SoftmaxHead' else dict(num_subcenters=2)
+    if common and options.get('scale', 0) is not None:
+        common['filter_threshold'] = 0.4
+    found = []
+    for kind in ('reference', impl):
+        torch.manual_seed(0)
+        head = build(name, impl=kind, **options | common).double()
+        torch.nn.init.normal_(head.weight)
+        x = torch.randn(5, WIDTH, dtype=torch.float64, requires_grad=True)
+        loss = sum(head.loss((x,), samples([0, 3, 6, 3, 1])).values())
+        found.append([loss, *torch.autograd.grad(loss, (x, *head.parameters()))])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize('num_subcenters', [1, 3])

@@ -64,7 +64,6 @@ class CurricularFaceHead(MarginHead):
         cosines = target_cosines(embeddings, self.weight, labels, self.num_subcenters)
         if self.training:
             self._observe(cosines)
-        filtered = self.other_cosine() or (lambda others: others)
         limit = arcface(cosines, self.margins(labels))[:, None]
         loss = margin_softmax(
             embeddings,
@@ -73,7 +72,7 @@ class CurricularFaceHead(MarginHead):
             self.margin_on(embeddings, labels),
             self.scale,
             self.num_subcenters,
-            lambda others: curricular(filtered(others), limit, self.t),
+            self.other_cosine(curricular(limit, self.t)),
             self.impl,
         )
         return dict(loss=loss)

@@ -9,7 +9,7 @@ import torch
 
 from mmarcface.functional.class_sums import lengths
 from mmarcface.functional.margin_softmax import class_cosines, margin_softmax
-from mmarcface.functional.margins import detached, without_conflicts
+from mmarcface.functional.margins import Elementwise, detached, without_conflicts
 
 from .class_head import ClassHead
 
@@ -80,11 +80,19 @@ class MarginHead(ClassHead):
         """
         raise NotImplementedError
 
-    def other_cosine(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
-        """What becomes of the other classes' cosines, (N, n) to (N, n); None for nothing."""
+    def other_cosine(self, function: Elementwise | None = None) -> Elementwise | None:
+        """What becomes of the other classes' cosines.
+
+        Args:
+            function: that of the loss, or None.
+
+        Returns:
+            The same after the filter, if there is one; None for nothing.
+        """
         if self.filter_threshold is None:
-            return None
-        return lambda cosines: without_conflicts(cosines, self.filter_threshold)
+            return function
+        filtered = without_conflicts(self.filter_threshold)
+        return filtered if function is None else function.after(filtered)
 
     def class_loss(self, embeddings: torch.Tensor, labels: torch.Tensor) -> dict:
         """``dict(loss=...)`` of embeddings (N, in_channels) and labels (N,)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -12,7 +12,7 @@ from mmarcface.functional.class_sums import SHORTEST, lengths
 from mmarcface.functional.margin_sigmoid import margin_sigmoid
 from mmarcface.functional.margin_softmax import margin_softmax
 from mmarcface.functional.margins import (
-    detached,
+    Elementwise,
     smaller_angle,
     sphereface,
     sphereface2_similarity,
@@ -147,20 +147,14 @@ class SphereFaceRHead(MarginHead):
         """cos(min(m theta, pi)) or cos(theta): arguments as :class:`MarginHead`'s, all (N,)."""
         return sphereface_r(cosines, self.margins(labels)) if self.version == 1 else cosines
 
-    def other_cosine(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
-        """In version 2 cos(theta / m); the filter, if any, comes before."""
-        filtered = super().other_cosine()
-        if self.version == 1:
-            return filtered
-        margin = self.margins(torch.zeros((), dtype=torch.long, device=self.weight.device))
-
-        def smaller(cosines: torch.Tensor) -> torch.Tensor:
-            cosines = cosines if filtered is None else filtered(cosines)
-            if self.gradient == 'exact':
-                return smaller_angle(cosines, margin)
-            return detached(smaller_angle(cosines.detach(), margin), cosines)
-
-        return smaller
+    def other_cosine(self, function: Elementwise | None = None) -> Elementwise | None:
+        """In version 2 cos(theta / m): see :class:`MarginHead`."""
+        if self.version == 2:
+            first = torch.zeros((), dtype=torch.long, device=self.weight.device)
+            function = smaller_angle(self.margins(first))
+            if self.gradient == 'detached':
+                function = function.detached()
+        return super().other_cosine(function)
 
 
 @MODELS.register_module()
@@ -226,23 +220,21 @@ class SphereFace2Head(MarginHead):
         root = math.sqrt(linear**2 + 4 * ratio * math.exp(target - other))
         return math.log(2 * ratio) - math.log(linear + root) - other
 
-    def similarity(self, cosines: torch.Tensor) -> torch.Tensor:
-        """G of cosines of any shape, with the gradient that was asked for."""
-        if self.gradient == 'exact':
-            return sphereface2_similarity(cosines, self.exponent)
-        return detached(sphereface2_similarity(cosines.detach(), self.exponent), cosines)
-
     def class_loss(self, embeddings: torch.Tensor, labels: torch.Tensor) -> dict:
         """``dict(loss=...)`` of embeddings (N, in_channels) and labels (N,)."""
+        similarity = sphereface2_similarity(self.exponent)
+        if self.gradient == 'detached':
+            similarity = similarity.detached()
         factor = self.loss_weight / self.scale
-        filtered = self.other_cosine() or (lambda cosines: cosines)
         loss = margin_sigmoid(
             embeddings,
             self.weight,
             labels,
             self.bias,
-            lambda cosines: self.scale * (self.similarity(cosines) - self.margin),
-            lambda cosines: self.scale * (self.similarity(filtered(cosines)) + self.margin),
+            lambda cosines: self.scale * (similarity(cosines) - self.margin),
+            self.other_cosine(similarity),
+            self.scale,
+            self.margin,
             factor * self.alpha,
             factor * (1 - self.alpha),
             self.num_subcenters,

@@ -64,14 +64,14 @@ class UniFaceHead(MarginHead):
     def class_loss(self, embeddings: torch.Tensor, labels: torch.Tensor) -> dict:
         """``dict(loss=...)`` of embeddings (N, in_channels) and labels (N,)."""
         phi = self.margin_on(embeddings, labels)
-        filtered = self.other_cosine() or (lambda cosines: cosines)
         loss = margin_sigmoid(
             embeddings,
             self.weight,
             labels,
             -self.bias,
             lambda cosines: self.scale * phi(cosines),
-            lambda cosines: self.scale * filtered(cosines),
+            self.other_cosine(),
+            self.scale,
             other_weight=self.other_weight,
             num_subcenters=self.num_subcenters,
             impl=self.impl,
