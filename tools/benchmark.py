@@ -272,7 +272,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument('--rounds', type=int, default=5, help='turns, of which the least counts')
+    common.add_argument('--rounds', type=int, default=15, help='turns, of which the least counts')
     common.add_argument('--json', metavar='FILE', help='write the figures here too')
     command = commands.add_parser('head', parents=[common], help=head.__doc__)
     command.add_argument('--batch', type=int, default=128)

@@ -2,7 +2,7 @@
 
     python tools/train.py configs/curricularface/iresnet18-curricularface_orl-40e.py
 
-About one minute on 2 CPU cores. Median of three seeds, in percent: Recall@1 0.
+A good minute on 2 CPU cores. Median of three seeds, in percent: Recall@1 100.00, AUC 96.37, TAR@FAR=0.01 67.44.
 """
 
 from mmengine.config import read_base

@@ -2,7 +2,7 @@
 
     python tools/train.py configs/subcenter_arcface/iresnet18-subcenter-arcface_orl-40e.py
 
-About one minute on 2 CPU cores. Median of three seeds, in percent: Recall@1 0.
+A good minute on 2 CPU cores. Median of three seeds, in percent: Recall@1 99.50, AUC 95.36, TAR@FAR=0.01 63.56.
 """
 
 from mmengine.config import read_base

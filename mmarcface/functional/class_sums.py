@@ -170,7 +170,7 @@ class _Block:
 
 def _blocks(centers: torch.Tensor, labels: torch.Tensor) -> Iterator[_Block]:
     """All classes of the centres, (C, K, D), in order."""
-    size = _block_size(labels)
+    size = _block_size(centers, labels)
     firsts = range(0, len(centers), size)
     order = labels.argsort()
     edges = torch.tensor([*firsts, len(centers)], device=labels.device)
@@ -179,9 +179,9 @@ def _blocks(centers: torch.Tensor, labels: torch.Tensor) -> Iterator[_Block]:
         yield _Block(centers[first : first + size], first, order[start:end], labels)
 
 
-def _block_size(labels: torch.Tensor) -> int:
+def _block_size(centers: torch.Tensor, labels: torch.Tensor) -> int:
     products = PRODUCTS_PER_BLOCK.get(labels.device.type, PRODUCTS_PER_BLOCK['cuda'])
-    return max(FEWEST_CLASSES, products // max(len(labels), 1))
+    return max(FEWEST_CLASSES, products // max(len(labels) * centers.shape[1], 1))
 
 
 def _shaped(buffer: torch.Tensor, *shape: int) -> torch.Tensor:
@@ -220,11 +220,11 @@ def _sum_of_softplus(logits: torch.Tensor, scratch: torch.Tensor) -> torch.Tenso
     return positive + folded.log1p().sum(1)
 
 
-def _nearest(products: torch.Tensor) -> torch.Tensor:
+def _nearest(products: torch.Tensor, scratch: torch.Tensor) -> torch.Tensor:
     """Largest over the centres, (K, N, n) to (N, n); of one centre the products themselves."""
     nearest = products[0]
     for other in products[1:]:
-        nearest = torch.maximum(nearest, other)
+        nearest = torch.maximum(nearest, other, out=_shaped(scratch, *other.shape))
     return nearest
 
 
@@ -259,8 +259,8 @@ class _OtherClasses(torch.autograd.Function):
         target = x.new_empty(number)
         total = x.new_zeros(number)
         highest = x.new_full((number,), torch.finfo(x.dtype).min)
-        in_block = number * min(_block_size(labels), len(centers))
-        scratch = x.new_empty(in_block)
+        in_block = number * min(_block_size(centers, labels), len(centers))
+        scratch, scratch_nearest = x.new_empty(in_block), x.new_empty(in_block)
         buffer = None if keep else x.new_empty(num_subcenters * in_block)
         kept = []
         for block in _blocks(centers, labels):
@@ -269,7 +269,7 @@ class _OtherClasses(torch.autograd.Function):
             products = block.products(x, inverse_norms, buffer)
             if keep:
                 kept.append(products)
-            nearest = _nearest(products)
+            nearest = _nearest(products, scratch_nearest)
             target[block.targets[0]] = nearest[block.targets]
             values = nearest if function is None else function.value(nearest)
             logits = _affine(values, scale, bias, block, scratch)
@@ -305,12 +305,13 @@ class _OtherClasses(torch.autograd.Function):
         for_centers = torch.empty_like(centers) if ctx.needs_input_grad[1] else None
         for_bias = torch.empty_like(bias) if ctx.needs_input_grad[2] else None
         total = total.clamp(min=torch.finfo(total.dtype).min)
-        in_block = number * min(_block_size(labels), len(centers))
+        in_block = number * min(_block_size(centers, labels), len(centers))
         scratch, scratch_along = x.new_empty(in_block), x.new_empty(in_block)
+        scratch_nearest = x.new_empty(in_block)
         buffer = None if kept else x.new_empty(ctx.num_subcenters * in_block)
         for i, block in enumerate(_blocks(centers, labels)):
             products = kept[i] if kept else block.products(x, inverse_norms, buffer)
-            nearest = _nearest(products)
+            nearest = _nearest(products, scratch_nearest)
             values = nearest if ctx.function is None else ctx.function.value(nearest)
             logits = _affine(values, ctx.scale, bias, block, scratch)
             gradient = _shaped(scratch, *nearest.shape)
@@ -319,8 +320,8 @@ class _OtherClasses(torch.autograd.Function):
             else:
                 torch.sigmoid(logits, out=gradient)
             gradient *= of_total[:, None]
-            gradient[block.targets] = 0
             if for_bias is not None:
+                gradient[block.targets] = 0
                 for_bias[block.classes] = gradient.sum(0)
             if ctx.function is not None:
                 gradient *= ctx.function.slope(nearest, values)
