@@ -133,7 +133,7 @@ def other_classes(
         reduction,
         num_subcenters,
         normalize,
-        keep,
+        keep and torch.is_grad_enabled(),
     )
 
 
@@ -150,22 +150,19 @@ class _Block:
         norms = torch.linalg.vector_norm(self.centers, dim=2)
         return norms.reciprocal().masked_fill_(norms <= SHORTEST, 0)
 
-    def products(
-        self,
-        x: torch.Tensor,
-        inverse_norms: torch.Tensor | None,
-        buffer: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Products of embeddings and centres, (K, N, n), in the memory of ``buffer`` if given."""
+    def shape(self, x: torch.Tensor) -> tuple[int, int, int]:
+        """Of the products with embeddings x: (K, N, n)."""
         n, num_subcenters, _ = self.centers.shape
-        if buffer is None:
-            buffer = x.new_empty(num_subcenters * len(x) * n)
-        products = _shaped(buffer, num_subcenters, len(x), n)
-        for k in range(num_subcenters):
-            torch.mm(x, self.centers[:, k].T, out=products[k])
+        return num_subcenters, len(x), n
+
+    def multiply(
+        self, x: torch.Tensor, inverse_norms: torch.Tensor | None, out: torch.Tensor
+    ) -> None:
+        """Fill ``out``, (K, N, n), with the products of embeddings and centres."""
+        for k, products in enumerate(out):
+            torch.mm(x, self.centers[:, k].T, out=products)
             if inverse_norms is not None:
-                products[k] *= inverse_norms[self.classes, k]
-        return products
+                products *= inverse_norms[self.classes, k]
 
 
 def _blocks(centers: torch.Tensor, labels: torch.Tensor) -> Iterator[_Block]:
@@ -262,13 +259,14 @@ class _OtherClasses(torch.autograd.Function):
         in_block = number * min(_block_size(centers, labels), len(centers))
         scratch, scratch_nearest = x.new_empty(in_block), x.new_empty(in_block)
         buffer = None if keep else x.new_empty(num_subcenters * in_block)
-        kept = []
-        for block in _blocks(centers, labels):
+        blocks = list(_blocks(centers, labels))
+        # All at once: between them the memory that a function takes would leave holes.
+        kept = [x.new_empty(block.shape(x)) for block in blocks if keep]
+        for i, block in enumerate(blocks):
             if normalize:
                 inverse_norms[block.classes] = block.inverse_norms()
-            products = block.products(x, inverse_norms, buffer)
-            if keep:
-                kept.append(products)
+            products = kept[i] if keep else _shaped(buffer, *block.shape(x))
+            block.multiply(x, inverse_norms, out=products)
             nearest = _nearest(products, scratch_nearest)
             target[block.targets[0]] = nearest[block.targets]
             values = nearest if function is None else function.value(nearest)
@@ -310,7 +308,9 @@ class _OtherClasses(torch.autograd.Function):
         scratch_nearest = x.new_empty(in_block)
         buffer = None if kept else x.new_empty(ctx.num_subcenters * in_block)
         for i, block in enumerate(_blocks(centers, labels)):
-            products = kept[i] if kept else block.products(x, inverse_norms, buffer)
+            products = kept[i] if kept else _shaped(buffer, *block.shape(x))
+            if not kept:
+                block.multiply(x, inverse_norms, out=products)
             nearest = _nearest(products, scratch_nearest)
             values = nearest if ctx.function is None else ctx.function.value(nearest)
             logits = _affine(values, ctx.scale, bias, block, scratch)
