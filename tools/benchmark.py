@@ -119,7 +119,8 @@ def _head_rows(args: argparse.Namespace, number: int, loss: str, first: bool) ->
         module.weight = weight
         candidates[f'{loss}, {impl}'] = of_head(module)
     if args.peers and first:
-        module = ArcFaceClsHead(number, args.dim, args.subcenters, scale=64.0, margins=0.5)
+        subcenters = options.get('num_subcenters', 1)
+        module = ArcFaceClsHead(number, args.dim, subcenters, scale=64.0, margins=0.5)
         module.norm_product.weight = weight
         candidates['mmpretrain, ArcFaceClsHead'] = of_head(module.to(args.device))
         candidates |= _pytorch_metric_learning(args, number, embeddings, labels)

@@ -99,7 +99,7 @@ def other_classes(
 
     but is computed over blocks of classes. The gradient needs the products again: they are kept,
     N * C * K numbers, or computed once more, at the price of one of then four matrix products.
-    Beyond weight and gradient no other memory grows with C.
+    Beyond weight and gradient no other memory grows with C but a number for each centre.
 
     Args:
         embeddings: (N, D).
@@ -299,7 +299,7 @@ class _OtherClasses(torch.autograd.Function):
             )
         x, weight, bias, labels, inverse_norms, total, *kept = ctx.saved_tensors
         number, centers = len(x), weight.unflatten(0, (-1, ctx.num_subcenters))
-        for_x = torch.zeros_like(x)
+        for_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
         for_centers = torch.empty_like(centers) if ctx.needs_input_grad[1] else None
         for_bias = torch.empty_like(bias) if ctx.needs_input_grad[2] else None
         total = total.clamp(min=torch.finfo(total.dtype).min)
@@ -335,7 +335,8 @@ class _OtherClasses(torch.autograd.Function):
                     along = torch.mul(share, products[k], out=_shaped(scratch_along, *share.shape))
                     along = along.sum(0) * inverse.square()
                     share = share.mul_(inverse)
-                for_x.addmm_(share, own)
+                if for_x is not None:
+                    for_x.addmm_(share, own)
                 if for_centers is not None:
                     of_own = for_centers[block.classes, k]
                     torch.mm(share.T, x, out=of_own)

@@ -53,7 +53,9 @@ def margin_softmax(
         c[n, labels[n]] = phi
         cross_entropy(scale * c, labels)
 
-    and is computed in fp32, or the wider type of its inputs, under autocast too. ``impl`` is one of
+    and is computed in fp32, or the wider type of its inputs, under autocast too. (The gradient of
+    equally near sub-centers goes to the first of them; as written they would share it.) ``impl`` is
+    one of
 
     - ``'reference'``: as written; several N x C matrices.
     - ``'fused'``: block by block over the classes, with one N x (C * K) matrix of products.
@@ -66,7 +68,7 @@ def margin_softmax(
         labels: (N,), integers in [0, C).
         target_logit: maps the N target cosines, (N,), to phi, (N,): see
             :mod:`mmarcface.functional.margins`.
-        scale: s, one number, or one per sample, (N,).
+        scale: s, one number, or one per sample, (N,), which does not go with ``other_cosine``.
         num_subcenters: K.
         other_cosine: function of the other classes' cosines, (N, n) for any n of them; they
             themselves by default.
@@ -76,14 +78,20 @@ def margin_softmax(
         A scalar; 0 for an empty batch.
 
     Raises:
-        ValueError: if shapes do not fit, a label is outside [0, C), an embedding is not finite, or
-            ``impl`` is unknown.
+        ValueError: if shapes do not fit, a label is outside [0, C), an embedding is not finite,
+            ``impl`` is unknown, or the scale does not go with ``other_cosine``.
     """
     embeddings, weight, labels = checked(embeddings, weight, labels, num_subcenters)
     implementation = chosen(impl, len(labels), weight)
     with torch.autocast(embeddings.device.type, enabled=False):
         directions = unit(embeddings)
         scale = torch.as_tensor(scale, dtype=weight.dtype, device=weight.device)
+        if scale.ndim > 1 or scale.numel() not in (1, len(labels)):
+            raise ValueError(
+                f'scale must be one number or one per sample, got {tuple(scale.shape)}'
+            )
+        if other_cosine is not None and (scale.ndim or scale.requires_grad):
+            raise ValueError('other_cosine needs a scale that is one constant number')
         rows = scale.expand(len(labels))[:, None]
         if implementation == 'reference':
             cosines = class_products(directions, weight, num_subcenters)
@@ -97,8 +105,6 @@ def margin_softmax(
         if other_cosine is None:
             # Scaled embeddings save a pass over all products.
             inputs, factor = rows * directions, 1.0
-        elif scale.ndim:
-            raise ValueError('other_cosine needs one scale for all samples')
         else:
             inputs, factor = directions, scale.item()
         target, total = other_classes(
@@ -232,7 +238,7 @@ def checked(
         )
     samples = broken.nonzero().squeeze(1).tolist()
     raise ValueError(
-        f'embeddings must be finite; those of {len(samples)} samples of the batch are not: '
+        f'embeddings must have a finite length; {len(samples)} samples of the batch have none: '
         f'{", ".join(map(str, samples[:10]))}{", ..." if len(samples) > 10 else ""}'
     )
 

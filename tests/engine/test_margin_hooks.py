@@ -7,7 +7,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from mmarcface.engine import AdaptiveMarginsHook, MarginScheduleHook
-from mmarcface.models import ArcFaceHead, MagFaceHead, SphereFaceHead
+from mmarcface.models import ArcFaceHead, MagFaceHead, SphereFaceHead, SphereFaceRHead
 
 
 class Labels(BaseDataset):
@@ -57,6 +57,13 @@ def test_rare_classes_get_the_larger_margins(wrap, counts):
     AdaptiveMarginsHook().before_train(runner_of(head, dataset))
     # Class 3 has no image: mmpretrain's hook counts one class too few then.
     assert head.margins.values.tolist() == pytest.approx([*expected_margins(counts), 0.5])
+
+
+def test_margins_that_must_be_one_are_not_made_several():
+    with pytest.raises(ValueError, match='the same for all classes'):
+        AdaptiveMarginsHook(1.0, 2.0).before_train(
+            runner_of(SphereFaceRHead(2, 8), Labels([0, 0, 1]))
+        )
 
 
 def test_wrapped_models_are_unwrapped():

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import math
+
 import numpy as np
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
@@ -45,6 +49,14 @@ class AdaptiveMarginsHook(Hook):
                 f'the head has {len(margins.values)} classes and the data label {max(labels)}: set '
                 f'model.head.num_classes to {len(counts)}'
             )
+        missing = int((counts == 0).sum())
+        if missing:
+            print_log(
+                f'{missing} of {len(counts)} classes have no image in the data set and get the '
+                f'largest margin, {self.margin_max}; transforms that change labels are not counted',
+                logger='current',
+                level=logging.WARNING,
+            )
         margins.set(adaptive_margins(counts, self.margin_min, self.margin_max, self.power))
 
 
@@ -64,7 +76,7 @@ class MarginScheduleHook(Hook):
     """
 
     def __init__(self, epochs: float, start: float = 0.0):
-        if epochs <= 0:
+        if not 0 < epochs < math.inf:
             raise ValueError(f'epochs must be positive, got {epochs}')
         if not 0 <= start <= 1:
             raise ValueError(f'start must be in [0, 1], got {start}')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -53,7 +54,7 @@ class AdaFaceHead(MarginHead):
         **kwargs,
     ):
         super().__init__(num_classes, in_channels, scale, **kwargs)
-        if concentration <= 0:
+        if not 0 < concentration < math.inf:
             raise ValueError(f'concentration must be positive, got {concentration}')
         if not 0 < momentum <= 1:
             raise ValueError(f'momentum must be in (0, 1], got {momentum}')

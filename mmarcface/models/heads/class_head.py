@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
 from mmpretrain.models.heads import ClsHead
 from mmpretrain.structures import DataSample
@@ -23,7 +25,8 @@ class ClassHead(ClsHead):
 
     A subclass gives :meth:`class_loss` and :meth:`forward`. The centres are one parameter,
     ``weight``, of shape (num_classes * num_subcenters, in_channels), the sub-centers of a class
-    together.
+    together. Keep it in fp32, also where the rest of a model is in half precision: running
+    statistics of some heads would not move.
 
     Args:
         num_classes: number of classes, at least 1.
@@ -57,7 +60,7 @@ class ClassHead(ClsHead):
         for name, value in dict(
             num_classes=num_classes, in_channels=in_channels, num_subcenters=num_subcenters
         ).items():
-            if value < 1 or value != int(value):
+            if not isinstance(value, Integral) or value < 1:
                 raise ValueError(f'{name} must be a whole number of at least 1, got {value}')
         if impl not in IMPLEMENTATIONS:
             raise ValueError(f'impl must be one of {IMPLEMENTATIONS}, got {impl!r}')
@@ -104,5 +107,6 @@ class ClassHead(ClsHead):
                 f'{counts[index]}'
             )
         embeddings = self.pre_logits(feats)
-        labels = torch.cat([sample.gt_label for sample in data_samples]).to(embeddings.device)
-        return self.class_loss(embeddings, labels)
+        labels = [sample.gt_label.long() for sample in data_samples]
+        labels = torch.cat(labels) if labels else torch.empty(0, dtype=torch.long)
+        return self.class_loss(embeddings, labels.to(embeddings.device))

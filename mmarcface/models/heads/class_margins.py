@@ -20,9 +20,11 @@ class ClassMargins(nn.Module):
         num_classes: number of classes.
         least: the smallest margin allowed.
         most: the largest margin allowed.
+        uniform: whether all classes must have the same.
 
     Raises:
-        ValueError: if the count is not ``num_classes`` or a margin is not in [least, most].
+        ValueError: if the count is not ``num_classes``, a margin is not in [least, most], or
+            margins differ where they must not.
     """
 
     def __init__(
@@ -31,9 +33,10 @@ class ClassMargins(nn.Module):
         num_classes: int,
         least: float = 0.0,
         most: float = math.pi / 2,
+        uniform: bool = False,
     ):
         super().__init__()
-        self.least, self.most = least, most
+        self.least, self.most, self.uniform = least, most, uniform
         # Share of each margin that counts, set by MarginScheduleHook.
         self.strength = 1.0
         self.register_buffer('values', torch.empty(num_classes), persistent=False)
@@ -58,6 +61,10 @@ class ClassMargins(nn.Module):
                     f'margin must be in [{self.least:.4g}, {self.most:.4g}], '
                     f'got {value} for class {label}'
                 )
+        if self.uniform and len(set(margins)) > 1:
+            raise ValueError(
+                f'margin must be the same for all classes, got {min(margins)} to {max(margins)}'
+            )
         self.values.copy_(torch.tensor(margins))
 
     def forward(self, labels: torch.Tensor) -> torch.Tensor:

@@ -72,7 +72,8 @@ class CurricularFaceHead(MarginHead):
             self.margin_on(embeddings, labels),
             self.scale,
             self.num_subcenters,
-            self.other_cosine(curricular(limit, self.t)),
+            # A copy, as the backward pass may come after the next update.
+            self.other_cosine(curricular(limit, self.t.clone())),
             self.impl,
         )
         return dict(loss=loss)

@@ -52,9 +52,11 @@ class MagFaceHead(MarginHead):
             raise ValueError(f'margin must be two numbers, l_m and u_m, got {margin!r}')
         if not 0 <= margin[0] <= margin[1] <= math.pi / 2:
             raise ValueError(f'margin must be 0 <= l_m <= u_m <= pi/2, got {tuple(margin)}')
-        if len(lengths) != 2 or not 0 < lengths[0] < lengths[1]:
+        if not isinstance(lengths, Sequence) or len(lengths) != 2:
+            raise ValueError(f'lengths must be two numbers, l_a and u_a, got {lengths!r}')
+        if not 0 < lengths[0] < lengths[1] < math.inf:
             raise ValueError(f'lengths must be 0 < l_a < u_a, got {tuple(lengths)}')
-        if regularization < 0:
+        if not 0 <= regularization < math.inf:
             raise ValueError(f'regularization must be at least 0, got {regularization}')
         self.margin = tuple(margin)
         self.lengths = tuple(lengths)

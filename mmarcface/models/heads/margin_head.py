@@ -19,7 +19,7 @@ GRADIENTS = ('exact', 'detached')
 class MarginHead(ClassHead):
     """Base of the heads with a margin on the cosine of the target class.
 
-    A subclass gives :meth:`target_logit`. Checkpoints of mmpretrain's ``ArcFaceClsHead``
+    A subclass gives :meth:`target_logit`. The centres of mmpretrain's ``ArcFaceClsHead``
     (``norm_product.weight``) load as they are.
 
     Args:
@@ -136,12 +136,13 @@ class MarginHead(ClassHead):
             feats: the last one is the embeddings, (N, in_channels).
 
         Returns:
-            (N, num_classes), fp32 under autocast too.
+            (N, num_classes), in fp32 or the wider type of the weights.
         """
         embeddings = self.pre_logits(feats)
         with torch.autocast(embeddings.device.type, enabled=False):
-            embeddings = embeddings.to(self.weight.dtype)
-            return self.scale * class_cosines(embeddings, self.weight, self.num_subcenters)
+            dtype = torch.promote_types(self.weight.dtype, torch.float)
+            embeddings, weight = embeddings.to(dtype), self.weight.to(dtype)
+            return self.scale * class_cosines(embeddings, weight, self.num_subcenters)
 
 
 def _rename_mmpretrain_weight(module, state_dict, prefix, *_):

@@ -54,7 +54,10 @@ class SoftmaxHead(ClassHead):
 
     def forward(self, feats: tuple[torch.Tensor, ...]) -> torch.Tensor:
         """Class scores, (N, num_classes), of embeddings that are the last of ``feats``."""
-        return F.linear(self.pre_logits(feats), self.weight, self.bias)
+        embeddings = self.pre_logits(feats)
+        with torch.autocast(embeddings.device.type, enabled=False):
+            dtype = torch.promote_types(self.weight.dtype, torch.float)
+            return F.linear(*(v.to(dtype) for v in (embeddings, self.weight, self.bias)))
 
 
 @MODELS.register_module()

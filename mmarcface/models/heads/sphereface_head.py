@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from torch import nn
@@ -38,7 +39,8 @@ class SphereFaceHead(MarginHead):
     Args:
         num_classes: number of classes.
         in_channels: length of the embeddings.
-        scale: s, positive; None for the length of each embedding, as in the paper.
+        scale: s, positive; None for the length of each embedding, as in the paper (scores at
+            inference are then the cosines).
         margin: m, in [1, 10], whole or not: a number, one per class, or a text file with one per
             class, a number a line.
         annealing: (``start``, ``decay``, ``least``) of lambda; None for lambda = 0.
@@ -62,12 +64,14 @@ class SphereFaceHead(MarginHead):
             raise ValueError(
                 f'filter_threshold needs a scale, got {self.filter_threshold} and scale=None'
             )
-        if annealing is not None and (len(annealing) != 3 or min(annealing) < 0):
+        if annealing is not None and (
+            not isinstance(annealing, Sequence) or len(annealing) != 3 or min(annealing) < 0
+        ):
             raise ValueError(f'annealing must be three numbers of at least 0, got {annealing}')
         self.by_length = scale is None
         self.annealing = annealing
         self.margins = ClassMargins(margin, num_classes, least=1.0, most=LARGEST_FACTOR)
-        self.register_buffer('iteration', torch.zeros(()))
+        self.register_buffer('iteration', torch.zeros((), dtype=torch.long))
 
     @property
     def weight_of_cosine(self) -> float:
@@ -85,10 +89,15 @@ class SphereFaceHead(MarginHead):
 
     def class_loss(self, embeddings: torch.Tensor, labels: torch.Tensor) -> dict:
         """``dict(loss=...)`` of embeddings (N, in_channels) and labels (N,); counts iterations."""
+        if self.by_length:
+            losses = self._by_length(embeddings, labels)
+        else:
+            losses = super().class_loss(embeddings, labels)
         if self.training:
             self.iteration += 1
-        if not self.by_length:
-            return super().class_loss(embeddings, labels)
+        return losses
+
+    def _by_length(self, embeddings: torch.Tensor, labels: torch.Tensor) -> dict:
         loss = margin_softmax(
             embeddings,
             self.weight,
@@ -137,9 +146,9 @@ class SphereFaceRHead(MarginHead):
         if version not in (1, 2):
             raise ValueError(f'version must be 1 or 2, got {version}')
         self.version = version
-        self.margins = ClassMargins(margin, num_classes, least=1.0, most=LARGEST_FACTOR)
-        if version == 2 and self.margins.values.min() != self.margins.values.max():
-            raise ValueError('version 2 has one margin for all classes, got several')
+        self.margins = ClassMargins(
+            margin, num_classes, least=1.0, most=LARGEST_FACTOR, uniform=version == 2
+        )
 
     def target_logit(
         self, cosines: torch.Tensor, labels: torch.Tensor, norms: torch.Tensor
@@ -192,14 +201,14 @@ class SphereFace2Head(MarginHead):
         **kwargs,
     ):
         super().__init__(num_classes, in_channels, scale, **kwargs)
-        if not 0 <= margin <= 2:
+        if not isinstance(margin, Real) or not 0 <= margin <= 2:
             raise ValueError(f'margin must be one number in [0, 2], got {margin}')
         if not 0 < alpha < 1:
             raise ValueError(f'alpha must be in (0, 1), got {alpha}')
-        if exponent < 1:
-            raise ValueError(f'exponent must be at least 1, got {exponent}')
-        if loss_weight <= 0:
-            raise ValueError(f'loss_weight must be positive, got {loss_weight}')
+        if not 1 <= exponent < math.inf:
+            raise ValueError(f'exponent must be at least 1 and finite, got {exponent}')
+        if not 0 < loss_weight < math.inf:
+            raise ValueError(f'loss_weight must be positive and finite, got {loss_weight}')
         self.margin = margin
         self.alpha = alpha
         self.exponent = exponent
@@ -218,7 +227,15 @@ class SphereFace2Head(MarginHead):
         # In units of exp(-other): u^2 exp(target - other) + u (1 - ratio) - ratio = 0.
         linear = 1 - ratio
         root = math.sqrt(linear**2 + 4 * ratio * math.exp(target - other))
+        if linear < 0:
+            return math.log((root - linear) / 2) - target
         return math.log(2 * ratio) - math.log(linear + root) - other
+
+    def target_logit(
+        self, cosines: torch.Tensor, labels: torch.Tensor, norms: torch.Tensor
+    ) -> torch.Tensor:
+        """g(cos) - m: arguments as :class:`MarginHead`'s, all (N,)."""
+        return sphereface2_similarity(self.exponent)(cosines) - self.margin
 
     def class_loss(self, embeddings: torch.Tensor, labels: torch.Tensor) -> dict:
         """``dict(loss=...)`` of embeddings (N, in_channels) and labels (N,)."""
@@ -226,12 +243,13 @@ class SphereFace2Head(MarginHead):
         if self.gradient == 'detached':
             similarity = similarity.detached()
         factor = self.loss_weight / self.scale
+        phi = self.margin_on(embeddings, labels)
         loss = margin_sigmoid(
             embeddings,
             self.weight,
             labels,
             self.bias,
-            lambda cosines: self.scale * (similarity(cosines) - self.margin),
+            lambda cosines: self.scale * phi(cosines),
             self.other_cosine(similarity),
             self.scale,
             self.margin,

@@ -49,7 +49,7 @@ class UniFaceHead(MarginHead):
         **kwargs,
     ):
         super().__init__(num_classes, in_channels, scale, **kwargs)
-        if other_weight <= 0:
+        if not 0 < other_weight < math.inf:
             raise ValueError(f'other_weight must be positive, got {other_weight}')
         self.other_weight = other_weight
         self.margins = ClassMargins(margin, num_classes, most=2.0)
