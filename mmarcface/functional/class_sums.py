@@ -259,14 +259,15 @@ class _OtherClasses(torch.autograd.Function):
         in_block = number * min(_block_size(centers, labels), len(centers))
         scratch, scratch_nearest = x.new_empty(in_block), x.new_empty(in_block)
         buffer = None if keep else x.new_empty(num_subcenters * in_block)
-        blocks = list(_blocks(centers, labels))
-        # All at once: between them the memory that a function takes would leave holes.
-        kept = [x.new_empty(block.shape(x)) for block in blocks if keep]
-        for i, block in enumerate(blocks):
+        kept = []
+        for block in _blocks(centers, labels):
             if normalize:
                 inverse_norms[block.classes] = block.inverse_norms()
-            products = kept[i] if keep else _shaped(buffer, *block.shape(x))
+            # Taken here, not all at once before: the allocator keeps such memory between steps.
+            products = x.new_empty(block.shape(x)) if keep else _shaped(buffer, *block.shape(x))
             block.multiply(x, inverse_norms, out=products)
+            if keep:
+                kept.append(products)
             nearest = _nearest(products, scratch_nearest)
             target[block.targets[0]] = nearest[block.targets]
             values = nearest if function is None else function.value(nearest)
