@@ -95,14 +95,13 @@ def _head_rows(args: argparse.Namespace, number: int, loss: str, first: bool) ->
     samples = [DataSample().set_gt_label(label) for label in labels.tolist()]
     options = {} if loss == 'softmax' else dict(num_subcenters=args.subcenters)
     centers = number * options.get('num_subcenters', 1)
-    weight = torch.nn.Parameter(torch.randn(centers, args.dim, generator=generator) / 100)
-    weight = torch.nn.Parameter(weight.detach().to(args.device))
+    weight = torch.randn(centers, args.dim, generator=generator) / 100
+    weight = torch.nn.Parameter(weight.to(args.device))
 
-    def products() -> None:
-        with torch.no_grad():
-            logits = embeddings @ weight.T
-            del_embeddings = logits @ weight  # noqa: F841
-            del_weight = logits.T @ embeddings  # noqa: F841
+    @torch.no_grad()
+    def products() -> tuple[torch.Tensor, torch.Tensor]:
+        logits = embeddings @ weight.T
+        return logits @ weight, logits.T @ embeddings
 
     def of_head(module: torch.nn.Module) -> Callable[[], None]:
         def run() -> None:

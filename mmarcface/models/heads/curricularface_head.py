@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from mmengine.dist import all_reduce
 
-from mmarcface.functional.margin_softmax import margin_softmax, target_cosines
+from mmarcface.functional.margin_softmax import target_cosines
 from mmarcface.functional.margins import arcface, curricular
 from mmarcface.registry import MODELS
 
@@ -65,18 +65,8 @@ class CurricularFaceHead(MarginHead):
         if self.training:
             self._observe(cosines)
         limit = arcface(cosines, self.margins(labels))[:, None]
-        loss = margin_softmax(
-            embeddings,
-            self.weight,
-            labels,
-            self.margin_on(embeddings, labels),
-            self.scale,
-            self.num_subcenters,
-            # A copy, as the backward pass may come after the next update.
-            self.other_cosine(curricular(limit, self.t.clone())),
-            self.impl,
-        )
-        return dict(loss=loss)
+        # A copy of t, as the backward pass may come after the next update.
+        return super().class_loss(embeddings, labels, curricular(limit, self.t.clone()))
 
     def _observe(self, cosines: torch.Tensor) -> None:
         sums = torch.stack([torch.full_like(cosines.sum(), len(cosines)), cosines.sum()])

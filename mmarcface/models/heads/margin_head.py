@@ -94,16 +94,31 @@ class MarginHead(ClassHead):
         filtered = without_conflicts(self.filter_threshold)
         return filtered if function is None else function.after(filtered)
 
-    def class_loss(self, embeddings: torch.Tensor, labels: torch.Tensor) -> dict:
-        """``dict(loss=...)`` of embeddings (N, in_channels) and labels (N,)."""
+    def scale_of(self, embeddings: torch.Tensor) -> float | torch.Tensor:
+        """S for embeddings (N, in_channels): one number, or one a sample, (N,)."""
+        return self.scale
+
+    def class_loss(
+        self, embeddings: torch.Tensor, labels: torch.Tensor, function: Elementwise | None = None
+    ) -> dict:
+        """Margin softmax.
+
+        Args:
+            embeddings: (N, in_channels).
+            labels: (N,).
+            function: of the other classes' cosines, that the loss may have.
+
+        Returns:
+            ``dict(loss=...)``, a scalar.
+        """
         loss = margin_softmax(
             embeddings,
             self.weight,
             labels,
             self.margin_on(embeddings, labels),
-            self.scale,
+            self.scale_of(embeddings),
             self.num_subcenters,
-            self.other_cosine(),
+            self.other_cosine(function),
             self.impl,
         )
         return dict(loss=loss)

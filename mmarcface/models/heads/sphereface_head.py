@@ -11,9 +11,7 @@ from torch import nn
 
 from mmarcface.functional.class_sums import SHORTEST, lengths
 from mmarcface.functional.margin_sigmoid import margin_sigmoid
-from mmarcface.functional.margin_softmax import margin_softmax
 from mmarcface.functional.margins import (
-    Elementwise,
     smaller_angle,
     sphereface,
     sphereface2_similarity,
@@ -87,28 +85,17 @@ class SphereFaceHead(MarginHead):
         """(lambda cos(theta) + phi) / (1 + lambda): arguments as :class:`MarginHead`'s."""
         return sphereface(cosines, self.margins(labels), self.weight_of_cosine)
 
+    def scale_of(self, embeddings: torch.Tensor) -> float | torch.Tensor:
+        """s, or without it the lengths of the embeddings, (N,)."""
+        # Not 0 for a zero embedding, which has no cosines.
+        return lengths(embeddings).clamp(min=SHORTEST) if self.by_length else self.scale
+
     def class_loss(self, embeddings: torch.Tensor, labels: torch.Tensor) -> dict:
         """``dict(loss=...)`` of embeddings (N, in_channels) and labels (N,); counts iterations."""
-        if self.by_length:
-            losses = self._by_length(embeddings, labels)
-        else:
-            losses = super().class_loss(embeddings, labels)
+        losses = super().class_loss(embeddings, labels)
         if self.training:
             self.iteration += 1
         return losses
-
-    def _by_length(self, embeddings: torch.Tensor, labels: torch.Tensor) -> dict:
-        loss = margin_softmax(
-            embeddings,
-            self.weight,
-            labels,
-            self.margin_on(embeddings, labels),
-            # Not 0 for a zero embedding, which has no cosines.
-            lengths(embeddings).clamp(min=SHORTEST),
-            self.num_subcenters,
-            impl=self.impl,
-        )
-        return dict(loss=loss)
 
 
 @MODELS.register_module()
@@ -156,14 +143,14 @@ class SphereFaceRHead(MarginHead):
         """cos(min(m theta, pi)) or cos(theta): arguments as :class:`MarginHead`'s, all (N,)."""
         return sphereface_r(cosines, self.margins(labels)) if self.version == 1 else cosines
 
-    def other_cosine(self, function: Elementwise | None = None) -> Elementwise | None:
-        """In version 2 cos(theta / m): see :class:`MarginHead`."""
-        if self.version == 2:
-            first = torch.zeros((), dtype=torch.long, device=self.weight.device)
-            function = smaller_angle(self.margins(first))
-            if self.gradient == 'detached':
-                function = function.detached()
-        return super().other_cosine(function)
+    def class_loss(self, embeddings: torch.Tensor, labels: torch.Tensor) -> dict:
+        """``dict(loss=...)`` of embeddings (N, in_channels) and labels (N,)."""
+        if self.version == 1:
+            return super().class_loss(embeddings, labels)
+        function = smaller_angle(self.margins(labels.new_zeros(())))
+        if self.gradient == 'detached':
+            function = function.detached()
+        return super().class_loss(embeddings, labels, function)
 
 
 @MODELS.register_module()
