@@ -1,3 +1,13 @@
-from .metrics import RetrievalMetric, VerificationMetric
+from .metrics import (
+    IdentificationMetric,
+    RetrievalMetric,
+    TemplateVerificationMetric,
+    VerificationMetric,
+)
 
-__all__ = ['RetrievalMetric', 'VerificationMetric']
+__all__ = [
+    'IdentificationMetric',
+    'RetrievalMetric',
+    'TemplateVerificationMetric',
+    'VerificationMetric',
+]

@@ -8,9 +8,36 @@ are in [0, 1]. NumPy arrays and tensors are taken alike; sums are in float64.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+
+# From and to the cosine of two unit vectors.
+MEASURES = {
+    'cosine': (lambda value: value, lambda cosine: cosine),
+    'l2': (lambda value: 1 - value * value / 2, lambda cosine: math.sqrt(max(0.0, 2 - 2 * cosine))),
+    'squared_l2': (lambda value: 1 - value / 2, lambda cosine: 2 - 2 * cosine),
+}
+RESAMPLES = 2000
+ELEMENTS_PER_BLOCK = 1 << 21
+
+
+def pair_similarity(vectors: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
+    """Inner products of pairs of vectors, block by block.
+
+    Args:
+        vectors: (N, D); unit vectors for cosines.
+        pairs: places of the two vectors of each pair, (P, 2), int64.
+
+    Returns:
+        (P,).
+    """
+    blocks = pairs.split(max(1, ELEMENTS_PER_BLOCK // vectors.shape[1]))
+    return torch.cat([(vectors[block[:, 0]] * vectors[block[:, 1]]).sum(1) for block in blocks])
 
 
 def roc_curve(
@@ -29,12 +56,7 @@ def roc_curve(
         ValueError: if the lengths differ, a similarity is NaN, or one of the two kinds of pairs
             is missing.
     """
-    similarity, is_same = _check_pairs(similarity, is_same)
-    if is_same.all() or not is_same.any():
-        raise ValueError(
-            f'both kinds of pairs are needed, got {int(is_same.sum())} of the same identity and '
-            f'{int((~is_same).sum())} of different ones'
-        )
+    similarity, is_same = _check_kinds(similarity, is_same)
     thresholds, same, other = _cumulative_counts(similarity, is_same)
     return other / other[-1], same / same[-1], thresholds
 
@@ -86,8 +108,7 @@ def tar_at_far(similarity: ArrayLike, is_same: ArrayLike, far: float) -> float:
     Raises:
         ValueError: as :func:`roc_curve`, or if ``far`` is outside [0, 1].
     """
-    if not 0 <= far <= 1:
-        raise ValueError(f'far must be in [0, 1], got {far}')
+    _check_rates(far)
     rates, tar, _ = roc_curve(similarity, is_same)
     return tar_of_curve(rates, tar, far)
 
@@ -106,43 +127,232 @@ def tar_of_curve(far: np.ndarray, tar: np.ndarray, allowed: float) -> float:
     return float(tar[np.searchsorted(far, allowed, side='right') - 1])
 
 
-def kfold_accuracy(
-    similarity: ArrayLike, is_same: ArrayLike, num_folds: int = 10
-) -> tuple[np.ndarray, np.ndarray]:
-    """Accuracy on each fold, at the threshold that is best on the other folds.
+def tar_interval(
+    similarity: ArrayLike,
+    is_same: ArrayLike,
+    far: float,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Bootstrap confidence interval of :func:`tar_at_far` (Efron's percentiles).
 
-    The protocol of LFW's View 2. Folds are consecutive runs of pairs, as in LFW's ``pairs.txt``.
-    Thresholds are tried at every distinct similarity of the other folds and at +inf; of equally
-    good ones the highest is taken.
+    Both kinds of pairs are drawn anew, with replacement, 2000 times. A draw is not carried out
+    pair by pair but through its order statistics, which have the same distribution: the negative
+    that sets the threshold is one of rank floor(N u), u ~ Beta(k + 1, N - k), where k of N
+    negatives may be accepted, and the positives above it are binomial. So 10^7 pairs take no
+    longer than sorting them. Pairs count as independent: where an image is in many pairs the
+    truth is wider.
 
     Args:
         similarity: (P,).
         is_same: (P,), bool.
-        num_folds: in [2, P].
+        far: the FAR allowed, in [0, 1].
+        confidence: share of the draws inside the interval, in (0, 1).
+        seed: of the draws.
 
     Returns:
-        Accuracies and thresholds, each (num_folds,); the usual report is their mean and
-        (population) standard deviation.
+        Lower and upper end, in [0, 1].
 
     Raises:
-        ValueError: if the lengths differ, a similarity is NaN, or ``num_folds`` is out of range.
+        ValueError: as :func:`tar_at_far`, or if ``confidence`` is not in (0, 1).
+    """
+    _check_rates(far, confidence)
+    similarity, is_same = _check_kinds(similarity, is_same)
+    same, other = np.sort(similarity[is_same]), np.sort(similarity[~is_same])[::-1]
+    allowed = _allowed(far, len(other))
+    if allowed == len(other):
+        return 1.0, 1.0
+    random = np.random.default_rng(seed)
+    rank = random.beta(allowed + 1, len(other) - allowed, RESAMPLES) * len(other)
+    threshold = other[rank.astype(np.int64).clip(max=len(other) - 1)]
+    refused = np.searchsorted(same, threshold, side='right')
+    tar = random.binomial(len(same), 1 - refused / len(same)) / len(same)
+    low, high = np.quantile(tar, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def kfold_accuracy(
+    similarity: ArrayLike, is_same: ArrayLike, folds: int | ArrayLike = 10
+) -> tuple[np.ndarray, np.ndarray]:
+    """Accuracy on each fold, at the threshold that is best on all other pairs.
+
+    With ten folds the protocol of LFW's View 2. Thresholds are tried at every distinct similarity
+    of the other pairs and at +inf; of equally good ones the highest is taken.
+
+    Args:
+        similarity: (P,).
+        is_same: (P,), bool.
+        folds: number of folds, in [2, P], which are consecutive runs of pairs as in LFW's
+            ``pairs.txt``; or the fold of each pair, (P,), int. Pairs of fold -1 only help to
+            choose thresholds: LFW's View 1 is these and a fold 0.
+
+    Returns:
+        Accuracies and thresholds, each (F,), in the order of the folds; the usual report is their
+        mean and (population) standard deviation.
+
+    Raises:
+        ValueError: if the lengths differ, a similarity is NaN, the number of folds is out of
+            range, or a fold has no other pairs to choose its threshold on.
     """
     similarity, is_same = _check_pairs(similarity, is_same)
-    if not 2 <= num_folds <= len(similarity):
+    number = len(similarity)
+    if np.ndim(folds) == 0:
+        if not 2 <= folds <= number:
+            raise ValueError(f'folds must be in [2, {number}] for {number} pairs, got {folds}')
+        sizes = [len(part) for part in np.array_split(np.arange(number), folds)]
+        folds = np.repeat(np.arange(folds), sizes)
+    folds = _as_array(folds)
+    if folds.shape != similarity.shape:
+        raise ValueError(f'folds must be one for each of {number} pairs, got {folds.shape}')
+    tested = np.unique(folds[folds >= 0])
+    if len(tested) == 0 or len(np.unique(folds)) < 2:
         raise ValueError(
-            f'num_folds must be in [2, {len(similarity)}] for {len(similarity)} pairs, '
-            f'got {num_folds}'
+            f'folds must be at least two, of which one is not -1; got {np.unique(folds).tolist()}'
         )
-    accuracies, thresholds = np.empty(num_folds), np.empty(num_folds)
-    for fold, test in enumerate(np.array_split(np.arange(len(similarity)), num_folds)):
-        train = np.ones(len(similarity), dtype=bool)
-        train[test] = False
-        candidates, same, other = _cumulative_counts(similarity[train], is_same[train])
+    accuracies, thresholds = np.empty(len(tested)), np.empty(len(tested))
+    for place, fold in enumerate(tested):
+        test = folds == fold
+        candidates, same, other = _cumulative_counts(similarity[~test], is_same[~test])
         # Accepted pairs that are the same, less those that are not: the count of right answers
         # up to a constant.
-        thresholds[fold] = candidates[np.argmax(same - other)]
-        accuracies[fold] = np.mean((similarity[test] >= thresholds[fold]) == is_same[test])
+        thresholds[place] = candidates[np.argmax(same - other)]
+        accuracies[place] = np.mean((similarity[test] >= thresholds[place]) == is_same[test])
     return accuracies, thresholds
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A threshold, and what it does to the pairs that it was chosen on.
+
+    Attributes:
+        wanted_far: the FAR asked for, in [0, 1].
+        threshold: two images are the same where their cosine is at least this.
+        tar: share of the same-identity pairs accepted, in [0, 1].
+        tar_interval: its confidence interval.
+        far: share of the other pairs accepted, in [0, 1], at most ``wanted_far``.
+        far_interval: its confidence interval.
+        num_same: pairs of the same identity.
+        num_other: pairs of different ones.
+        confidence: of the intervals, which are Wilson's.
+    """
+
+    wanted_far: float
+    threshold: float
+    tar: float
+    tar_interval: tuple[float, float]
+    far: float
+    far_interval: tuple[float, float]
+    num_same: int
+    num_other: int
+    confidence: float
+
+    def threshold_as(self, measure: str) -> float:
+        """The threshold as ``'cosine'``, ``'l2'`` or ``'squared_l2'``; see :func:`convert`."""
+        return convert(self.threshold, 'cosine', measure)
+
+    @property
+    def note(self) -> str | None:
+        """What a reader has to know where there are too few pairs for the FAR asked for."""
+        return too_few(self.wanted_far, self.num_other)
+
+
+def calibrate(
+    similarity: ArrayLike, is_same: ArrayLike, far: float, confidence: float = 0.95
+) -> Calibration:
+    """Choose the threshold of the highest TAR whose FAR is at most the one wanted.
+
+    Args:
+        similarity: cosines, (P,).
+        is_same: (P,), bool.
+        far: the FAR wanted, in [0, 1].
+        confidence: of the intervals, in (0, 1).
+
+    Returns:
+        The threshold, with TAR, FAR and their intervals. Where even the best pairs are of
+        different identities it lies just above them, and TAR is 0.
+
+    Raises:
+        ValueError: as :func:`tar_interval`.
+    """
+    _check_rates(far, confidence)
+    similarity, is_same = _check_kinds(similarity, is_same)
+    thresholds, same, other = _cumulative_counts(similarity.astype(np.float64), is_same)
+    place = int(np.searchsorted(other, _allowed(far, int(other[-1])), side='right')) - 1
+    threshold = thresholds[place] if place else np.nextafter(thresholds[1], np.inf)
+    counts = {
+        'tar': (int(same[place]), int(same[-1])),
+        'far': (int(other[place]), int(other[-1])),
+    }
+    return Calibration(
+        wanted_far=far,
+        threshold=float(threshold),
+        **{name: accepted / number for name, (accepted, number) in counts.items()},
+        **{f'{n}_interval': wilson_interval(*count, confidence) for n, count in counts.items()},
+        num_same=counts['tar'][1],
+        num_other=counts['far'][1],
+        confidence=confidence,
+    )
+
+
+def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a share (1927), which holds for shares of 0 and 1 too.
+
+    Args:
+        successes: in [0, ``trials``].
+        trials: at least 1.
+        confidence: in (0, 1).
+
+    Returns:
+        Lower and upper end, in [0, 1].
+    """
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share, correction = successes / trials, z * z / trials
+    middle = share + correction / 2
+    half = z * math.sqrt(share * (1 - share) / trials + correction / (4 * trials))
+    low, high = ((middle + sign * half) / (1 + correction) for sign in (-1, 1))
+    # Rounding must not exclude the ends.
+    return (low if successes else 0.0), (high if successes < trials else 1.0)
+
+
+def convert(value: float, source: str, target: str) -> float:
+    """Express how alike two unit vectors are by another measure.
+
+    Args:
+        value: a cosine in [-1, 1], a Euclidean distance in [0, 2], or its square in [0, 4].
+        source: the measure of ``value``: ``'cosine'``, ``'l2'`` or ``'squared_l2'``.
+        target: the measure wanted. Larger is more alike for the cosine, and less for the others.
+
+    Returns:
+        The value by that measure: |a - b|^2 = 2 - 2 cos(a, b).
+
+    Raises:
+        ValueError: if a measure is unknown or a distance negative.
+    """
+    for name, measure in dict(source=source, target=target).items():
+        if measure not in MEASURES:
+            raise ValueError(f'{name} must be one of {list(MEASURES)}, got {measure!r}')
+    if source != 'cosine' and value < 0:
+        raise ValueError(f'value must not be negative for {source}, got {value}')
+    return MEASURES[target][1](MEASURES[source][0](value))
+
+
+def too_few(far: float, num_other: int) -> str | None:
+    """Say so where pairs of different identities are too few to measure a FAR.
+
+    Args:
+        far: the FAR asked for, in [0, 1].
+        num_other: pairs of different identities.
+
+    Returns:
+        The note; None where at least ten such pairs may be accepted.
+    """
+    if far == 0 or far * num_other >= 10:
+        return None
+    return (
+        f'FAR={far:g} allows {_allowed(far, num_other)} of {num_other} pairs of different '
+        f'identities: what is measured hangs on the few most alike of them, and '
+        f'{math.ceil(10 / far)} pairs are the least to trust it'
+    )
 
 
 def _cumulative_counts(
@@ -160,6 +370,29 @@ def _cumulative_counts(
         np.append(0, same),
         np.append(0, other),
     )
+
+
+def _allowed(far: float, num_other: int) -> int:
+    """The most pairs of different identities that may be accepted: k / N <= FAR."""
+    number = min(round(far * num_other), num_other)
+    return number if number / num_other <= far else number - 1
+
+
+def _check_rates(far: float, confidence: float = 0.95) -> None:
+    if not 0 <= far <= 1:
+        raise ValueError(f'far must be in [0, 1], got {far}')
+    if not 0 < confidence < 1:
+        raise ValueError(f'confidence must be in (0, 1), got {confidence}')
+
+
+def _check_kinds(similarity: ArrayLike, is_same: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    similarity, is_same = _check_pairs(similarity, is_same)
+    if is_same.all() or not is_same.any():
+        raise ValueError(
+            f'both kinds of pairs are needed, got {int(is_same.sum())} of the same identity and '
+            f'{int((~is_same).sum())} of different ones'
+        )
+    return similarity, is_same
 
 
 def _check_pairs(similarity: ArrayLike, is_same: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

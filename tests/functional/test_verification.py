@@ -115,5 +115,5 @@ def test_wrong_pairs(similarity, is_same, message):
 def test_wrong_numbers():
     with pytest.raises(ValueError, match=r'far must be in \[0, 1\], got 2'):
         tar_at_far([0, 1], [0, 1], 2)
-    with pytest.raises(ValueError, match=r'num_folds must be in \[2, 2\] for 2 pairs, got 10'):
+    with pytest.raises(ValueError, match=r'folds must be in \[2, 2\] for 2 pairs, got 10'):
         kfold_accuracy([0, 1], [0, 1])

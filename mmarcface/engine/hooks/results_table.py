@@ -85,6 +85,7 @@ class ResultsTableHook(Hook):
             self.baseline, data_preprocessor=trained.data_preprocessor
         ).eval()
         evaluator = runner.build_evaluator(runner.cfg.val_evaluator)
+        evaluator.dataset_meta = runner.val_dataloader.dataset.metainfo
         for batch in runner.val_dataloader:
             evaluator.process(data_samples=model.test_step(batch), data_batch=batch)
         return evaluator.evaluate(len(runner.val_dataloader.dataset))

@@ -25,12 +25,20 @@ class Embeddings:
         labels: (N,), int64.
         sample_idx: place of each in the data set, (N,), int64.
         roles: index into ``ROLES`` of each, (N,), int64.
+        norms: lengths of the vectors as the model gave them, (N,).
     """
 
     vectors: torch.Tensor
     labels: torch.Tensor
     sample_idx: torch.Tensor
     roles: torch.Tensor
+    norms: torch.Tensor | None = None
+
+    def rows(self) -> torch.Tensor:
+        """The row of each sample, by its place in the data set, (N,)."""
+        return torch.empty_like(self.sample_idx).index_copy_(
+            0, self.sample_idx, torch.arange(len(self.sample_idx))
+        )
 
 
 class EmbeddingMetric(BaseMetric):
@@ -92,9 +100,10 @@ class EmbeddingMetric(BaseMetric):
             start -= 1
             total += self.results[start].vectors.nbytes
         if total >= PIECE:
-            batches = [vars(batch) for batch in self.results[start:]]
+            batches = self.results[start:]
+            names = ('vectors', 'labels', 'sample_idx', 'roles')
             self.results[start:] = [
-                Embeddings(**{name: torch.cat([b[name] for b in batches]) for name in batches[0]})
+                Embeddings(*(torch.cat([getattr(b, name) for b in batches]) for name in names))
             ]
 
     @abstractmethod
@@ -179,7 +188,7 @@ class EmbeddingMetric(BaseMetric):
                 f'{int(sample_idx[bad[0]])} of the data set'
             )
         vectors /= norms.clamp(min=torch.finfo(torch.float).tiny)
-        joined = Embeddings(vectors, labels[first], sample_idx, roles[first])
+        joined = Embeddings(vectors, labels[first], sample_idx, roles[first], norms[:, 0])
         place = sample_idx.argsort()
         names = [f'sample {index} of the data set' for index in range(size)]
         self.check(joined.labels[place], joined.roles[place], names)

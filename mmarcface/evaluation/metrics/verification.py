@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from mmengine.logging import print_log
 
+from mmarcface.datasets.pairs import Pairs, consecutive_folds
 from mmarcface.functional.verification import (
     area_under_curve,
+    calibrate,
     equal_error_rate,
     kfold_accuracy,
+    pair_similarity,
     roc_curve,
-    tar_of_curve,
+    tar_at_far,
+    tar_interval,
+    too_few,
 )
 from mmarcface.registry import METRICS
 
@@ -26,20 +32,33 @@ PAIRS_PER_BLOCK = 1 << 12
 class VerificationMetric(EmbeddingMetric):
     """Accuracy, AUC, EER and TAR@FAR by cosine similarity, in percent.
 
-    Accuracy is the mean over folds of consecutive pairs, each at the threshold that is best on the
-    other folds, and ``Accuracy_std`` its (population) standard deviation. With all pairs, where the
-    other identity is the rule, it is taken over the pairs of the same identity and equally many
-    of the others, drawn and shuffled with a fixed seed; all other figures are over all pairs.
+    The pairs are those given; else those of the data set, such as :class:`LFW` or
+    :class:`VerificationBin`; else all. Of a data set with several sets of pairs
+    (:class:`VerificationSets`) each has figures of its own, and ``Accuracy`` is their mean.
+
+    Accuracy is the mean over the folds, each at the threshold that is best on the other folds,
+    ``Accuracy_std`` its (population) standard deviation and ``Threshold`` the mean of the
+    thresholds, a cosine and not in percent; a line in the log has them all. With all pairs, where
+    different identities are the rule, it is taken over the pairs of the same identity and equally
+    many of the others, drawn and shuffled with a fixed seed; all other figures are over all pairs.
+
+    ``TAR@FAR=..._low`` and ``_high`` bound a 95% confidence interval, see
+    :func:`mmarcface.functional.verification.tar_interval`; a warning in the log says where a FAR
+    is too small for the number of pairs.
 
     Args:
-        pairs: (i, j) by place in the data set, in the order of their folds; all pairs by default.
+        pairs: (i, j) by place in the data set, in the order of their folds.
         far: false acceptance rates, in [0, 1], at which to report TAR.
-        num_folds: folds for the accuracy, at least 2.
+        num_folds: folds for the accuracy, at least 2; a data set's pairs know theirs.
         max_pairs: with all pairs, most pairs of different identities to use; beyond it they are
             drawn with a fixed seed, and a line in the log says so.
         collect_device: see :class:`EmbeddingMetric`.
         prefix: see :class:`EmbeddingMetric`.
         collect_dir: see :class:`EmbeddingMetric`.
+
+    Attributes:
+        calibrations: after evaluation, on the main process: by name of the set ('' where there is
+            but one) a :class:`mmarcface.functional.verification.Calibration` for each FAR.
 
     Raises:
         ValueError: if ``far`` is not in [0, 1], ``num_folds`` below 2 or a pair not of two; in
@@ -70,62 +89,94 @@ class VerificationMetric(EmbeddingMetric):
         self.far = far
         self.num_folds = num_folds
         self.max_pairs = max_pairs
+        self.calibrations = {}
 
     def check(self, labels: torch.Tensor, roles: torch.Tensor, names: Sequence[str]) -> None:
         """Refuse pairs of samples that are not there, and pairs too few or of one kind."""
-        if self.pairs is None:
-            num_same, num_other = self._count_pairs(labels)
-            usable = 2 * min(num_same, num_other)
-        else:
-            pairs = torch.tensor(self.pairs)
-            outside = pairs[(pairs < 0) | (pairs >= len(labels))]
-            if len(outside):
+        for name, pairs in self._sets(labels).items():
+            where = f' of {name}' if name else ''
+            if pairs is None:
+                num_same, num_other = self._count_pairs(labels)
+                enough = 2 * min(num_same, num_other) >= self.num_folds
+                num_folds = self.num_folds
+            else:
+                outside = pairs.indices[(pairs.indices < 0) | (pairs.indices >= len(labels))]
+                if len(outside):
+                    raise ValueError(
+                        f'pairs{where} must name samples of the data set, in [0, {len(labels)}); '
+                        f'got {int(outside[0])}'
+                    )
+                num_same = int(pairs.is_same.sum())
+                num_other = len(pairs.is_same) - num_same
+                num_folds = 1 + int(pairs.folds.max())
+                enough = len(np.unique(pairs.folds)) > pairs.folds.max()
+            if min(num_same, num_other) == 0 or not enough:
                 raise ValueError(
-                    f'pairs must name samples of the data set, in [0, {len(labels)}); got '
-                    f'{int(outside[0])}'
+                    f'{num_same} pairs{where} of the same identity and {num_other} of different '
+                    f'ones: both kinds are needed, and enough for {num_folds} folds; add images '
+                    'or pairs, or lower num_folds of VerificationMetric'
                 )
-            num_same = int((labels[pairs[:, 0]] == labels[pairs[:, 1]]).sum())
-            num_other = len(pairs) - num_same
-            usable = len(pairs)
-        if min(num_same, num_other) == 0 or usable < self.num_folds:
-            raise ValueError(
-                f'{num_same} pairs of the same identity and {num_other} of different ones: both '
-                f'kinds are needed, and enough for {self.num_folds} folds; add images or pairs, '
-                'or lower num_folds of VerificationMetric'
-            )
 
     def compute_metrics(self, results: Embeddings) -> dict[str, float]:
         """Figures in percent of all embeddings."""
-        if self.pairs is None:
-            similarity, is_same = self._all_pairs(results)
-            balanced = self._balance(is_same)
-        else:
-            similarity, is_same = self._given_pairs(results)
-            balanced = slice(None)
+        figures = {}
+        sets = self._sets(results.labels[results.rows()])
+        for name, pairs in sets.items():
+            if pairs is None:
+                similarity, is_same = self._all_pairs(results)
+                folded = self._balance(is_same), self.num_folds
+            else:
+                similarity, is_same = self._given_pairs(results, pairs), pairs.is_same
+                folded = slice(None), pairs.folds
+            own = self._figures(name, similarity, is_same, *folded)
+            figures |= {f'{name}/{key}' if name else key: value for key, value in own.items()}
+        if len(sets) > 1:
+            figures['Accuracy'] = float(np.mean([figures[f'{name}/Accuracy'] for name in sets]))
+        return figures
+
+    def _figures(
+        self,
+        name: str,
+        similarity: np.ndarray,
+        is_same: np.ndarray,
+        balanced: slice | np.ndarray,
+        folds: int | np.ndarray,
+    ) -> dict[str, float]:
+        """Figures of one set of pairs, in percent."""
+        accuracies, thresholds = kfold_accuracy(similarity[balanced], is_same[balanced], folds)
+        by_fold = ', '.join(
+            f'{100 * accuracy:.2f} at {threshold:.4f}'
+            for accuracy, threshold in zip(accuracies, thresholds, strict=True)
+        )
+        print_log(f'{name or "verification"}: accuracy by fold, at cosine: {by_fold}', 'current')
+        if np.ndim(folds):
+            # What only chose the threshold is not tested.
+            similarity, is_same = similarity[folds >= 0], is_same[folds >= 0]
         far, tar, _ = roc_curve(similarity, is_same)
-        accuracies, _ = kfold_accuracy(similarity[balanced], is_same[balanced], self.num_folds)
         figures = {
             'Accuracy': accuracies.mean(),
             'Accuracy_std': accuracies.std(),
             'AUC': area_under_curve(far, tar),
             'EER': equal_error_rate(far, tar),
-        }
-        for rate in self.far:
-            figures[f'TAR@FAR={rate:g}'] = tar_of_curve(far, tar, rate)
-        return {name: 100 * float(value) for name, value in figures.items()}
+        } | tar_figures(similarity, is_same, self.far, name)
+        self.calibrations[name] = [calibrate(similarity, is_same, rate) for rate in self.far]
+        percent = {key: 100 * float(value) for key, value in figures.items()}
+        return percent | {'Threshold': float(thresholds.mean())}
 
-    def _given_pairs(self, results: Embeddings) -> tuple[np.ndarray, np.ndarray]:
-        row_of = torch.empty_like(results.sample_idx)
-        row_of[results.sample_idx] = torch.arange(len(row_of))
-        rows = row_of[torch.tensor(self.pairs)]
-        similarity = torch.cat(
-            [
-                (results.vectors[block[:, 0]] * results.vectors[block[:, 1]]).sum(1)
-                for block in rows.split(PAIRS_PER_BLOCK)
-            ]
-        )
-        is_same = results.labels[rows[:, 0]] == results.labels[rows[:, 1]]
-        return similarity.numpy(), is_same.numpy()
+    def _sets(self, labels: torch.Tensor) -> dict[str, Pairs | None]:
+        """The sets of pairs by name; None where it is all pairs. Labels are in data set order."""
+        if self.pairs is not None:
+            indices = np.array(self.pairs)
+            # Those that name no sample are refused by the check.
+            one, other = labels[torch.from_numpy(indices.T) % len(labels)]
+            folds = consecutive_folds(len(indices), self.num_folds)
+            return {'': Pairs(indices, (one == other).numpy(), folds)}
+        pairs = (self.dataset_meta or {}).get('pairs')
+        return pairs if isinstance(pairs, dict) else {'': pairs}
+
+    def _given_pairs(self, results: Embeddings, pairs: Pairs) -> np.ndarray:
+        rows = results.rows()[torch.from_numpy(pairs.indices)]
+        return pair_similarity(results.vectors, rows).numpy()
 
     def _all_pairs(self, results: Embeddings) -> tuple[np.ndarray, np.ndarray]:
         """Every pair of the same identity, and those of different ones up to ``max_pairs``."""
@@ -167,3 +218,25 @@ class VerificationMetric(EmbeddingMetric):
         return random.permutation(
             np.concatenate([random.choice(kind, number, replace=False) for kind in (same, other)])
         )
+
+
+def tar_figures(
+    similarity: np.ndarray, is_same: np.ndarray, far: Sequence[float], name: str = ''
+) -> dict[str, float]:
+    """TAR at each FAR with its confidence interval, in [0, 1].
+
+    Args:
+        similarity: (P,).
+        is_same: (P,), bool.
+        far: rates, in [0, 1].
+        name: of the pairs, for the warning where they are too few.
+    """
+    figures = {}
+    for rate in far:
+        key = f'TAR@FAR={rate:g}'
+        figures[key] = tar_at_far(similarity, is_same, rate)
+        figures[f'{key}_low'], figures[f'{key}_high'] = tar_interval(similarity, is_same, rate)
+        note = too_few(rate, int((~is_same).sum()))
+        if note:
+            print_log(f'{name or "verification"}: {note}', 'current', logging.WARNING)
+    return figures

@@ -1,0 +1,113 @@
+"""The file beside a checkpoint that answers "which threshold?"."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from mmarcface.functional.verification import MEASURES, Calibration
+
+
+def thresholds_file(checkpoint: str | Path) -> Path:
+    """Where the thresholds of a checkpoint are: ``epoch_20.thresholds.json`` of ``epoch_20.pth``.
+
+    Args:
+        checkpoint: path of the checkpoint.
+    """
+    return Path(checkpoint).with_suffix('.thresholds.json')
+
+
+def save_thresholds(
+    path: str | Path, model: str, calibrations: dict[str, list[Calibration]]
+) -> None:
+    """Write thresholds as JSON; an existing file is replaced whole or not at all.
+
+    Args:
+        path: the file.
+        model: fingerprint of the model that they hold for.
+        calibrations: by name of the set of pairs that they were chosen on.
+    """
+    content = {
+        'rule': 'two images show one identity where the cosine of their embeddings is at least '
+        'the threshold, or their distance as unit vectors at most that given as l2',
+        'model': model,
+        'sets': {
+            name: [
+                asdict(calibration)
+                | {m: calibration.threshold_as(m) for m in MEASURES if m != 'cosine'}
+                | dict(note=calibration.note)
+                for calibration in found
+            ]
+            for name, found in calibrations.items()
+        },
+    }
+    partial = f'{path}.partial'
+    Path(partial).write_text(json.dumps(content, indent=2))
+    os.replace(partial, path)
+
+
+def load_thresholds(path: str | Path) -> tuple[str, dict[str, list[Calibration]]]:
+    """Read what :func:`save_thresholds` wrote.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Fingerprint of the model, and calibrations by name of the set.
+
+    Raises:
+        FileNotFoundError: if there is no such file; it says how to make one.
+        ValueError: if the file is damaged or something else.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f'{path} does not exist: python tools/test.py CONFIG CHECKPOINT writes it beside the '
+            'checkpoint, with a config that has VerificationMetric'
+        )
+    names = [field.name for field in fields(Calibration)]
+    try:
+        content = json.loads(Path(path).read_text())
+        sets = {
+            name: [Calibration(**{key: entry[key] for key in names}) for entry in entries]
+            for name, entries in content['sets'].items()
+        }
+        return content['model'], sets
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f'{path} holds no thresholds that tools/test.py wrote ({type(error).__name__}: {error})'
+        ) from None
+
+
+def choose_threshold(
+    calibrations: dict[str, list[Calibration]], far: float | None, benchmark: str | None, path: str
+) -> Calibration:
+    """The threshold of a FAR and a set of pairs.
+
+    Args:
+        calibrations: by name of the set.
+        far: the FAR wanted; the lowest that there are enough pairs for by default, else the
+            highest.
+        benchmark: name of the set; may be left out where there is one.
+        path: the file that they are from, for errors.
+
+    Raises:
+        ValueError: if there is no such threshold; it says which there are.
+    """
+    if benchmark is None and len(calibrations) == 1:
+        (benchmark,) = calibrations
+    if benchmark not in calibrations:
+        raise ValueError(
+            f'benchmark must be one of {list(calibrations)} in {path}, got {benchmark}'
+        )
+    found = sorted(calibrations[benchmark], key=lambda calibration: calibration.wanted_far)
+    if far is None:
+        return next((one for one in found if one.note is None), found[-1])
+    for calibration in found:
+        if calibration.wanted_far == far:
+            return calibration
+    raise ValueError(
+        f'far must be one of {[one.wanted_far for one in found]} in {path}, got {far}: add it to '
+        'far of VerificationMetric and run tools/test.py again'
+    )

@@ -1,0 +1,177 @@
+"""Identification: who is it, among those enrolled in a gallery?
+
+A probe is *mated* where its identity is in the gallery; its *mates* are the items of it. All rates
+are in [0, 1].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .retrieval import topk_search
+
+# Ranked items held at a time, over all probes of a block.
+RANKS_PER_BLOCK = 1 << 20
+
+
+@dataclass
+class Searches:
+    """What the searches of a benchmark gave.
+
+    Attributes:
+        ranks: of the best mate in each mated search, (M,), int64, from 1 on; where it is beyond
+            the ranks looked at, one more than these.
+        scores: of the best mate in each mated search, (M,).
+        strangers: the highest score of a non-mate in each search without mates, (S,).
+    """
+
+    ranks: np.ndarray
+    scores: np.ndarray
+    strangers: np.ndarray
+
+
+def search_gallery(
+    probes: torch.Tensor,
+    labels: torch.Tensor,
+    gallery: torch.Tensor,
+    gallery_labels: torch.Tensor,
+    most: int,
+) -> Searches:
+    """Search every probe among a gallery that may hold mates and distractors.
+
+    A mate has the rank after all others that score at least as much: ties count against it.
+    Searches without mates are those of probes that are not mated. Where all are, it is every
+    search once more with its mates left out.
+
+    Args:
+        probes: unit vectors, (P, D).
+        labels: identities of the probes, (P,), int64.
+        gallery: unit vectors, (G, D).
+        gallery_labels: (G,), int64.
+        most: ranks to look at.
+
+    Returns:
+        One mated search for each mated probe.
+
+    Raises:
+        ValueError: if no probe is mated.
+    """
+    num_mates = _count(labels, gallery_labels)
+    mated = num_mates > 0
+    if not mated.any():
+        raise ValueError(
+            f'some of the {len(labels)} probes must have their identity in the gallery of '
+            f'{len(gallery_labels)}, none has'
+        )
+    # However many of them are mates, as many others as there are ranks are among these.
+    reach = min(len(gallery), most + int(num_mates.max()))
+    ranks, scores, strangers = [], [], []
+    for block in torch.arange(len(probes)).split(max(1, RANKS_PER_BLOCK // reach)):
+        values, found = topk_search(probes[block], gallery, reach)
+        is_mate = gallery_labels[found] == labels[block, None]
+        best_mate = values.masked_fill(~is_mate, -torch.inf).amax(1)
+        others = values.masked_fill(is_mate, -torch.inf)
+        strangers.append(others.amax(1))
+        seen = is_mate.any(1) & mated[block]
+        rank = 1 + (others >= best_mate[:, None]).sum(1).clamp(max=most)
+        ranks.append(torch.where(seen, rank, most + 1)[mated[block]])
+        scores.append(best_mate[mated[block]])
+    strangers = torch.cat(strangers)
+    return Searches(
+        torch.cat(ranks).numpy(),
+        torch.cat(scores).numpy(),
+        (strangers if mated.all() else strangers[~mated]).numpy(),
+    )
+
+
+def search_distractors(
+    probes: torch.Tensor, labels: torch.Tensor, distractors: torch.Tensor, most: int
+) -> Searches:
+    """Search every probe among distractors and one mate, for each mate that it has.
+
+    The protocol of `MegaFace <https://arxiv.org/abs/1512.00596>`_: the mates of a probe are the
+    other probes of its identity, and each in turn is hidden among the distractors.
+
+    Args:
+        probes: unit vectors, (P, D).
+        labels: identities of the probes, (P,), int64.
+        distractors: unit vectors, (G, D), of other identities.
+        most: ranks to look at.
+
+    Returns:
+        One mated search for each ordered pair of probes of one identity, and one without mates
+        for each probe.
+
+    Raises:
+        ValueError: if no two probes are of one identity.
+    """
+    reach = min(len(distractors), most)
+    rows = max(1, RANKS_PER_BLOCK // max(reach, len(probes)))
+    ranks, scores, strangers = [], [], []
+    for block in torch.arange(len(probes)).split(rows):
+        best, _ = topk_search(probes[block], distractors, reach)
+        strangers.append(best[:, 0])
+        own = probes[block] @ probes.T
+        is_mate = (labels[block, None] == labels) & (block[:, None] != torch.arange(len(probes)))
+        row, column = is_mate.nonzero().T
+        score = own[row, column]
+        # Distractors that score at least as much as the mate; the search wants rising order.
+        below = torch.searchsorted(best.flip(1)[row].contiguous(), score[:, None])[:, 0]
+        ranks.append(1 + reach - below)
+        scores.append(score)
+    if not sum(map(len, ranks)):
+        raise ValueError(f'some of the {len(labels)} probes must be of one identity, none are')
+    return Searches(
+        torch.cat(ranks).numpy(), torch.cat(scores).numpy(), torch.cat(strangers).numpy()
+    )
+
+
+def cumulative_match(ranks: np.ndarray, most: int) -> np.ndarray:
+    """The CMC curve: share of mated searches whose mate is at rank k or before.
+
+    Args:
+        ranks: of the mates, (M,), from 1 on.
+        most: last rank of the curve.
+
+    Returns:
+        The shares for k = 1 ... ``most``, (most,), rising.
+    """
+    counts = np.bincount(np.minimum(ranks, most + 1), minlength=most + 2)
+    return counts[1 : most + 1].cumsum() / len(ranks)
+
+
+def tpir_at_fpir(searches: Searches, fpir: float) -> float:
+    """The highest TPIR of any threshold whose FPIR is at most the one asked for.
+
+    FPIR, false positive identification rate, is the share of the searches without mates in which
+    anyone scores at least the threshold. TPIR, true positive identification rate, is the share of
+    the mated ones in which the mate is at rank 1 and scores at least the threshold.
+
+    Args:
+        searches: from :func:`search_gallery` or :func:`search_distractors`.
+        fpir: the FPIR allowed, in [0, 1].
+
+    Returns:
+        TPIR in [0, 1].
+
+    Raises:
+        ValueError: if ``fpir`` is outside [0, 1].
+    """
+    if not 0 <= fpir <= 1:
+        raise ValueError(f'fpir must be in [0, 1], got {fpir}')
+    number = len(searches.strangers)
+    allowed = round(fpir * number)
+    allowed -= allowed / number > fpir
+    falling = np.sort(searches.strangers)[::-1]
+    refused = falling[allowed] if allowed < number else -np.inf
+    return float(np.mean((searches.ranks == 1) & (searches.scores > refused)))
+
+
+def _count(labels: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+    """Items with each label."""
+    known, counts = items.unique(return_counts=True)
+    place = torch.searchsorted(known, labels).clamp(max=len(known) - 1)
+    return torch.where(known[place] == labels, counts[place], 0)
