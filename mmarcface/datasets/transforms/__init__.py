@@ -1,4 +1,6 @@
+from .align_face import AlignFace
 from .loading import LoadImageFromFile
+from .render_glyph import RenderGlyph
 from .virtual_identities import VirtualIdentities
 
-__all__ = ['LoadImageFromFile', 'VirtualIdentities']
+__all__ = ['AlignFace', 'LoadImageFromFile', 'RenderGlyph', 'VirtualIdentities']

@@ -1,0 +1,188 @@
+"""The ``.bin`` files of verification sets: a pickle of encoded images and answers.
+
+``(images, is_same)``: pair i is images 2i and 2i + 1. A pickle from elsewhere could run any code;
+here it is read by an interpreter of the few instructions that such a file needs. It builds lists,
+tuples, bytes, bools, integers and NumPy arrays of them, and nothing else.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import pickletools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+INSTRUCTIONS = frozenset(
+    {
+        'PROTO', 'FRAME', 'STOP', 'MARK', 'POP', 'POP_MARK', 'DUP', 'NONE',
+        'INT', 'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'LONG4', 'NEWTRUE', 'NEWFALSE',
+        'STRING', 'BINSTRING', 'SHORT_BINSTRING', 'BINBYTES', 'SHORT_BINBYTES', 'BINBYTES8',
+        'UNICODE', 'BINUNICODE', 'SHORT_BINUNICODE', 'BINUNICODE8',
+        'EMPTY_LIST', 'LIST', 'APPEND', 'APPENDS',
+        'EMPTY_TUPLE', 'TUPLE', 'TUPLE1', 'TUPLE2', 'TUPLE3',
+        'PUT', 'BINPUT', 'LONG_BINPUT', 'MEMOIZE', 'GET', 'BINGET', 'LONG_BINGET',
+        'GLOBAL', 'STACK_GLOBAL', 'REDUCE', 'BUILD',
+    }
+)  # fmt: skip
+
+
+class _DType:
+    """Stands for ``numpy.dtype`` while a file is read: plain numbers only."""
+
+    def __init__(self, code: bytes | str, *_):
+        code = code.decode() if isinstance(code, bytes) else code
+        if not re.fullmatch(r'[<>|=]?[biu]\d?|[<>|=]?\?', code):
+            raise pickle.UnpicklingError(f'NumPy numbers of type {code!r}')
+        self.code = code
+
+    def __setstate__(self, state: tuple) -> None:
+        order = state[1].decode() if isinstance(state[1], bytes) else state[1]
+        self.code = order.strip('=|') + self.code.lstrip('<>|=')
+
+
+class _Array:
+    """Stands for ``numpy.ndarray`` while a file is read."""
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, dtype, _, content = state
+        self.values = np.frombuffer(content, np.dtype(dtype.code)).reshape(shape)
+
+
+def _reconstruct(*_) -> _Array:
+    return _Array()
+
+
+def _scalar(dtype: _DType, content: bytes) -> int:
+    return np.frombuffer(content, np.dtype(dtype.code), 1)[0].item()
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """How Python 3 writes bytes into pickles of old protocols."""
+    return text.encode('latin1')
+
+
+GLOBALS = {
+    ('_codecs', 'encode'): _encode,
+    ('numpy', 'dtype'): _DType,
+    # Only ever an argument of _reconstruct.
+    ('numpy', 'ndarray'): None,
+}
+for _module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
+    GLOBALS |= {(_module, '_reconstruct'): _reconstruct, (_module, 'scalar'): _scalar}
+
+
+# The interpreter in C makes room for as many results as an instruction names, however many.
+class _Reader(pickle._Unpickler):
+    def find_class(self, module: str, name: str):
+        if (module, name) not in GLOBALS:
+            raise pickle.UnpicklingError(f'{module}.{name}')
+        return GLOBALS[module, name]
+
+
+class BinFile:
+    """Images and answers of a ``.bin`` file, held in memory.
+
+    Args:
+        path: the file.
+
+    Attributes:
+        images: 2P encoded images.
+        is_same: P answers, whether images 2i and 2i + 1 are of one identity.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is cut short or no such pickle, asks for anything but plain data,
+            or images and answers do not fit together.
+    """
+
+    def __init__(self, path: str | Path):
+        self.images, self.is_same = _check(path, _read(Path(path)))
+
+    def image(self, place: int) -> bytes:
+        """The encoded image at a place."""
+        return self.images[place]
+
+
+def _read(path: Path) -> object:
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} does not exist: a .bin file of image pairs is needed')
+    content = path.read_bytes()
+    refused = None
+    try:
+        for instruction, _, place in pickletools.genops(content):
+            if instruction.name not in INSTRUCTIONS:
+                refused = f'the instruction {instruction.name} at byte {place}'
+                break
+        else:
+            data = _Reader(io.BytesIO(content), encoding='bytes').load()
+    except pickle.UnpicklingError as error:
+        refused = str(error)
+    except Exception as error:  # Damaged bytes raise whatever the interpreter stumbles over.
+        raise ValueError(
+            f'{path} ({len(content)} bytes) cannot be read: it is cut short or not a .bin file of '
+            f'image pairs ({type(error).__name__}: {str(error)[:200]})'
+        ) from None
+    if refused:
+        raise ValueError(
+            f'{path} is refused: it asks for {refused}, and a .bin file may hold lists of encoded '
+            'images and of bools only. It may be malicious, or damaged'
+        )
+    return data
+
+
+def write_bin(path: str | Path, images: Sequence[bytes], is_same: Sequence[bool]) -> None:
+    """Write a ``.bin`` file, as insightface's scripts read it.
+
+    Args:
+        path: the file.
+        images: 2P encoded images.
+        is_same: P answers.
+
+    Raises:
+        ValueError: if the numbers do not fit together.
+    """
+    _check(path, (list(images), list(is_same)))
+    with Path(path).open('wb') as file:
+        # The last protocol that Python 2 reads has no bytes, and 4 is read by all of Python 3.
+        pickle.dump((list(images), [bool(same) for same in is_same]), file, protocol=4)
+
+
+def _check(path: str | Path, data: object) -> tuple[list[bytes], list[bool]]:
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise ValueError(f'{path} must hold (images, is_same), got {_kind(data)}')
+    images, is_same = (part.values if isinstance(part, _Array) else part for part in data)
+    for name, part in dict(images=images, is_same=is_same).items():
+        if not isinstance(part, (list, tuple, np.ndarray)):
+            raise ValueError(f'{path}: {name} must be a list, got {_kind(part)}')
+    if len(images) == 0 or len(images) % 2:
+        raise ValueError(
+            f'{path}: an even number of images is needed, two a pair; got {len(images)}'
+        )
+    if len(is_same) != len(images) // 2:
+        raise ValueError(
+            f'{path}: {len(images)} images are {len(images) // 2} pairs, and there are '
+            f'{len(is_same)} answers'
+        )
+    encoded = []
+    for place, image in enumerate(images):
+        if isinstance(image, _Array):
+            image = image.values
+        if isinstance(image, np.ndarray) and image.dtype == np.uint8:
+            image = image.tobytes()
+        if not isinstance(image, bytes):
+            raise ValueError(f'{path}: image {place} must be bytes, got {_kind(image)}')
+        encoded.append(image)
+    for place, same in enumerate(is_same):
+        if not isinstance(same, (bool, int, np.bool_, np.integer)) or same not in (0, 1):
+            raise ValueError(f'{path}: answer {place} must be a bool, got {_kind(same)}')
+    return encoded, [bool(same) for same in is_same]
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, (tuple, list)):
+        return f'a {type(value).__name__} of {len(value)}'
+    return f'{type(value).__name__.strip("_").lower()} {value if isinstance(value, int) else ""}'

@@ -1,0 +1,94 @@
+"""Several data sets evaluated as one, so that each image is embedded once and in one loop."""
+
+from __future__ import annotations
+
+from mmpretrain.datasets import BaseDataset
+
+from mmarcface.registry import DATASETS
+
+
+@DATASETS.register_module()
+class VerificationSets(BaseDataset):
+    """Several sets of pairs, such as LFW, CFP-FP and AgeDB-30, for one :class:`VerificationMetric`.
+
+    The metric gives figures of each by its name, such as ``verification/lfw/Accuracy``, and the
+    mean accuracy, ``verification/Accuracy``.
+
+    Args:
+        sets: by name, configs of data sets with pairs (:class:`LFW`, :class:`VerificationBin`),
+            without pipelines.
+        **kwargs: see :class:`mmpretrain.datasets.BaseDataset`; ``pipeline`` is for all sets.
+
+    Raises:
+        ValueError: if there are no sets, or one has no pairs; else as the sets.
+    """
+
+    def __init__(self, sets: dict[str, dict], **kwargs):
+        if not sets:
+            raise ValueError('sets must name data sets with pairs, got none')
+        self.sets = sets
+        super().__init__(ann_file='', **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """The samples of all sets, one set after the other; labels are not shared."""
+        samples, pairs, num_labels = [], {}, 0
+        for name, config in self.sets.items():
+            part = DATASETS.build(config)
+            if 'pairs' not in part.metainfo:
+                raise ValueError(
+                    f'sets[{name!r}] must be a data set with pairs, such as VerificationBin or '
+                    f'LFW; got {type(part).__name__}'
+                )
+            pairs[name] = part.metainfo['pairs'].shifted(len(samples))
+            infos = list(map(part.get_data_info, range(len(part))))
+            samples += [s | dict(gt_label=s['gt_label'] + num_labels, set=name) for s in infos]
+            num_labels = 1 + max(sample['gt_label'] for sample in samples)
+        self._metainfo['pairs'] = pairs
+        return samples
+
+
+@DATASETS.register_module()
+class ProbesAndGallery(BaseDataset):
+    """Probes, a gallery and distractors as one data set, for :class:`IdentificationMetric`.
+
+    Samples of the probes have the role 'query', all others the role 'gallery'. Probes and gallery
+    share an identity where their samples have the same ``identity``, such as the folder of
+    :class:`IdentityFolder`; distractors share it with none.
+
+    Args:
+        probes: config of a data set, without pipeline.
+        gallery: the same; may be left out where probes are searched among distractors, with each
+            other as mates (MegaFace).
+        distractors: the same; may be left out.
+        **kwargs: see :class:`mmpretrain.datasets.BaseDataset`; ``pipeline`` is for all of them.
+
+    Raises:
+        ValueError: if there is neither gallery nor distractors; else as the data sets.
+    """
+
+    def __init__(
+        self,
+        probes: dict,
+        gallery: dict | None = None,
+        distractors: dict | None = None,
+        **kwargs,
+    ):
+        if gallery is None and distractors is None:
+            raise ValueError('gallery or distractors must be given, to search the probes among')
+        self.parts = dict(probes=probes, gallery=gallery, distractors=distractors)
+        super().__init__(ann_file='', **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """The samples of probes, gallery and distractors, in this order, with their ``role``."""
+        samples, labels = [], {}
+        for name, config in self.parts.items():
+            if config is None:
+                continue
+            part = DATASETS.build(config)
+            role = 'query' if name == 'probes' else 'gallery'
+            for sample in map(part.get_data_info, range(len(part))):
+                identity = sample.get('identity', str(sample['gt_label']))
+                key = (name == 'distractors', identity)
+                label = labels.setdefault(key, len(labels))
+                samples.append(sample | dict(gt_label=label, role=role))
+        return samples

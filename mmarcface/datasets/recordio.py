@@ -1,0 +1,377 @@
+"""RecordIO, the format of ``.rec`` and ``.idx`` files: reading, writing, indexing.
+
+A record is a magic word, a word with the kind (3 bits) and the length (29 bits) of what follows,
+and the content, padded to four bytes. Where the content holds the magic word at a multiple of
+four it is split there: the parts are of kind first, middle and last, and what joins them again is
+the magic word. The content of an image record is a header (flag, label, two numbers), ``flag``
+labels more where that is not 0, and the encoded image. An index has lines ``key<TAB>offset``.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+MAGIC = 0xCED7230A
+MAGIC_BYTES = struct.pack('<I', MAGIC)
+WORDS = struct.Struct('<II')
+HEADER = struct.Struct('<IfQQ')
+ONE_LABEL = struct.Struct('<III')
+WHOLE, FIRST, MIDDLE, LAST = range(4)
+LENGTH_BITS = 29
+# An image record with one label, in its header.
+NO_FLAG = bytes(4)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a record holds.
+
+    Attributes:
+        labels: at least one number; the first is the identity of an image.
+        number: the key of the record, as far as its writer noted it.
+        image: the encoded image; empty in records that only hold labels.
+    """
+
+    labels: tuple[float, ...]
+    number: int
+    image: bytes
+
+
+class _Parts:
+    """The bytes of a ``.rec`` file, as parts of records."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        with path.open('rb') as file:
+            self.content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def spans(self, offset: int) -> tuple[list[slice], int]:
+        """Where the parts of the record at an offset are, and the offset of what comes next."""
+        kind, span = self._part(offset)
+        if kind not in (WHOLE, FIRST):
+            raise ValueError(
+                f'{self.path}: byte {offset} is in the middle of a split record, where none begins'
+            )
+        spans = [span]
+        while kind not in (WHOLE, LAST):
+            following = _aligned(spans[-1].stop)
+            kind, span = self._part(following)
+            if kind not in (MIDDLE, LAST):
+                raise ValueError(
+                    f'{self.path}: the split record at byte {offset} must go on at byte '
+                    f'{following}, and another begins there'
+                )
+            spans.append(span)
+        return spans, _aligned(spans[-1].stop)
+
+    def join(self, spans: list[slice]) -> bytes:
+        """The content of a record."""
+        return MAGIC_BYTES.join([self.content[span] for span in spans])
+
+    def header(self, offset: int) -> tuple[Record, int]:
+        """A record without its image, and the offset of what comes next."""
+        spans, following = self.spans(offset)
+        name = f'{self.path}: record at byte {offset}'
+        first = spans[0]
+        if len(spans) == 1 and self.content[first.start : first.start + 4] == NO_FLAG:
+            head = self.content[first.start : min(first.start + HEADER.size, first.stop)]
+            return unpack(head, name), following
+        return unpack(self.join(spans), name), following
+
+    def _part(self, offset: int) -> tuple[int, slice]:
+        """Kind and place of the part of a record that begins at an offset."""
+        size = len(self.content)
+        if offset + WORDS.size > size:
+            raise ValueError(
+                f'{self.path}: a record must begin at byte {offset}, and the file ends at {size}: '
+                'it is cut short, or its .idx is of another file'
+            )
+        magic, word = WORDS.unpack_from(self.content, offset)
+        if magic != MAGIC:
+            raise ValueError(
+                f'{self.path}: the record at byte {offset} must begin with the magic word '
+                f'{MAGIC:#x}, got {magic:#x}: the file is damaged, or its .idx is of another file'
+            )
+        kind, length = word >> LENGTH_BITS, word & (1 << LENGTH_BITS) - 1
+        start = offset + WORDS.size
+        if kind > LAST:
+            raise ValueError(f'{self.path}: the record at byte {offset} is of unknown kind {kind}')
+        if start + length > size:
+            raise ValueError(
+                f'{self.path}: the record at byte {offset} is cut short, it is {length} bytes long '
+                f'and {size - start} are left'
+            )
+        return kind, slice(start, start + length)
+
+
+class RecordFile:
+    """Records of a ``.rec`` file by their keys, through a memory map.
+
+    Processes forked from one that opened the file share its pages and its index.
+
+    Args:
+        path: the ``.rec`` file. Its index is the ``.idx`` file of the same name; where that is
+            missing it is rebuilt by scanning, and written if the folder permits.
+
+    Attributes:
+        keys: of all records, rising, (R,), int64.
+        offsets: of all records in the file, (R,), int64.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is empty or an index does not fit it; in reading if a record is damaged.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise FileNotFoundError(f'{path} does not exist: a .rec file is needed')
+        if self.path.stat().st_size == 0:
+            raise ValueError(f'{path} is empty: a .rec file must hold records')
+        self._parts = _Parts(self.path)
+        index = self.path.with_suffix('.idx')
+        if index.is_file():
+            keys, offsets = read_index(index, len(self._parts.content))
+        else:
+            keys, offsets = self._scan()
+            with suppress(OSError):  # A folder that cannot be written to.
+                _write_index(index, keys, offsets)
+        order = np.argsort(keys, kind='stable')
+        self.keys, self.offsets = keys[order], offsets[order]
+        self._first_key = int(self.keys[0])
+
+    def read(self, key: int) -> Record:
+        """The record of a key.
+
+        Raises:
+            ValueError: if there is none, or it is damaged.
+        """
+        offset = self._offset(key)
+        spans, _ = self._parts.spans(offset)
+        return unpack(self._parts.join(spans), f'{self.path}: record {key} at byte {offset}')
+
+    def image(self, key: int) -> bytes:
+        """The encoded image of a key, as quickly as may be; errors as :meth:`read`."""
+        offset = self._offset(key)
+        content = self._parts.content
+        if offset + ONE_LABEL.size <= len(content):
+            magic, word, flag = ONE_LABEL.unpack_from(content, offset)
+            end = offset + WORDS.size + word
+            # Of a whole record the kind, above the length, is 0.
+            if magic == MAGIC and flag == 0 and HEADER.size <= word and end <= len(content):
+                return content[offset + WORDS.size + HEADER.size : end]
+        return self.read(key).image
+
+    def labels(self, key: int) -> tuple[float, ...]:
+        """The labels of a key, without reading its image; errors as :meth:`read`."""
+        return self._parts.header(self._offset(key))[0].labels
+
+    def identity(self, key: int) -> int:
+        """The first label of a key.
+
+        Raises:
+            ValueError: as :meth:`read`, or if the label is no whole number from 0 on.
+        """
+        label = self.labels(key)[0]
+        if not (label >= 0 and label % 1 == 0):
+            raise ValueError(
+                f'{self.path}: record {key}: the label must be a whole number from 0 on, '
+                f'got {label}'
+            )
+        return int(label)
+
+    def _offset(self, key: int) -> int:
+        # Keys usually count without gaps.
+        place = key - self._first_key
+        if not 0 <= place < len(self.keys) or self.keys.item(place) != key:
+            place = int(self.keys.searchsorted(key))
+            if place == len(self.keys) or self.keys[place] != key:
+                raise ValueError(f'{self.path} has no record {key}')
+        return self.offsets.item(place)
+
+    def _scan(self) -> tuple[np.ndarray, np.ndarray]:
+        """Keys and offsets of all records, from the file alone."""
+        offsets, numbers, offset = [], [], 0
+        while offset < len(self._parts.content):
+            record, following = self._parts.header(offset)
+            numbers.append(record.number)
+            offsets.append(offset)
+            offset = following
+        # Writers of other data than images leave the number at 0.
+        distinct = len(set(numbers)) == len(numbers) and max(numbers) < 1 << 63
+        keys = numbers if distinct else range(len(offsets))
+        return np.array(keys, np.int64), np.array(offsets, np.int64)
+
+
+class RecordWriter:
+    """Write a ``.rec`` file and its ``.idx``, going on where an earlier writer was interrupted.
+
+    What is not complete is in ``.rec.partial``; :meth:`finish` gives the files their names.
+
+    Args:
+        path: the ``.rec`` file; one that is there is replaced by :meth:`finish`.
+
+    Attributes:
+        keys: of the records written so far, also by an interrupted writer.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.partial = self.path.with_suffix('.rec.partial')
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.keys, self.offsets = [], []
+        interrupted = self.partial.is_file() and self.partial.stat().st_size > 0
+        end = self._recover() if interrupted else 0
+        self.file = self.partial.open('r+b' if interrupted else 'wb')
+        self.file.truncate(end)
+        self.file.seek(end)
+
+    def write(self, key: int, labels: Sequence[float], image: bytes) -> None:
+        """Append a record.
+
+        Args:
+            key: of the record, from 0 on, new.
+            labels: at least one number.
+            image: the encoded image; may be empty.
+
+        Raises:
+            ValueError: if the record is longer than the format permits.
+        """
+        content = pack(key, labels, image)
+        if len(content) >= 1 << LENGTH_BITS:
+            raise ValueError(
+                f'{self.path}: a record must be shorter than {1 << LENGTH_BITS} bytes, record '
+                f'{key} has {len(content)}'
+            )
+        self.keys.append(key)
+        self.offsets.append(self.file.tell())
+        words = np.frombuffer(content, '<u4', len(content) // 4)
+        splits = (4 * np.flatnonzero(words == MAGIC)).tolist()
+        kinds = [FIRST, *[MIDDLE] * (len(splits) - 1), LAST] if splits else [WHOLE]
+        starts, ends = [0, *(split + 4 for split in splits)], [*splits, len(content)]
+        for kind, start, end in zip(kinds, starts, ends, strict=True):
+            self.file.write(WORDS.pack(MAGIC, kind << LENGTH_BITS | end - start))
+            self.file.write(content[start:end])
+        self.file.write(bytes(-len(content) % 4))
+
+    def finish(self) -> None:
+        """Close the file and write its index."""
+        self.file.close()
+        _write_index(self.path.with_suffix('.idx'), self.keys, self.offsets)
+        os.replace(self.partial, self.path)
+
+    def _recover(self) -> int:
+        """Note the complete records of an interrupted writer; gives the byte where they end."""
+        parts, end = _Parts(self.partial), 0
+        with suppress(ValueError):  # The record that was being written.
+            while end < len(parts.content):
+                record, following = parts.header(end)
+                if following > len(parts.content):
+                    break
+                self.keys.append(record.number)
+                self.offsets.append(end)
+                end = following
+        parts.content.close()
+        return end
+
+
+def pack(number: int, labels: Sequence[float], image: bytes) -> bytes:
+    """Content of an image record; one label is kept in the header alone.
+
+    Args:
+        number: the key of the record.
+        labels: at least one.
+        image: the encoded image; may be empty.
+    """
+    if len(labels) == 1:
+        return HEADER.pack(0, labels[0], number, 0) + image
+    header = HEADER.pack(len(labels), 0.0, number, 0)
+    return header + struct.pack(f'<{len(labels)}f', *labels) + image
+
+
+def unpack(content: bytes, name: str) -> Record:
+    """Labels, number and image of a record's content.
+
+    Args:
+        content: of the record, its parts joined.
+        name: of the record, for errors.
+
+    Raises:
+        ValueError: if the content is shorter than its header says.
+    """
+    if len(content) < HEADER.size:
+        raise ValueError(
+            f'{name}: an image record has a header of {HEADER.size} bytes, this one {len(content)}'
+        )
+    flag, label, number, _ = HEADER.unpack_from(content)
+    end = HEADER.size + 4 * flag
+    if len(content) < end:
+        raise ValueError(
+            f'{name}: the header announces {flag} labels, and {len(content) - HEADER.size} bytes '
+            'follow'
+        )
+    labels = struct.unpack_from(f'<{flag}f', content, HEADER.size) if flag else (label,)
+    return Record(labels, number, content[end:])
+
+
+def read_index(path: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Keys and offsets of an ``.idx`` file, each (R,), int64, in the order of its lines.
+
+    Args:
+        path: the ``.idx`` file.
+        size: of the ``.rec`` file in bytes.
+
+    Raises:
+        ValueError: if a line is not ``key<TAB>offset``, an offset is beyond the end or a key is
+            there twice.
+    """
+    try:
+        with warnings.catch_warnings():  # An empty file.
+            warnings.simplefilter('ignore')
+            table = np.loadtxt(path, np.int64, comments=None, ndmin=2)
+        good = table.size and table.shape[1] == 2 and table.min() >= 0 and table[:, 1].max() < size
+    except (ValueError, OverflowError):
+        good = False
+    if not good:
+        _refuse_index(path, size)
+    keys, counts = np.unique(table[:, 0], return_counts=True)
+    if len(keys) < len(table):
+        first, again = np.flatnonzero(table[:, 0] == keys[counts > 1][0])[:2]
+        raise ValueError(
+            f'{path}:{again + 1}: a key must be there once, {table[again, 0]} is in line '
+            f'{first + 1} too'
+        )
+    return table[:, 0], table[:, 1]
+
+
+def _refuse_index(path: Path, size: int) -> NoReturn:
+    """Name the first line that breaks the format."""
+    rule = f'a line must be "key<TAB>offset", key from 0 on and offset in [0, {size})'
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        fields = line.split()
+        whole = all(field.isdigit() and len(field) < 19 for field in fields)
+        if len(fields) != 2 or not whole or int(fields[1]) >= size:
+            raise ValueError(f'{path}:{number}: {rule}; got {line.decode(errors="replace")!r}')
+    raise ValueError(f'{path}: {rule}; the file has no lines')
+
+
+def _write_index(path: Path, keys: Sequence[int], offsets: Sequence[int]) -> None:
+    """Write an ``.idx`` file, whole or not at all."""
+    partial = path.with_suffix(f'.idx.{os.getpid()}.partial')
+    with partial.open('w') as file:
+        file.writelines(f'{key}\t{offset}\n' for key, offset in zip(keys, offsets, strict=True))
+    os.replace(partial, path)
+
+
+def _aligned(offset: int) -> int:
+    return offset + -offset % 4

@@ -1,0 +1,113 @@
+"""Drawing characters, each number another variation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+from PIL import Image, ImageDraw, ImageFont
+
+from mmarcface.registry import TRANSFORMS
+
+# Drawn larger than needed, as a small glyph would lose by being turned, or come as a bitmap.
+OVERSAMPLING = 2
+# The square that ideographs fill reaches this share of its side below the line of writing.
+DESCENT = 0.12
+# Grey levels; neither is at the end, where noise would be cut off.
+PAPER, INK = 224, 32
+
+
+@TRANSFORMS.register_module()
+class RenderGlyph(BaseTransform):
+    """Draw ``character`` in ``font``, dark on light, in place of reading an image.
+
+    The glyph is turned, moved, scaled and blurred, and noise is added. Chance depends on nothing
+    but the character and the number ``rendering``: a sample gives the same image in every epoch,
+    process and worker, whatever the global seeds. Each range is drawn from uniformly.
+
+    Args:
+        size: height and width of the image in pixels.
+        degrees: largest rotation to either side, in [0, 180].
+        shift: largest movement along each axis in either direction, as a share of ``size``, in
+            [0, 1].
+        scale: smallest and largest size of the font, as a share of ``size``.
+        blur: largest standard deviation of the Gaussian blur, in pixels.
+        noise: standard deviation of the Gaussian noise, in grey levels of 255.
+
+    Raises:
+        ValueError: if a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        size: int = 32,
+        degrees: float = 10.0,
+        shift: float = 0.08,
+        scale: Sequence[float] = (0.75, 1.05),
+        blur: float = 0.7,
+        noise: float = 10.0,
+    ):
+        if size < 1:
+            raise ValueError(f'size must be at least 1, got {size}')
+        for name, value, most in (
+            ('degrees', degrees, 180),
+            ('shift', shift, 1),
+            ('blur', blur, np.inf),
+            ('noise', noise, np.inf),
+        ):
+            if not 0 <= value <= most:
+                raise ValueError(f'{name} must be in [0, {most}], got {value}')
+        if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
+            raise ValueError(f'scale must be two numbers, 0 < smallest <= largest, got {scale}')
+        self.size = size
+        self.degrees = degrees
+        self.shift = shift
+        self.scale = tuple(scale)
+        self.blur = blur
+        self.noise = noise
+
+    def transform(self, results: dict) -> dict:
+        """Add ``img``, (size, size, 3), uint8, BGR, ``img_shape`` and ``ori_shape``."""
+        character, size = results['character'], self.size
+        chance = np.random.default_rng([ord(character), results['rendering']])
+        # Always as many numbers, so that one argument changes nothing of what others do.
+        turn, dx, dy = chance.uniform(-1, 1, 3) * (self.degrees, self.shift, self.shift)
+        scale = chance.uniform(*self.scale)
+        sigma = chance.uniform(0, self.blur)
+        noise = chance.normal(0, self.noise, (size, size))
+
+        drawn = _draw(character, results['font'], OVERSAMPLING * size)
+        centre = (len(drawn) - 1) / 2
+        motion = cv2.getRotationMatrix2D((centre, centre), turn, scale / OVERSAMPLING)
+        motion[:, 2] += (size - 1) / 2 - centre + np.array([dx, dy]) * size
+        glyph = cv2.warpAffine(drawn.astype(np.float32), motion, (size, size))
+        if sigma > 0:
+            glyph = cv2.GaussianBlur(glyph, (0, 0), sigma)
+        grey = PAPER + (INK - PAPER) / 255 * glyph + noise
+        image = cv2.cvtColor(grey.round().clip(0, 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+        return results | dict(img=image, img_shape=(size, size), ori_shape=(size, size))
+
+    def __repr__(self) -> str:
+        names = ('size', 'degrees', 'shift', 'scale', 'blur', 'noise')
+        values = ', '.join(f'{name}={getattr(self, name)}' for name in names)
+        return f'{type(self).__name__}({values})'
+
+
+@lru_cache
+def _open(font: str, pixels: int) -> ImageFont.FreeTypeFont:
+    # The layout that every Pillow has.
+    return ImageFont.truetype(font, pixels, layout_engine=ImageFont.Layout.BASIC)
+
+
+def _draw(character: str, font: str, pixels: int) -> np.ndarray:
+    """A glyph of ``pixels`` a side amid (2 * pixels, 2 * pixels), uint8, 255 where there is ink."""
+    canvas = Image.new('L', (2 * pixels, 2 * pixels))
+    # Placed by its square, not by its ink: where a stroke stands tells characters apart.
+    line = (1.5 - DESCENT) * pixels
+    ImageDraw.Draw(canvas).text(
+        (pixels, line), character, fill=255, font=_open(font, pixels), anchor='ms'
+    )
+    return np.asarray(canvas)
