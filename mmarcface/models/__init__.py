@@ -1,7 +1,7 @@
 # mmpretrain's encoders, necks and heads are reached through our registry as their parent.
 import mmpretrain.models  # noqa: F401
 
-from .backbones import IResNet, Pixels
+from .backbones import IResNet, OnnxBackbone, Pixels
 from .heads import (
     AdaFaceHead,
     ArcFaceHead,
@@ -35,6 +35,7 @@ __all__ = [
     'MagFaceHead',
     'MarginHead',
     'NormSoftmaxHead',
+    'OnnxBackbone',
     'Pixels',
     'SoftmaxHead',
     'SphereFace2Head',

@@ -1,4 +1,5 @@
 from .iresnet import IResNet
+from .onnx_backbone import OnnxBackbone
 from .pixels import Pixels
 
-__all__ = ['IResNet', 'Pixels']
+__all__ = ['IResNet', 'OnnxBackbone', 'Pixels']

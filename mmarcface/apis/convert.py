@@ -1,0 +1,363 @@
+"""Face data sets from one format into another, checked afterwards, and weights of insightface."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from mmengine import fileio
+from mmpretrain.datasets import BaseDataset
+from PIL import Image, UnidentifiedImageError
+from rich.progress import track
+
+from mmarcface.checkpoint import load_from_local
+from mmarcface.datasets import LFW, CelebA, IdentityFolder, IdentityRecords, VerificationBin
+from mmarcface.datasets.bin_file import BinFile, write_bin
+from mmarcface.datasets.pairs import ListedPair, make_pairs, write_pairs
+from mmarcface.datasets.recordio import RecordFile, RecordWriter
+from mmarcface.models import IResNet
+from mmarcface.models.backbones.iresnet import BLOCKS_PER_STAGE
+
+
+@dataclass
+class Face:
+    """An image of a source.
+
+    Attributes:
+        path: where it is, also inside a larger file.
+        identity: name of the identity.
+        number: among the images of the identity, from 1 on.
+    """
+
+    path: str
+    identity: str
+    number: int
+
+    def read(self) -> bytes:
+        """The encoded image."""
+        return fileio.get(self.path)
+
+
+@dataclass
+class Source:
+    """A data set to convert.
+
+    Attributes:
+        faces: all images, those of an identity after each other.
+        pairs: as a pairs file lists them, or None where the source has none.
+        num_folds: of the pairs.
+    """
+
+    faces: list[Face]
+    pairs: list[ListedPair] | None
+    num_folds: int
+
+    @property
+    def images_of(self) -> dict[str, int]:
+        """Number of images of each identity."""
+        return Counter(face.identity for face in self.faces)
+
+
+def open_source(path: str | Path) -> Source:
+    """Find out what a source is, and list it.
+
+    Args:
+        path: a ``.rec`` or ``.bin`` file, or a folder: of LFW (with ``pairs.txt`` in it), of
+            CelebA (with ``identity_CelebA.txt``), or with one folder for each identity.
+
+    Raises:
+        FileNotFoundError: if there is nothing.
+        ValueError: if it is damaged; see the data sets.
+    """
+    path = Path(path)
+    if path.suffix == '.rec':
+        dataset = IdentityRecords(str(path))
+    elif path.suffix == '.bin':
+        dataset = VerificationBin(str(path))
+    elif (path / 'pairs.txt').is_file():
+        dataset = LFW(str(path), extension=_extension_in(path / 'lfw'))
+    elif (path / 'identity_CelebA.txt').is_file():
+        dataset = CelebA(str(path))
+    elif path.is_dir():
+        dataset = IdentityFolder(str(path))
+    else:
+        raise FileNotFoundError(f'{path} does not exist: name a .rec or .bin file, or a folder')
+    return _list(dataset)
+
+
+def _list(dataset: BaseDataset) -> Source:
+    classes = dataset.metainfo.get('classes')
+    faces, numbers = [], Counter()
+    for info in map(dataset.get_data_info, range(len(dataset))):
+        label = info['gt_label']
+        identity = info.get('identity', classes[label] if classes else str(label))
+        numbers[identity] += 1
+        faces.append(Face(info['img_path'], identity, numbers[identity]))
+    pairs, num_folds = dataset.metainfo.get('pairs'), 1
+    listed = None
+    if pairs is not None:
+        num_folds = 1 + int(pairs.folds.max())
+        listed = []
+        for (i, j), same, fold in zip(pairs.indices, pairs.is_same, pairs.folds, strict=True):
+            first, second = ((faces[k].identity, faces[k].number) for k in (i, j))
+            if (first[0] == second[0]) != same:
+                raise ValueError(
+                    f'a pair is said to be of two identities, and other pairs connect its images '
+                    f'{faces[i].path} and {faces[j].path}'
+                )
+            listed.append(ListedPair(0, first, second, int(fold)))
+    first_seen = {name: place for place, name in enumerate(numbers)}
+    faces.sort(key=lambda face: first_seen[face.identity])
+    return Source(faces, listed, num_folds)
+
+
+def to_records(source: Source, path: str | Path) -> None:
+    """Write a ``.rec`` and ``.idx`` file in the layout of insightface.
+
+    What an interrupted call has written is kept, and a finished file only checked. Image bytes
+    stay as they are. Records 1 to N are images with the number of their identity, then one record
+    for each identity with the range of its images, and record 0 tells where these are.
+
+    Args:
+        source: what to convert.
+        path: the ``.rec`` file.
+
+    Raises:
+        ValueError: if what is there afterwards is not what the source has.
+    """
+    path = Path(path)
+    labels = {name: label for label, name in enumerate(source.images_of)}
+    if not path.is_file():
+        writer = RecordWriter(path)
+        done = len(writer.keys)
+        for key, face in _progress(source.faces, 'Writing', done):
+            writer.write(key, (labels[face.identity],), face.read())
+        number, start = len(source.faces), 1
+        records = []
+        for key, count in enumerate(source.images_of.values(), number + 1):
+            records.append((key, (start, start + count)))
+            start += count
+        records.append((0, (number + 1, number + 1 + len(labels))))
+        for key, ends in records[max(0, done - number) :]:
+            writer.write(key, ends, b'')
+        writer.finish()
+    written = RecordFile(path)
+    _compare_number(path, len(written.keys), 1 + len(source.faces) + len(labels))
+    for key, face in _progress(source.faces, 'Checking'):
+        record = written.read(key)
+        if record.labels != (labels[face.identity],) or record.image != face.read():
+            raise _differs(f'record {key} of {path}', face)
+    _compare_number(path, len(IdentityRecords(str(path))), len(source.faces))
+
+
+def to_folder(source: Source, path: str | Path) -> None:
+    """Write a folder for each identity, in it ``0001.jpg`` and so on.
+
+    Files that are there already, of an interrupted call, are checked like all others.
+
+    Args:
+        source: what to convert.
+        path: the folder.
+
+    Raises:
+        ValueError: if an image cannot be read, or see :func:`to_records`.
+    """
+    _write_files(source, Path(path), lambda face: f'{face.identity}/{face.number:04d}')
+
+
+def to_lfw(source: Source, path: str | Path) -> None:
+    """Write images and lists as LFW has them: ``lfw/``, ``pairs.txt`` and ``people.txt``.
+
+    Args:
+        source: what to convert, with pairs.
+        path: the folder.
+
+    Raises:
+        ValueError: if the images are not all of one format, a fold has not equally many pairs of
+            each kind, as ``pairs.txt`` needs it, or see :func:`to_folder`.
+    """
+    path = Path(path)
+    pairs = _sorted_pairs(source)
+    names = '{0.identity}/{0.identity}_{0.number:04d}'
+    extensions = _write_files(source, path / 'lfw', names.format)
+    if len(extensions) > 1:
+        raise ValueError(
+            f'LFW has images of one format, and the source has {", ".join(sorted(extensions))}: '
+            'convert them first'
+        )
+    write_pairs(path / 'pairs.txt', pairs, source.num_folds)
+    people = [f'{name}\t{number}\n' for name, number in source.images_of.items()]
+    (path / 'people.txt').write_text(f'{len(people)}\n' + ''.join(people))
+    (extension,) = extensions
+    _compare_number(path, len(LFW(str(path), 'people', extension=extension)), len(source.faces))
+    again = LFW(str(path), extension=extension).metainfo['pairs']
+    _compare_number(path, again.is_same.tolist(), [pair.is_same for pair in pairs])
+
+
+def to_bin(source: Source, path: str | Path) -> None:
+    """Write a ``.bin`` file of the source's pairs, with each image as often as it is in pairs.
+
+    Args:
+        source: what to convert, with pairs.
+        path: the file; it is written whole, from memory.
+
+    Raises:
+        ValueError: see :func:`to_records`.
+    """
+    path = Path(path)
+    faces = {(face.identity, face.number): face for face in source.faces}
+    wanted = [faces[image] for pair in source.pairs for image in (pair.first, pair.second)]
+    is_same = [pair.is_same for pair in source.pairs]
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        images = [face.read() for _, face in _progress(wanted, 'Reading')]
+        partial = path.with_suffix('.bin.partial')
+        write_bin(partial, images, is_same)
+        os.replace(partial, path)
+    written = BinFile(path)
+    _compare_number(path, written.is_same, is_same)
+    for place, face in _progress(wanted, 'Checking'):
+        if written.images[place - 1] != face.read():
+            raise _differs(f'image {place - 1} of {path}', face)
+
+
+def with_pairs(source: Source, num_folds: int, number: int, seed: int) -> Source:
+    """The same source with pairs: its own, or drawn where it has none.
+
+    Args:
+        source: what to convert.
+        num_folds: folds to draw.
+        number: pairs of each kind in a fold.
+        seed: of the draws.
+
+    Raises:
+        ValueError: if there are too few images for that many pairs.
+    """
+    if source.pairs is not None:
+        return source
+    pairs = make_pairs(source.images_of, num_folds, number, seed)
+    return Source(source.faces, pairs, num_folds)
+
+
+def from_insightface(source: str | Path, path: str | Path) -> dict:
+    """Write weights of insightface's ``arcface_torch`` as a checkpoint of ours.
+
+    Args:
+        source: ``backbone.pth``.
+        path: the checkpoint.
+
+    Returns:
+        Arguments of the :class:`IResNet` that it is for.
+
+    Raises:
+        ValueError: if the weights are not those of an IResNet with square images.
+    """
+    weights = load_from_local(str(source), map_location='cpu')
+    stages = tuple(
+        len({key.split('.')[1] for key in weights if key.startswith(f'layer{stage}.')})
+        for stage in range(1, 5)
+    )
+    depth = next((depth for depth, blocks in BLOCKS_PER_STAGE.items() if blocks == stages), None)
+    if depth is None or not {'conv1.weight', 'fc.weight'} <= weights.keys():
+        raise ValueError(
+            f'{source} must hold the weights of an IResNet as arcface_torch saves them '
+            f'(backbone.pth); its keys are like {list(weights)[:3]}'
+        )
+    dim, inputs = weights['fc.weight'].shape
+    channels = len(weights['conv1.weight'])
+    side = round((inputs / (8 * channels)) ** 0.5)
+    settings = dict(depth=depth, embedding_dim=dim, input_size=16 * side, base_channels=channels)
+    net = IResNet(**settings)
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f'{source} does not fit IResNet({settings}): {error}') from None
+    state = {f'image_encoder.{key}': value for key, value in net.state_dict().items()}
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    torch.save(dict(state_dict=state, meta=dict(source=str(source), **settings)), path)
+    for key, value in load_from_local(str(path))['state_dict'].items():
+        if not torch.equal(value, weights[key.removeprefix('image_encoder.')]):
+            raise ValueError(f'{key} of {path} is not what {source} has: write it again')
+    return settings
+
+
+def _sorted_pairs(source: Source) -> list[ListedPair]:
+    """Pairs as ``pairs.txt`` wants them: in each fold those of one identity first, equally many."""
+    pairs = sorted(source.pairs, key=lambda pair: (pair.fold, not pair.is_same))
+    counts = Counter((pair.fold, pair.is_same) for pair in pairs)
+    if len(set(counts.values())) > 1 or len(counts) != 2 * source.num_folds:
+        raise ValueError(
+            'pairs.txt needs equally many pairs of each kind in every fold; the source has '
+            + ', '.join(
+                f'{counts[fold, True]} + {counts[fold, False]}' for fold in range(source.num_folds)
+            )
+        )
+    return pairs
+
+
+def _write_files(source: Source, folder: Path, name_of: Callable[[Face], str]) -> set[str]:
+    """Write images that are not there yet, and check all; gives the extensions in use."""
+    files = {}
+    for key, face in _progress(source.faces, 'Writing'):
+        content = face.read()
+        file = folder / f'{name_of(face)}{_extension(content, face)}'
+        files[key] = file
+        if not file.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            partial = file.with_name(f'.{file.name}.partial')
+            partial.write_bytes(content)
+            os.replace(partial, file)
+    for key, face in _progress(source.faces, 'Checking'):
+        if files[key].read_bytes() != face.read():
+            raise _differs(str(files[key]), face)
+    there = {file for file in folder.rglob('*') if file.is_file()}
+    extra = sorted(there - set(files.values()))
+    if extra:
+        raise ValueError(
+            f'{folder} must hold the images of the source alone, and has {len(extra)} other files, '
+            f'such as {extra[0]}: remove them or choose another folder'
+        )
+    return {file.suffix for file in files.values()}
+
+
+def _extension(content: bytes, face: Face) -> str:
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            kind = image.format.lower()
+    except UnidentifiedImageError:
+        raise ValueError(
+            f'image {face.path} of {face.identity} cannot be read: it is damaged or not an image'
+        ) from None
+    if content[:2] in (b'P2', b'P5'):
+        return '.pgm'
+    return {'jpeg': '.jpg', 'mpo': '.jpg', 'tiff': '.tif'}.get(kind, f'.{kind}')
+
+
+def _extension_in(folder: Path) -> str:
+    return next((path.suffix for path in sorted(folder.glob('*/*_0001.*'))), '.jpg')
+
+
+def _progress(faces: Iterable[Face], description: str, done: int = 0) -> Iterator[tuple[int, Face]]:
+    """Faces that are not done yet, counted from 1 on."""
+    faces = list(enumerate(faces, 1))[done:]
+    return iter(track(faces, description)) if faces else iter(())
+
+
+def _compare_number(path: Path, found: object, wanted: object) -> None:
+    if found != wanted:
+        raise ValueError(
+            f'{path} does not hold what the source has; it is of another source or damaged: remove '
+            'it and convert again'
+        )
+
+
+def _differs(what: str, face: Face) -> ValueError:
+    return ValueError(
+        f'{what} is not image {face.number} of {face.identity} ({face.path}): it is of another '
+        'source or damaged; remove it and convert again'
+    )

@@ -1,0 +1,142 @@
+"""Same or not the same: two images, and a threshold that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch.nn.functional as F
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.model import BaseModel
+from mmpretrain.apis.base import BaseInferencer
+from mmpretrain.datasets import remove_transform
+from mmpretrain.registry import TRANSFORMS
+
+from mmarcface.evaluation.thresholds import choose_threshold, load_thresholds, thresholds_file
+from mmarcface.models.retrievers.gallery import fingerprint_model
+
+from .inferencers import read_queries
+
+
+class VerificationInferencer(BaseInferencer):
+    """Says of pairs of images whether they show the same identity.
+
+    >>> verify = VerificationInferencer('iresnet18-arcface_orl', pretrained='epoch_120.pth')
+    >>> verify([('anna1.jpg', 'anna2.jpg')])  # doctest: +SKIP
+    [{'is_same': True, 'similarity': 0.81, 'threshold': 0.55, 'far': 0.01}]
+
+    Args:
+        model: name, config or model, as :func:`mmpretrain.get_model` takes them.
+        pretrained: path of the checkpoint; a model that is built already has its weights.
+        threshold: least cosine of the same identity; by default the one that ``tools/test.py``
+            found, from the file beside the checkpoint.
+        thresholds: that file, where it is elsewhere.
+        far: false acceptance rate, in [0, 1], of the threshold to take from the file: one that
+            ``tools/test.py`` was asked for. By default the lowest with enough pairs to tell.
+        benchmark: the set of pairs in the file, such as 'verification/lfw', where it has several.
+        device: where the model runs.
+        **kwargs: changes of the model's config, such as ``head=None``.
+
+    Raises:
+        FileNotFoundError: if there is no threshold; it says how to make one.
+        ValueError: if the file is of other weights, or has no such FAR or benchmark.
+    """
+
+    def __init__(
+        self,
+        model: BaseModel | str | Config,
+        pretrained: bool | str = True,
+        threshold: float | None = None,
+        thresholds: str | None = None,
+        far: float | None = None,
+        benchmark: str | None = None,
+        device: str | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(model, pretrained=pretrained, device=device, **kwargs)
+        self.threshold, self.far = threshold, None
+        if threshold is None:
+            if thresholds is None and not isinstance(pretrained, (str, Path)):
+                raise FileNotFoundError(
+                    'which threshold? Give a checkpoint as pretrained, beside which tools/test.py '
+                    'has written its thresholds, or name that file, or a threshold'
+                )
+            path = thresholds or thresholds_file(pretrained)
+            fingerprint, calibrations = load_thresholds(path)
+            if fingerprint != fingerprint_model(self.model):
+                raise ValueError(
+                    f'{path} holds thresholds of another model (other weights or preprocessing): '
+                    'run tools/test.py again with this config and checkpoint'
+                )
+            calibration = choose_threshold(calibrations, far, benchmark, str(path))
+            self.threshold, self.far = calibration.threshold, calibration.wanted_far
+
+    def __call__(
+        self,
+        pairs: Sequence[tuple[str | np.ndarray, str | np.ndarray]],
+        batch_size: int = 32,
+    ) -> list[dict]:
+        """Compare pairs of images; one that is named in many pairs is embedded once.
+
+        Args:
+            pairs: of paths, or of images as arrays, (H, W, 3), uint8 in [0, 255], BGR.
+            batch_size: images embedded at a time.
+
+        Returns:
+            For each pair ``is_same``, ``similarity`` (the cosine), ``threshold``, and ``far``, the
+            false acceptance rate that the threshold was chosen for; None for one of your own.
+
+        Raises:
+            FileNotFoundError: if an image does not exist.
+            ValueError: if a pair is not of two, or an image cannot be read.
+        """
+        images, places = [], {}
+        for pair in pairs:
+            if isinstance(pair, (str, Path)) or len(pair) != 2:
+                raise ValueError(
+                    f'pairs must be a list of pairs of images, got {pair!r} among them'
+                )
+            for image in pair:
+                if places.setdefault(_key(image), len(images)) == len(images):
+                    images.append(image)
+        embeddings = [
+            F.normalize(sample.embedding.float(), dim=0).cpu()
+            for batch in self.preprocess(images, batch_size)
+            for sample in self.forward(batch)
+        ]
+        similarity = [
+            float(embeddings[places[_key(one)]] @ embeddings[places[_key(other)]])
+            for one, other in pairs
+        ]
+        return [
+            dict(
+                is_same=value >= self.threshold,
+                similarity=value,
+                threshold=self.threshold,
+                far=self.far,
+            )
+            for value in similarity
+        ]
+
+    def preprocess(self, inputs: list, batch_size: int = 1):
+        """Batches of the test pipeline's output for images as :meth:`__call__` takes them."""
+        samples = (
+            dict(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
+            for image in read_queries(inputs)
+        )
+        return super().preprocess(samples, batch_size)
+
+    def _init_pipeline(self, config: Config) -> Compose:
+        pipeline = remove_transform(config.test_dataloader.dataset.pipeline, 'LoadImageFromFile')
+        return Compose([TRANSFORMS.build(transform) for transform in pipeline])
+
+    def postprocess(self, preds, visualization, return_datasample=False, **kwargs):
+        """Not used: :meth:`__call__` gives its answers itself."""
+        raise NotImplementedError
+
+
+def _key(image: str | Path | np.ndarray) -> str | int:
+    return id(image) if isinstance(image, np.ndarray) else str(image)

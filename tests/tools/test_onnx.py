@@ -1,0 +1,46 @@
+"""An ONNX file through tools/test.py: the figures of the net that it was exported from."""
+
+import json
+
+import pytest
+import torch
+
+from mmarcface.apis import get_model
+from tests.conftest import ROOT
+
+CONFIG = ROOT / 'configs' / 'arcface' / 'iresnet18-arcface_orl.py'
+TYPE = 'mmarcface.OnnxBackbone'
+
+
+def test_figures_are_those_of_the_checkpoint(run_tool, tmp_path):
+    for package in ('onnxruntime', 'onnxscript'):
+        pytest.importorskip(package, reason=f'{package} comes with mmarcface[tests]')
+    torch.manual_seed(0)
+    model = get_model('iresnet18-arcface_orl')
+    torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / 'net.pth')
+    torch.onnx.export(
+        model.image_encoder.eval(),
+        (torch.randn(2, 3, 56, 48),),
+        tmp_path / 'net.onnx',
+        dynamo=True,
+        dynamic_shapes=({0: torch.export.Dim('batch')},),
+    )
+    options = [
+        'model.head=None',
+        'model.image_encoder._delete_=True',
+        f'model.image_encoder.type={TYPE}',
+        f'model.image_encoder.path={tmp_path / "net.onnx"}',
+    ]
+    run_tool('test.py', CONFIG, '--out', 'torch.json', tmp_path / 'net.pth')
+    run_tool('test.py', CONFIG, '--out', 'onnx.json', '--cfg-options', *options)
+    expected, figures = (
+        json.loads((tmp_path / name).read_text()) for name in ('torch.json', 'onnx.json')
+    )
+    # One of the 900 pairs of the same person is 0.11 percent, and rounding may move a few.
+    assert figures == pytest.approx(expected, abs=0.5)
+
+
+def test_torch_model_needs_a_checkpoint(run_tool):
+    done = run_tool('test.py', CONFIG, fails=True)
+    message = 'a checkpoint is needed: the model has parameters, such as image_encoder.conv1.weight'
+    assert message in done.output.splitlines()[-1]

@@ -1,0 +1,61 @@
+"""Convert face data sets and weights: python tools/convert.py FORMAT SOURCE TARGET.
+
+A source is a .rec or .bin file, or a folder: with pairs.txt (LFW), with identity_CelebA.txt
+(CelebA), or with one folder for each identity. Interrupted, the same command goes on; in the end
+all that was written is compared with the source.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from mmarcface.apis import convert
+
+WRITERS = {
+    'rec': (convert.to_records, 'a .rec file with its .idx, as insightface lays them out'),
+    'folder': (convert.to_folder, 'one folder for each identity'),
+    'bin': (convert.to_bin, 'a .bin file of pairs, as insightface has them'),
+    'lfw': (convert.to_lfw, 'lfw/, pairs.txt and people.txt'),
+}
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest='format', metavar='FORMAT', required=True)
+    for name, (_, text) in WRITERS.items():
+        command = commands.add_parser(name, help=f'write {text}')
+        command.add_argument('source')
+        command.add_argument('target')
+        if name in ('bin', 'lfw'):
+            note = 'for sources without pairs: '
+            command.add_argument('--folds', type=int, default=10, help=f'{note}folds (10)')
+            command.add_argument(
+                '--pairs', type=int, default=300, help=f'{note}pairs of each kind a fold (300)'
+            )
+            command.add_argument('--seed', type=int, default=0, help=f'{note}seed (0)')
+    command = commands.add_parser('insightface', help='write a checkpoint from a backbone.pth')
+    command.add_argument('source')
+    command.add_argument('target')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    if args.format == 'insightface':
+        settings = convert.from_insightface(args.source, args.target)
+        print(f'{args.target} is for IResNet({", ".join(f"{k}={v}" for k, v in settings.items())})')
+        return
+    source = convert.open_source(args.source)
+    if args.format in ('bin', 'lfw'):
+        source = convert.with_pairs(source, args.folds, args.pairs, args.seed)
+    WRITERS[args.format][0](source, args.target)
+    print(
+        f'{args.target}: {len(source.faces)} images of {len(source.images_of)} identities'
+        + (f', {len(source.pairs)} pairs' if source.pairs else '')
+    )
+
+
+if __name__ == '__main__':
+    main()
