@@ -9,11 +9,19 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import cv2
+import numpy as np
 import torch
+from mmengine.dataset import default_collate
+from mmpretrain.datasets import PackInputs
 from mmpretrain.models.heads import ArcFaceClsHead
 from mmpretrain.structures import DataSample
+from torch.utils.data import DataLoader
 
+from mmarcface.apis import convert
+from mmarcface.datasets import IdentityFolder, IdentityRecords, LoadImageFromFile, ORLFaces
 from mmarcface.evaluation import RetrievalMetric
 from mmarcface.functional.margin_softmax import IMPLEMENTATIONS
 from mmarcface.functional.retrieval import SCORES_PER_BLOCK
@@ -254,6 +262,67 @@ def retrieval(args: argparse.Namespace) -> list[dict]:
     ]
 
 
+def data(args: argparse.Namespace) -> list[dict]:
+    """Reading images from a .rec file and from a folder, against cv2.imdecode of the same bytes.
+
+    The bytes for the limit are in memory; the files are in the page cache after the first round.
+    Images are the ORL faces as JPEG files of 112 x 112 pixels, or those of a folder of identities.
+    With workers a DataLoader packs the images into batches of 128.
+    """
+    with TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        source = args.folder
+        if source is None:
+            source = root / 'orl'
+            faces = ORLFaces(pipeline=[LoadImageFromFile()])
+            for place in range(args.images):
+                sample = faces[place % len(faces)]
+                path = source / str(sample['gt_label']) / f'{place}.jpg'
+                path.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(path), cv2.resize(sample['img'], (112, 112)))
+        convert.to_records(convert.open_source(source), root / 'faces.rec')
+        load = [LoadImageFromFile()]
+        folder = IdentityFolder(str(source), pipeline=load)
+        records = IdentityRecords(str(root / 'faces.rec'), pipeline=load)
+        contents = [Path(info['img_path']).read_bytes() for info in folder.load_data_list()]
+
+        def decode() -> None:
+            for content in contents:
+                cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+
+        def read(dataset: IdentityFolder | IdentityRecords) -> None:
+            for place in range(len(dataset)):
+                dataset[place]
+
+        candidates = {
+            'limit': decode,
+            '.rec': lambda: read(records),
+            'folder': lambda: read(folder),
+        }
+        pipeline = [*load, PackInputs()]
+        for workers in args.workers:
+            packed = IdentityRecords(str(root / 'faces.rec'), pipeline=pipeline)
+            loader = DataLoader(
+                packed,
+                128,
+                num_workers=workers,
+                collate_fn=default_collate,
+                persistent_workers=workers > 0,
+            )
+            candidates[f'.rec, {workers} workers, packed'] = lambda loader=loader: list(loader)
+        for run in candidates.values():
+            run()
+        seconds = best_times(candidates, args.rounds)
+    return [
+        {
+            'source': name,
+            'images/s': len(contents) / seconds[name],
+            'ratio': seconds['limit'] / seconds[name],
+        }
+        for name in candidates
+    ]
+
+
 def print_table(rows: list[dict]) -> None:
     """Rows with the same keys, as columns."""
     cells = [list(rows[0])] + [[_text(value) for value in row.values()] for row in rows]
@@ -301,6 +370,12 @@ def parse_args() -> argparse.Namespace:
     command.add_argument('--items', type=int, default=3985)
     command.add_argument('--dim', type=int, default=2048)
     command.set_defaults(run=retrieval)
+
+    command = commands.add_parser('data', parents=[common], help=data.__doc__)
+    command.add_argument('--images', type=int, default=2000, help='faces to write')
+    command.add_argument('--folder', help='of identities, to take instead')
+    command.add_argument('--workers', type=int, nargs='*', default=[0, 1, 2])
+    command.set_defaults(run=data)
     return parser.parse_args()
 
 

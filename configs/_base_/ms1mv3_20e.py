@@ -3,7 +3,7 @@
 from mmengine.config import read_base
 
 with read_base():
-    from .datasets.ms1mv3_112 import *
+    from .datasets.faces_112 import *
     from .default_runtime import *
     from .models.iresnet50_112 import *
     from .schedules.sgd_20e_faces import *

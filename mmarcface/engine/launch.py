@@ -55,7 +55,9 @@ def load_config(args: argparse.Namespace) -> Config:
         if loader:
             loader.setdefault('collate_fn', dict(type='default_collate'))
             loader.setdefault('pin_memory', torch.cuda.is_available())
-            loader.setdefault('persistent_workers', loader.get('num_workers', 0) > 0)
+            # Without workers it is an error, also where a config that had some is run again.
+            wanted = loader.get('persistent_workers', True)
+            loader.persistent_workers = wanted and loader.get('num_workers', 0) > 0
     return config
 
 
@@ -66,7 +68,8 @@ def check_data(loop: BaseLoop) -> None:
         loop: the Runner's loop of training, validation or test.
 
     Raises:
-        ValueError: if no batch is left to train on, or see :meth:`EmbeddingMetric.check`.
+        ValueError: if no batch is left to train on, the roles of samples get lost on their way to
+            the metrics, or see :meth:`EmbeddingMetric.check`.
     """
     loader = loop.dataloader
     if len(loader) == 0:
@@ -82,6 +85,11 @@ def check_data(loop: BaseLoop) -> None:
     roles = [sample.get('role') for sample in samples]
     if not all(isinstance(label, Integral) for label in labels) or not set(roles) <= set(ROLES):
         return  # The metric names the sample when it comes to it.
+    if any(roles) and 'role' not in loader.dataset[0]['data_samples']:
+        raise ValueError(
+            'the samples of this data set have a role, and its pipeline loses it: add it to '
+            "meta_keys of PackInputs, meta_keys=('sample_idx', 'img_path', 'role')"
+        )
     names = [sample.get('img_path', f'sample {i}') for i, sample in enumerate(samples)]
     for metric in loop.evaluator.metrics:
         if isinstance(metric, EmbeddingMetric):

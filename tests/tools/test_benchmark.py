@@ -62,6 +62,18 @@ def test_missing_peer_is_named(run_tool, tmp_path):
     assert 'mmpretrain, ArcFaceClsHead' in done.stdout
 
 
+def test_data(run_tool, tmp_path):
+    run_tool(
+        'benchmark.py', 'data', '--images', '60', '--workers', '0', '2', '--rounds', '1',
+        '--json', 'figures.json',
+    )  # fmt: skip
+    rows = json.loads((tmp_path / 'figures.json').read_text())
+    names = ['limit', '.rec', 'folder', '.rec, 0 workers, packed', '.rec, 2 workers, packed']
+    assert [row['source'] for row in rows] == names
+    assert rows[0]['ratio'] == 1
+    assert all(row['images/s'] > 0 for row in rows)
+
+
 def test_retrieval(run_tool):
     done = run_tool(
         'benchmark.py', 'retrieval', '--queries', '40', '--gallery', '40', '--items', '8',

@@ -1,0 +1,17 @@
+"""ArcFace with an IResNet-100 on MS1MV3: 5.2 million faces of 93,431 people, records in data/ms1mv3.
+
+    python tools/train.py configs/arcface/iresnet100-arcface_ms1mv3.py
+
+For 8 GPUs (tools/dist_train.sh CONFIG 8); it was not measured here, as it takes the data and the GPUs.
+Tested on LFW, CFP-FP and AgeDB-30. Published for this schedule by arcface_torch: IJB-C 96.85 at FAR=1e-4.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.ms1mv3_20e import *
+
+from mmarcface.models import ArcFaceHead
+
+model.image_encoder.update(depth=100)
+model.update(head=dict(type=ArcFaceHead, num_classes=93431, in_channels=512))
