@@ -48,18 +48,20 @@ class VerificationInferencer(BaseInferencer):
     def __init__(
         self,
         model: BaseModel | str | Config,
-        pretrained: bool | str = True,
+        pretrained: bool | str | Path = True,
         threshold: float | None = None,
-        thresholds: str | None = None,
+        thresholds: str | Path | None = None,
         far: float | None = None,
         benchmark: str | None = None,
         device: str | None = None,
         **kwargs: Any,
     ):
+        if isinstance(pretrained, Path):
+            pretrained = str(pretrained)
         super().__init__(model, pretrained=pretrained, device=device, **kwargs)
-        self.threshold, self.far = threshold, None
+        self.far = None
         if threshold is None:
-            if thresholds is None and not isinstance(pretrained, (str, Path)):
+            if thresholds is None and not isinstance(pretrained, str):
                 raise FileNotFoundError(
                     'which threshold? Give a checkpoint as pretrained, beside which tools/test.py '
                     'has written its thresholds, or name that file, or a threshold'
@@ -72,7 +74,8 @@ class VerificationInferencer(BaseInferencer):
                     'run tools/test.py again with this config and checkpoint'
                 )
             calibration = choose_threshold(calibrations, far, benchmark, str(path))
-            self.threshold, self.far = calibration.threshold, calibration.wanted_far
+            threshold, self.far = calibration.threshold, calibration.wanted_far
+        self.threshold = float(threshold)
 
     def __call__(
         self,
@@ -93,23 +96,25 @@ class VerificationInferencer(BaseInferencer):
             FileNotFoundError: if an image does not exist.
             ValueError: if a pair is not of two, or an image cannot be read.
         """
-        images, places = [], {}
+        images, places, compared = [], {}, []
         for pair in pairs:
             if isinstance(pair, (str, Path)) or len(pair) != 2:
                 raise ValueError(
                     f'pairs must be a list of pairs of images, got {pair!r} among them'
                 )
             for image in pair:
-                if places.setdefault(_key(image), len(images)) == len(images):
+                place = places.setdefault(_key(image), len(images))
+                if place == len(images):
                     images.append(image)
+                compared.append(place)
         embeddings = [
             F.normalize(sample.embedding.float(), dim=0).cpu()
             for batch in self.preprocess(images, batch_size)
             for sample in self.forward(batch)
         ]
         similarity = [
-            float(embeddings[places[_key(one)]] @ embeddings[places[_key(other)]])
-            for one, other in pairs
+            float(embeddings[one] @ embeddings[other])
+            for one, other in zip(compared[::2], compared[1::2], strict=True)
         ]
         return [
             dict(

@@ -70,7 +70,7 @@ def load_thresholds(path: str | Path) -> tuple[str, dict[str, list[Calibration]]
     try:
         content = json.loads(Path(path).read_text())
         sets = {
-            name: [Calibration(**{key: entry[key] for key in names}) for entry in entries]
+            name: [Calibration(**{key: _read(entry[key]) for key in names}) for entry in entries]
             for name, entries in content['sets'].items()
         }
         return content['model'], sets
@@ -78,6 +78,11 @@ def load_thresholds(path: str | Path) -> tuple[str, dict[str, list[Calibration]]
         raise ValueError(
             f'{path} holds no thresholds that tools/test.py wrote ({type(error).__name__}: {error})'
         ) from None
+
+
+def _read(value: float | list[float]) -> float | tuple[float, ...]:
+    """Intervals are tuples, for which JSON has lists."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def choose_threshold(
@@ -102,7 +107,7 @@ def choose_threshold(
             f'benchmark must be one of {list(calibrations)} in {path}, got {benchmark}'
         )
     found = sorted(calibrations[benchmark], key=lambda calibration: calibration.wanted_far)
-    if far is None:
+    if far is None and found:
         return next((one for one in found if one.note is None), found[-1])
     for calibration in found:
         if calibration.wanted_far == far:

@@ -23,8 +23,9 @@ class Searches:
 
     Attributes:
         ranks: of the best mate in each mated search, (M,), int64, from 1 on; where it is beyond
-            the ranks looked at, one more than these.
-        scores: of the best mate in each mated search, (M,).
+            the ranks looked at, one more than the gallery has items.
+        scores: of the best mate in each mated search, (M,); it may be -inf where the mate is beyond
+            the ranks looked at.
         strangers: the highest score of a non-mate in each search without mates, (S,).
     """
 
@@ -75,9 +76,8 @@ def search_gallery(
         best_mate = values.masked_fill(~is_mate, -torch.inf).amax(1)
         others = values.masked_fill(is_mate, -torch.inf)
         strangers.append(others.amax(1))
-        seen = is_mate.any(1) & mated[block]
-        rank = 1 + (others >= best_mate[:, None]).sum(1).clamp(max=most)
-        ranks.append(torch.where(seen, rank, most + 1)[mated[block]])
+        rank = 1 + (others >= best_mate[:, None]).sum(1)
+        ranks.append(torch.where(rank <= most, rank, len(gallery) + 1)[mated[block]])
         scores.append(best_mate[mated[block]])
     strangers = torch.cat(strangers)
     return Searches(
@@ -87,6 +87,7 @@ def search_gallery(
     )
 
 
+@torch.no_grad()
 def search_distractors(
     probes: torch.Tensor, labels: torch.Tensor, distractors: torch.Tensor, most: int
 ) -> Searches:
@@ -116,12 +117,11 @@ def search_distractors(
         strangers.append(best[:, 0])
         own = probes[block] @ probes.T
         is_mate = (labels[block, None] == labels) & (block[:, None] != torch.arange(len(probes)))
-        row, column = is_mate.nonzero().T
-        score = own[row, column]
-        # Distractors that score at least as much as the mate; the search wants rising order.
-        below = torch.searchsorted(best.flip(1)[row].contiguous(), score[:, None])[:, 0]
-        ranks.append(1 + reach - below)
-        scores.append(score)
+        # Distractors that score less than the mate; the search wants rising order.
+        below = torch.searchsorted(best.flip(1), own)
+        rank = 1 + reach - below
+        ranks.append(torch.where(rank <= most, rank, len(distractors) + 1)[is_mate])
+        scores.append(own[is_mate])
     if not sum(map(len, ranks)):
         raise ValueError(f'some of the {len(labels)} probes must be of one identity, none are')
     return Searches(
@@ -172,6 +172,5 @@ def tpir_at_fpir(searches: Searches, fpir: float) -> float:
 
 def _count(labels: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
     """Items with each label."""
-    known, counts = items.unique(return_counts=True)
-    place = torch.searchsorted(known, labels).clamp(max=len(known) - 1)
-    return torch.where(known[place] == labels, counts[place], 0)
+    known, place = torch.cat([items, labels]).unique(return_inverse=True)
+    return place[: len(items)].bincount(minlength=len(known))[place[len(items) :]]

@@ -261,6 +261,9 @@ def calibrate(
 ) -> Calibration:
     """Choose the threshold of the highest TAR whose FAR is at most the one wanted.
 
+    Of several such thresholds it is the highest, with the lowest FAR. It lies halfway between the
+    last pair accepted and the next one, so that rounding on another machine changes no answer.
+
     Args:
         similarity: cosines, (P,).
         is_same: (P,), bool.
@@ -278,7 +281,14 @@ def calibrate(
     similarity, is_same = _check_kinds(similarity, is_same)
     thresholds, same, other = _cumulative_counts(similarity.astype(np.float64), is_same)
     place = int(np.searchsorted(other, _allowed(far, int(other[-1])), side='right')) - 1
-    threshold = thresholds[place] if place else np.nextafter(thresholds[1], np.inf)
+    place = int(np.searchsorted(same, same[place]))
+    if place == 0:
+        threshold = np.nextafter(thresholds[1], np.inf)
+    else:
+        following = thresholds[min(place + 1, len(thresholds) - 1)]
+        # Neighbouring numbers have no middle.
+        middle = (thresholds[place] + following) / 2
+        threshold = middle if middle > following else thresholds[place]
     counts = {
         'tar': (int(same[place]), int(same[-1])),
         'far': (int(other[place]), int(other[-1])),
@@ -346,12 +356,12 @@ def too_few(far: float, num_other: int) -> str | None:
     Returns:
         The note; None where at least ten such pairs may be accepted.
     """
-    if far == 0 or far * num_other >= 10:
+    if _allowed(far, num_other) >= 10:
         return None
+    least = f'{math.ceil(10 / far)} pairs are the least' if far else 'no number of pairs is enough'
     return (
         f'FAR={far:g} allows {_allowed(far, num_other)} of {num_other} pairs of different '
-        f'identities: what is measured hangs on the few most alike of them, and '
-        f'{math.ceil(10 / far)} pairs are the least to trust it'
+        f'identities: what is measured hangs on the few most alike of them, and {least} to trust it'
     )
 
 

@@ -1,16 +1,27 @@
+import itertools
+import math
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn import metrics
 
+from mmarcface.functional import verification
 from mmarcface.functional.verification import (
     area_under_curve,
+    calibrate,
+    convert,
     equal_error_rate,
     kfold_accuracy,
+    pair_similarity,
     roc_curve,
     tar_at_far,
+    tar_interval,
+    too_few,
+    wilson_interval,
 )
 
 # Few distinct values, so that most scores are tied.
@@ -89,6 +100,183 @@ def test_kfold_equals_a_naive_loop(drawn, num_folds):
         start += size
 
 
+@given(pairs.filter(lambda p: len(p) >= 3), st.data())
+@settings(deadline=None)
+def test_given_folds_equal_a_naive_loop(drawn, data):
+    similarity, is_same = columns(drawn)
+    number = len(similarity)
+    folds = data.draw(st.lists(st.sampled_from([-1, 0, 2, 7]), min_size=number, max_size=number))
+    assume(len(set(folds)) > 1)
+    accuracies, thresholds = kfold_accuracy(similarity, is_same, folds)
+    tested = sorted(set(folds) - {-1})
+    assert len(accuracies) == len(thresholds) == len(tested)
+    for fold, accuracy, threshold in zip(tested, accuracies, thresholds, strict=True):
+        rows = list(zip(similarity, is_same, folds, strict=True))
+        train = [(s, y) for s, y, f in rows if f != fold]
+        test = [(s, y) for s, y, f in rows if f == fold]
+        candidates = {s for s, _ in train} | {np.inf}
+        right = {t: sum((s >= t) == y for s, y in train) for t in candidates}
+        best = max(t for t in right if right[t] == max(right.values()))
+        assert threshold == best
+        expected = sum((s >= best) == y for s, y in test) / len(test)
+        assert accuracy == pytest.approx(expected, abs=1e-9)
+
+
+def some_pairs(seed: int, number: int = 400, digits: int | None = None):
+    """Scores of pairs of both kinds that overlap; tied where there are few digits."""
+    generator = np.random.default_rng(seed)
+    is_same = generator.random(number) < 0.4
+    similarity = generator.normal(np.where(is_same, 0.5, 0.2), 0.2)
+    return similarity if digits is None else similarity.round(digits), is_same
+
+
+@pytest.mark.parametrize('digits', [None, 1])
+@pytest.mark.parametrize('shares', [(0, 0.3, 0.7), (-1, 0.8, 0.2), (-1, 0.1, 0.4, 0.3, 0.2)])
+def test_folds_equal_scikit_learn(digits, shares):
+    similarity, is_same = some_pairs(0, digits=digits)
+    first, *shares = shares
+    numbers = np.arange(first, first + len(shares))
+    folds = np.random.default_rng(1).choice(numbers, len(similarity), p=shares)
+    accuracies, thresholds = kfold_accuracy(similarity, is_same, folds)
+    for place, fold in enumerate(numbers[numbers >= 0]):
+        train, test = folds != fold, folds == fold
+        far, tar, candidates = metrics.roc_curve(
+            is_same[train], similarity[train], drop_intermediate=False
+        )
+        num_same = is_same[train].sum()
+        right = np.rint(tar * num_same) - np.rint(far * (train.sum() - num_same))
+        best = candidates[right.argmax()]
+        expected = metrics.accuracy_score(is_same[test], similarity[test] >= best)
+        assert thresholds[place] == pytest.approx(best, abs=1e-9)
+        assert accuracies[place] == pytest.approx(expected, abs=1e-9)
+
+
+def naive_tar(same, other, far):
+    """TAR by trying every threshold."""
+    allowed = (other >= same[:, None]).mean(1) <= far
+    return (same >= same[allowed][:, None]).mean(1).max(initial=0)
+
+
+@pytest.mark.parametrize('digits', [None, 1])
+@pytest.mark.parametrize('far', [0, 0.002, 0.05, 0.3, 1])
+def test_interval_equals_a_bootstrap_pair_by_pair(far, digits, monkeypatch):
+    monkeypatch.setattr(verification, 'RESAMPLES', 20_000)
+    similarity, is_same = some_pairs(2, 200, digits)
+    same, other = similarity[is_same], similarity[~is_same]
+    generator = np.random.default_rng(3)
+    drawn = np.array(
+        [
+            naive_tar(*(generator.choice(kind, len(kind)) for kind in (same, other)), far)
+            for _ in range(2000)
+        ]
+    )
+    for confidence in (0.02, 0.3, 0.6, 0.8, 0.95):
+        ends = tar_interval(similarity, is_same, far, confidence)
+        for share, end in zip(((1 - confidence) / 2, (1 + confidence) / 2), ends, strict=True):
+            # Both sides of a step of the distribution; the draws are off by some 0.011.
+            below, until = np.mean(drawn < end - 1e-9), np.mean(drawn <= end + 1e-9)
+            assert below - 0.04 <= share <= until + 0.04
+
+
+def test_interval_covers_the_truth():
+    generator = np.random.default_rng(0)
+    truth = stats.norm.sf(stats.norm.isf(0.1) - 2)
+    covered = 0
+    for _ in range(300):
+        similarity = np.concatenate([generator.normal(2, 1, 150), generator.normal(0, 1, 400)])
+        low, high = tar_interval(similarity, np.arange(550) < 150, 0.1)
+        covered += low <= truth <= high
+    # 0.95 of 300, less what percentiles lose and what 300 tell: a standard deviation is 0.013.
+    assert 0.90 <= covered / 300 <= 0.99
+
+
+@given(st.integers(1, 500), st.floats(0, 1), st.sampled_from([0.5, 0.9, 0.95, 0.999]))
+@settings(deadline=None)
+@example(10, 0.0, 0.95)
+@example(10, 1.0, 0.95)
+def test_wilson_interval_equals_scipy(trials, share, confidence):
+    successes = round(share * trials)
+    expected = stats.binomtest(successes, trials).proportion_ci(confidence, method='wilson')
+    assert wilson_interval(successes, trials, confidence) == pytest.approx(expected, abs=1e-9)
+
+
+@given(both_kinds, st.one_of(st.sampled_from([0.0, 0.1, 1 / 3, 0.5, 1.0]), st.floats(0, 1)))
+@settings(deadline=None)
+def test_calibration_does_what_it_says(drawn, far):
+    similarity, is_same = columns(drawn)
+    found = calibrate(similarity, is_same, far, 0.9)
+    accepted = similarity >= found.threshold
+    counts = {'tar': (accepted[is_same], found.tar), 'far': (accepted[~is_same], found.far)}
+    for name, (kind, rate) in counts.items():
+        assert rate == pytest.approx(kind.mean(), abs=1e-12)
+        expected = stats.binomtest(int(kind.sum()), len(kind)).proportion_ci(0.9, method='wilson')
+        assert getattr(found, f'{name}_interval') == pytest.approx(expected, abs=1e-9)
+    assert found.far <= far == found.wanted_far
+    assert (found.num_same, found.num_other) == (is_same.sum(), (~is_same).sum())
+    assert math.isfinite(found.threshold)
+    for threshold in similarity:
+        if np.mean(similarity[~is_same] >= threshold) <= far:
+            tar = np.mean(similarity[is_same] >= threshold)
+            assert tar <= found.tar + 1e-12
+            # The lowest FAR for this TAR.
+            assert tar < found.tar or np.mean(similarity[~is_same] >= threshold) >= found.far
+    # Rounding changes nothing.
+    nearest = np.abs(similarity - found.threshold).min()
+    assert nearest > 0.05 or found.tar == 0 or found.threshold == similarity.min()
+
+
+@pytest.mark.parametrize('dtype', [np.float32, np.float64])
+@pytest.mark.parametrize('best', [0.7, 1.0])
+def test_calibration_where_the_best_pairs_are_of_different_identities(dtype, best):
+    similarity = np.array([best, best, 0.5, 0.1], dtype)
+    found = calibrate(similarity, [0, 1, 1, 0], 0)
+    assert (found.tar, found.far, found.tar_interval[0], found.far_interval[0]) == (0, 0, 0, 0)
+    assert float(similarity[0]) < found.threshold == pytest.approx(best, abs=1e-7)
+
+
+@pytest.mark.parametrize('number', [0, 1, 7, 50])
+def test_pair_similarity_equals_cosines(number, monkeypatch):
+    monkeypatch.setattr(verification, 'ELEMENTS_PER_BLOCK', 20)
+    vectors = torch.randn(9, 6, dtype=torch.float64)
+    indices = torch.randint(9, (number, 2))
+    expected = torch.cosine_similarity(vectors[indices[:, 0]], vectors[indices[:, 1]])
+    unit = torch.nn.functional.normalize(vectors)
+    torch.testing.assert_close(pair_similarity(unit, indices), expected)
+
+
+def test_measures_are_those_of_vectors():
+    one, other = torch.nn.functional.normalize(torch.randn(2, 50, 3, dtype=torch.float64), dim=-1)
+    other[0], other[1] = one[0], -one[1]
+    by_measure = {
+        'cosine': (one * other).sum(1).clamp(-1, 1),
+        'l2': torch.linalg.vector_norm(one - other, dim=1),
+        'squared_l2': (one - other).square().sum(1),
+    }
+    for source, target in itertools.product(by_measure, repeat=2):
+        found = [convert(value, source, target) for value in by_measure[source].tolist()]
+        # The root of a rounding error.
+        assert found == pytest.approx(by_measure[target].tolist(), abs=1e-7), (source, target)
+    assert convert(1 + 1e-9, 'cosine', 'l2') == 0
+    found = calibrate([0.5, 0.3, 0.1], [1, 1, 0], 0)
+    assert found.threshold_as('squared_l2') == pytest.approx(2 - 2 * found.threshold)
+
+
+@given(st.integers(0, 99), st.integers(2, 6), st.integers(1, 200_000))
+@example(7, 2, 1000)
+@example(0, 2, 10**9)
+def test_too_few_where_fewer_than_ten_may_be_accepted(digits, exponent, num_other):
+    far = float(f'{digits}e-{exponent}')
+    allowed = digits * num_other // 10**exponent
+    note = too_few(far, num_other)
+    assert (note is None) == (allowed >= 10)
+    if note:
+        assert f'allows {allowed} of {num_other} pairs' in note
+    if note and far:
+        least = int(note.split(' pairs are the least')[0].split()[-1])
+        assert too_few(far, least) is None
+        assert too_few(far, least - 1) is not None
+
+
 def test_equal_error_rate():
     assert equal_error_rate(*roc_curve([3, 2, 1, 0], [1, 1, 0, 0])[:2]) == 0
     assert equal_error_rate(*roc_curve([3, 2, 1, 0], [1, 0, 1, 0])[:2]) == 0.5
@@ -117,3 +305,20 @@ def test_wrong_numbers():
         tar_at_far([0, 1], [0, 1], 2)
     with pytest.raises(ValueError, match=r'folds must be in \[2, 2\] for 2 pairs, got 10'):
         kfold_accuracy([0, 1], [0, 1])
+    with pytest.raises(ValueError, match=r'folds must be one for each of 2 pairs, got \(3,\)'):
+        kfold_accuracy([0, 1], [0, 1], [0, 1, 1])
+    for folds in ([0, 0], [-1, -1]):
+        with pytest.raises(ValueError, match=rf'one is not -1; got \[{folds[0]}\]'):
+            kfold_accuracy([0, 1], [0, 1], folds)
+    for function in (tar_interval, calibrate):
+        with pytest.raises(ValueError, match=r'far must be in \[0, 1\], got -1'):
+            function([0, 1], [0, 1], -1)
+        with pytest.raises(ValueError, match=r'confidence must be in \(0, 1\), got 1'):
+            function([0, 1], [0, 1], 0.1, confidence=1)
+        with pytest.raises(ValueError, match='2 of the same identity and 0 of different'):
+            function([0, 1], [1, 1], 0.1)
+    for source, target in (('cosine', 'cos'), ('L2', 'cosine')):
+        with pytest.raises(ValueError, match=r"must be one of \['cosine', 'l2', 'squared_l2'\]"):
+            convert(0.5, source, target)
+    with pytest.raises(ValueError, match='not be negative for l2, got -1'):
+        convert(-1, 'l2', 'cosine')

@@ -87,6 +87,8 @@ class TemplateVerificationMetric(EmbeddingMetric):
                 'all of its samples, such as IJB'
             )
         pairs = templates.pairs
+        if pairs is None and not templates.galleries:
+            raise ValueError('templates must have pairs or galleries: there is nothing to compare')
         if pairs is not None and (pairs.is_same.all() or not pairs.is_same.any()):
             raise ValueError(
                 f'both kinds of pairs of templates are needed, got {int(pairs.is_same.sum())} of '

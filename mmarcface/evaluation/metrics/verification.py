@@ -106,10 +106,12 @@ class VerificationMetric(EmbeddingMetric):
                         f'pairs{where} must name samples of the data set, in [0, {len(labels)}); '
                         f'got {int(outside[0])}'
                     )
-                num_same = int(pairs.is_same.sum())
-                num_other = len(pairs.is_same) - num_same
-                num_folds = 1 + int(pairs.folds.max())
-                enough = len(np.unique(pairs.folds)) > pairs.folds.max()
+                # What only chooses the threshold is not tested.
+                tested = pairs.is_same[pairs.folds >= 0]
+                num_same, num_other = int(tested.sum()), int((~tested).sum())
+                given = self.pairs is not None
+                num_folds = self.num_folds if given else max(2, 1 + int(pairs.folds.max()))
+                enough = len(np.unique(pairs.folds)) >= num_folds
             if min(num_same, num_other) == 0 or not enough:
                 raise ValueError(
                     f'{num_same} pairs{where} of the same identity and {num_other} of different '
