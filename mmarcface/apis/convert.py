@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -18,13 +20,14 @@ from rich.progress import track
 from mmarcface.checkpoint import load_from_local
 from mmarcface.datasets import LFW, CelebA, IdentityFolder, IdentityRecords, VerificationBin
 from mmarcface.datasets.bin_file import BinFile, write_bin
-from mmarcface.datasets.pairs import ListedPair, make_pairs, write_pairs
+from mmarcface.datasets.joined import identity_of
+from mmarcface.datasets.pairs import ListedPair, make_pairs, read_pairs, write_pairs
 from mmarcface.datasets.recordio import RecordFile, RecordWriter
 from mmarcface.models import IResNet
 from mmarcface.models.backbones.iresnet import BLOCKS_PER_STAGE
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Face:
     """An image of a source.
 
@@ -76,33 +79,27 @@ def open_source(path: str | Path) -> Source:
     """
     path = Path(path)
     if path.suffix == '.rec':
-        dataset = IdentityRecords(str(path))
-    elif path.suffix == '.bin':
-        dataset = VerificationBin(str(path))
-    elif (path / 'pairs.txt').is_file():
-        dataset = LFW(str(path), extension=_extension_in(path / 'lfw'))
-    elif (path / 'identity_CelebA.txt').is_file():
-        dataset = CelebA(str(path))
-    elif path.is_dir():
-        dataset = IdentityFolder(str(path))
-    else:
-        raise FileNotFoundError(f'{path} does not exist: name a .rec or .bin file, or a folder')
-    return _list(dataset)
+        return _list(IdentityRecords(str(path)))
+    if path.suffix == '.bin':
+        return _list(VerificationBin(str(path)))
+    if (path / 'pairs.txt').is_file():
+        return _list_lfw(path)
+    if (path / 'identity_CelebA.txt').is_file():
+        return _list(CelebA(str(path)))
+    if path.is_dir():
+        return _list(IdentityFolder(str(path)))
+    raise FileNotFoundError(f'{path} does not exist: name a .rec or .bin file, or a folder')
 
 
 def _list(dataset: BaseDataset) -> Source:
-    classes = dataset.metainfo.get('classes')
     faces, numbers = [], Counter()
     for info in map(dataset.get_data_info, range(len(dataset))):
-        label = info['gt_label']
-        identity = info.get('identity', classes[label] if classes else str(label))
+        identity = identity_of(info, dataset) or str(info['gt_label'])
         numbers[identity] += 1
         faces.append(Face(info['img_path'], identity, numbers[identity]))
-    pairs, num_folds = dataset.metainfo.get('pairs'), 1
-    listed = None
+    pairs, num_folds, listed = dataset.metainfo.get('pairs'), 1, None
     if pairs is not None:
-        num_folds = 1 + int(pairs.folds.max())
-        listed = []
+        num_folds, listed = 1 + int(pairs.folds.max()), []
         for (i, j), same, fold in zip(pairs.indices, pairs.is_same, pairs.folds, strict=True):
             first, second = ((faces[k].identity, faces[k].number) for k in (i, j))
             if (first[0] == second[0]) != same:
@@ -111,9 +108,29 @@ def _list(dataset: BaseDataset) -> Source:
                     f'{faces[i].path} and {faces[j].path}'
                 )
             listed.append(ListedPair(0, first, second, int(fold)))
-    first_seen = {name: place for place, name in enumerate(numbers)}
-    faces.sort(key=lambda face: first_seen[face.identity])
+    order = {name: place for place, name in enumerate(numbers)}
+    faces.sort(key=lambda face: order[face.identity])
     return Source(faces, listed, num_folds)
+
+
+def _list_lfw(path: Path) -> Source:
+    """All images of LFW, with the numbers in their names, and the pairs of View 2."""
+    faces = []
+    for face in _list(IdentityFolder(str(path / 'lfw'))).faces:
+        name = re.fullmatch(rf'{re.escape(face.identity)}_(\d{{4,}})', Path(face.path).stem)
+        if name is None:
+            raise ValueError(
+                f'{face.path} must be named as LFW does, {face.identity}_0001 and so on'
+            )
+        faces.append(replace(face, number=int(name[1])))
+    known = {(face.identity, face.number) for face in faces}
+    pairs = read_pairs(path / 'pairs.txt')
+    for pair in pairs:
+        for name, number in {pair.first, pair.second} - known:
+            raise FileNotFoundError(
+                f'{path / "pairs.txt"}:{pair.line}: image {number} of {name} does not exist'
+            )
+    return Source(faces, pairs, 1 + pairs[-1].fold)
 
 
 def to_records(source: Source, path: str | Path) -> None:
@@ -278,11 +295,13 @@ def from_insightface(source: str | Path, path: str | Path) -> dict:
     except RuntimeError as error:
         raise ValueError(f'{source} does not fit IResNet({settings}): {error}') from None
     state = {f'image_encoder.{key}': value for key, value in net.state_dict().items()}
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    torch.save(dict(state_dict=state, meta=dict(source=str(source), **settings)), path)
-    for key, value in load_from_local(str(path))['state_dict'].items():
-        if not torch.equal(value, weights[key.removeprefix('image_encoder.')]):
-            raise ValueError(f'{key} of {path} is not what {source} has: write it again')
+    partial = Path(f'{path}.partial')
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(dict(state_dict=state, meta=dict(source=str(source), **settings)), partial)
+    for key, value in load_from_local(str(partial))['state_dict'].items():
+        if not torch.equal(value, state[key]):
+            raise ValueError(f'{key} of {partial} is not what was written: is the disk damaged?')
+    os.replace(partial, path)
     return settings
 
 
@@ -302,27 +321,31 @@ def _sorted_pairs(source: Source) -> list[ListedPair]:
 
 def _write_files(source: Source, folder: Path, name_of: Callable[[Face], str]) -> set[str]:
     """Write images that are not there yet, and check all; gives the extensions in use."""
-    files = {}
-    for key, face in _progress(source.faces, 'Writing'):
+    extensions = set()
+    for _, face in _progress(source.faces, 'Writing'):
         content = face.read()
-        file = folder / f'{name_of(face)}{_extension(content, face)}'
-        files[key] = file
+        extensions.add(extension := _extension(content, face))
+        file = folder / f'{name_of(face)}{extension}'
         if not file.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)
             partial = file.with_name(f'.{file.name}.partial')
             partial.write_bytes(content)
             os.replace(partial, file)
-    for key, face in _progress(source.faces, 'Checking'):
-        if files[key].read_bytes() != face.read():
-            raise _differs(str(files[key]), face)
-    there = {file for file in folder.rglob('*') if file.is_file()}
-    extra = sorted(there - set(files.values()))
+    wanted = set()
+    for _, face in _progress(source.faces, 'Checking'):
+        content = face.read()
+        name = f'{name_of(face)}{_extension(content, face)}'
+        wanted.add(name)
+        if (folder / name).read_bytes() != content:
+            raise _differs(str(folder / name), face)
+    there = (os.path.join(root, name) for root, _, names in os.walk(folder) for name in names)
+    extra = sorted(file for file in there if os.path.relpath(file, folder) not in wanted)
     if extra:
         raise ValueError(
             f'{folder} must hold the images of the source alone, and has {len(extra)} other files, '
             f'such as {extra[0]}: remove them or choose another folder'
         )
-    return {file.suffix for file in files.values()}
+    return extensions
 
 
 def _extension(content: bytes, face: Face) -> str:
@@ -338,14 +361,10 @@ def _extension(content: bytes, face: Face) -> str:
     return {'jpeg': '.jpg', 'mpo': '.jpg', 'tiff': '.tif'}.get(kind, f'.{kind}')
 
 
-def _extension_in(folder: Path) -> str:
-    return next((path.suffix for path in sorted(folder.glob('*/*_0001.*'))), '.jpg')
-
-
-def _progress(faces: Iterable[Face], description: str, done: int = 0) -> Iterator[tuple[int, Face]]:
+def _progress(faces: Sequence[Face], description: str, done: int = 0) -> Iterator[tuple[int, Face]]:
     """Faces that are not done yet, counted from 1 on."""
-    faces = list(enumerate(faces, 1))[done:]
-    return iter(track(faces, description)) if faces else iter(())
+    left = islice(enumerate(faces, 1), done, None)
+    return iter(track(left, description, total=max(0, len(faces) - done)))
 
 
 def _compare_number(path: Path, found: object, wanted: object) -> None:

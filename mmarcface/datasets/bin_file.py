@@ -11,8 +11,9 @@ import io
 import pickle
 import pickletools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -20,7 +21,8 @@ INSTRUCTIONS = frozenset(
     {
         'PROTO', 'FRAME', 'STOP', 'MARK', 'POP', 'POP_MARK', 'DUP', 'NONE',
         'INT', 'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'LONG4', 'NEWTRUE', 'NEWFALSE',
-        'STRING', 'BINSTRING', 'SHORT_BINSTRING', 'BINBYTES', 'SHORT_BINBYTES', 'BINBYTES8',
+        'STRING', 'BINSTRING', 'SHORT_BINSTRING',
+        'BINBYTES', 'SHORT_BINBYTES', 'BINBYTES8', 'BYTEARRAY8',
         'UNICODE', 'BINUNICODE', 'SHORT_BINUNICODE', 'BINUNICODE8',
         'EMPTY_LIST', 'LIST', 'APPEND', 'APPENDS',
         'EMPTY_TUPLE', 'TUPLE', 'TUPLE1', 'TUPLE2', 'TUPLE3',
@@ -30,13 +32,17 @@ INSTRUCTIONS = frozenset(
 )  # fmt: skip
 
 
+class _Refused(Exception):
+    """The file asks for something that a list of images does not need."""
+
+
 class _DType:
     """Stands for ``numpy.dtype`` while a file is read: plain numbers only."""
 
     def __init__(self, code: bytes | str, *_):
         code = code.decode() if isinstance(code, bytes) else code
         if not re.fullmatch(r'[<>|=]?[biu]\d?|[<>|=]?\?', code):
-            raise pickle.UnpicklingError(f'NumPy numbers of type {code!r}')
+            raise _Refused(f'NumPy numbers of type {code!r}')
         self.code = code
 
     def __setstate__(self, state: tuple) -> None:
@@ -47,40 +53,77 @@ class _DType:
 class _Array:
     """Stands for ``numpy.ndarray`` while a file is read."""
 
+    values = content = None
+
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, _, content = state
         self.values = np.frombuffer(content, np.dtype(dtype.code)).reshape(shape)
+        # An encoded image; not copied, as one may be there any number of times.
+        self.content = content if self.values.dtype == np.uint8 else None
 
 
 def _reconstruct(*_) -> _Array:
     return _Array()
 
 
+def _from_buffer(content: bytes, dtype: _DType, shape: tuple, *_) -> _Array:
+    """How protocol 5 writes arrays."""
+    array = _Array()
+    array.__setstate__((1, shape, dtype, False, content))
+    return array
+
+
 def _scalar(dtype: _DType, content: bytes) -> int:
     return np.frombuffer(content, np.dtype(dtype.code), 1)[0].item()
 
 
-def _encode(text: str, encoding: str) -> bytes:
-    """How Python 3 writes bytes into pickles of old protocols."""
-    return text.encode('latin1')
-
-
 GLOBALS = {
-    ('_codecs', 'encode'): _encode,
     ('numpy', 'dtype'): _DType,
     # Only ever an argument of _reconstruct.
     ('numpy', 'ndarray'): None,
 }
-for _module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
-    GLOBALS |= {(_module, '_reconstruct'): _reconstruct, (_module, 'scalar'): _scalar}
+for _core in ('numpy.core', 'numpy._core'):
+    GLOBALS |= {
+        (f'{_core}.multiarray', '_reconstruct'): _reconstruct,
+        (f'{_core}.multiarray', 'scalar'): _scalar,
+        (f'{_core}.numeric', '_frombuffer'): _from_buffer,
+    }
+_NAMES = {ord(code.code): code.name for code in pickletools.opcodes}
+
+
+def _refusal(name: str) -> Callable[[pickle._Unpickler], NoReturn]:
+    def refuse(reader: pickle._Unpickler) -> NoReturn:
+        raise _Refused(f'the instruction {name}')
+
+    return refuse
 
 
 # The interpreter in C makes room for as many results as an instruction names, however many.
 class _Reader(pickle._Unpickler):
+    dispatch = {
+        code: run if _NAMES[code] in INSTRUCTIONS else _refusal(_NAMES[code])
+        for code, run in pickle._Unpickler.dispatch.items()
+    }
+    # As bytes they take no more room than there is content in the file.
+    dispatch[pickle.BYTEARRAY8[0]] = dispatch[pickle.BINBYTES8[0]]
+
+    def __init__(self, content: bytes):
+        super().__init__(io.BytesIO(content), encoding='bytes')
+        self.left = len(content)
+
     def find_class(self, module: str, name: str):
+        if (module, name) == ('_codecs', 'encode'):
+            return self._encode
         if (module, name) not in GLOBALS:
-            raise pickle.UnpicklingError(f'{module}.{name}')
+            raise _Refused(f'{module}.{name}')
         return GLOBALS[module, name]
+
+    def _encode(self, text: str, encoding: str) -> bytes:
+        """How Python 3 writes bytes into pickles of old protocols, each once."""
+        self.left -= len(text)
+        if self.left < 0:
+            raise _Refused('more bytes than it holds')
+        return text.encode('latin1')
 
 
 class BinFile:
@@ -100,10 +143,17 @@ class BinFile:
     """
 
     def __init__(self, path: str | Path):
+        self.path = path
         self.images, self.is_same = _check(path, _read(Path(path)))
 
     def image(self, place: int) -> bytes:
-        """The encoded image at a place."""
+        """The encoded image at a place.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        if not 0 <= place < len(self.images):
+            raise ValueError(f'{self.path} has no image {place}')
         return self.images[place]
 
 
@@ -111,27 +161,18 @@ def _read(path: Path) -> object:
     if not path.is_file():
         raise FileNotFoundError(f'{path} does not exist: a .bin file of image pairs is needed')
     content = path.read_bytes()
-    refused = None
     try:
-        for instruction, _, place in pickletools.genops(content):
-            if instruction.name not in INSTRUCTIONS:
-                refused = f'the instruction {instruction.name} at byte {place}'
-                break
-        else:
-            data = _Reader(io.BytesIO(content), encoding='bytes').load()
-    except pickle.UnpicklingError as error:
-        refused = str(error)
+        return _Reader(content).load()
+    except _Refused as error:
+        raise ValueError(
+            f'{path} is refused: it asks for {error}, and a .bin file may hold lists of encoded '
+            'images and of bools only. It may be malicious, or damaged'
+        ) from None
     except Exception as error:  # Damaged bytes raise whatever the interpreter stumbles over.
         raise ValueError(
             f'{path} ({len(content)} bytes) cannot be read: it is cut short or not a .bin file of '
             f'image pairs ({type(error).__name__}: {str(error)[:200]})'
         ) from None
-    if refused:
-        raise ValueError(
-            f'{path} is refused: it asks for {refused}, and a .bin file may hold lists of encoded '
-            'images and of bools only. It may be malicious, or damaged'
-        )
-    return data
 
 
 def write_bin(path: str | Path, images: Sequence[bytes], is_same: Sequence[bool]) -> None:
@@ -156,7 +197,7 @@ def _check(path: str | Path, data: object) -> tuple[list[bytes], list[bool]]:
         raise ValueError(f'{path} must hold (images, is_same), got {_kind(data)}')
     images, is_same = (part.values if isinstance(part, _Array) else part for part in data)
     for name, part in dict(images=images, is_same=is_same).items():
-        if not isinstance(part, (list, tuple, np.ndarray)):
+        if not isinstance(part, (list, tuple)) and np.ndim(part) == 0:
             raise ValueError(f'{path}: {name} must be a list, got {_kind(part)}')
     if len(images) == 0 or len(images) % 2:
         raise ValueError(
@@ -170,9 +211,9 @@ def _check(path: str | Path, data: object) -> tuple[list[bytes], list[bool]]:
     encoded = []
     for place, image in enumerate(images):
         if isinstance(image, _Array):
-            image = image.values
-        if isinstance(image, np.ndarray) and image.dtype == np.uint8:
-            image = image.tobytes()
+            image = image.content
+        elif isinstance(image, np.ndarray) and image.dtype == np.uint8:
+            image = image.tobytes()  # A row of one array of all images.
         if not isinstance(image, bytes):
             raise ValueError(f'{path}: image {place} must be bytes, got {_kind(image)}')
         encoded.append(image)
@@ -185,4 +226,6 @@ def _check(path: str | Path, data: object) -> tuple[list[bytes], list[bool]]:
 def _kind(value: object) -> str:
     if isinstance(value, (tuple, list)):
         return f'a {type(value).__name__} of {len(value)}'
-    return f'{type(value).__name__.strip("_").lower()} {value if isinstance(value, int) else ""}'
+    # Python refuses to show numbers of thousands of digits.
+    shown = isinstance(value, int) and value.bit_length() < 64
+    return f'{type(value).__name__.strip("_").lower()} {value if shown else ""}'

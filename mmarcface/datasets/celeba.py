@@ -103,7 +103,7 @@ def _read_table(path: str | Path, rule: str, most: float = math.inf) -> dict[str
             f'{path} does not exist: fetch it from {HOMEPAGE}, or correct data_root'
         )
     rows = {}
-    for number, line in enumerate(Path(path).read_bytes().splitlines(), 1):
+    for number, line in enumerate(Path(path).read_bytes().rstrip().splitlines(), 1):
         fields = line.decode(errors='replace').split()
         good = len(fields) == 2 and fields[1].isascii() and fields[1].isdigit()
         if not good or int(fields[1][:18]) > most:

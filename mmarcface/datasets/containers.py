@@ -18,7 +18,7 @@ from .recordio import RecordFile
 
 T = TypeVar('T')
 READERS = {'rec': RecordFile, 'bin': BinFile}
-_OPENED: dict[str, tuple[tuple[int, int], Any]] = {}
+_OPENED: dict[str, tuple[list, Any]] = {}
 
 
 def address(kind: str, path: str, key: int) -> str:
@@ -51,6 +51,16 @@ def read_inside(where: str) -> bytes | None:
     return opened.image(int(key))
 
 
+def file_of(where: str) -> str:
+    """The file in which an image is: that of an address, or the path itself.
+
+    Args:
+        where: as :func:`address` makes it, or a path.
+    """
+    kind, _, rest = where.partition('://')
+    return rest.rpartition('#')[0] if kind in READERS else where
+
+
 def open_once(read: Callable[[str], T], path: str) -> T:
     """A file as it was read before in this process, if it has not changed.
 
@@ -58,11 +68,17 @@ def open_once(read: Callable[[str], T], path: str) -> T:
         read: opens it; raises where it is missing.
         path: the file.
     """
-    status = os.stat(path) if os.path.exists(path) else None
-    signature = status and (status.st_size, status.st_mtime_ns)
-    if path not in _OPENED or _OPENED[path][0] != signature:
-        _OPENED[path] = signature, read(path)
+    if path not in _OPENED or _OPENED[path][0] != _signature(path):
+        opened = read(path)
+        # After reading, as an index may have been written.
+        _OPENED[path] = _signature(path), opened
     return _OPENED[path][1]
+
+
+def _signature(path: str) -> list[tuple[int, int]]:
+    """Sizes and times of change of a file and its index."""
+    files = filter(os.path.exists, (path, f'{os.path.splitext(path)[0]}.idx'))
+    return [(status.st_size, status.st_mtime_ns) for status in map(os.stat, files)]
 
 
 class ImageInside(BaseStorageBackend):

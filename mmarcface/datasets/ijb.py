@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,13 @@ from mmpretrain.datasets import BaseDataset
 from mmarcface.registry import DATASETS
 
 from .landmarks import read_landmarks
-from .pairs import Pairs
+from .pairs import Pairs, Shared
 
 GALLERIES = {'ijbb': ('S1', 'S2'), 'ijbc': ('G1', 'G2')}
 
 
-@dataclass
-class Templates:
+@dataclass(frozen=True)
+class Templates(Shared):
     """Which samples of a data set make up which template; ``metainfo['templates']``.
 
     Attributes:
@@ -100,12 +101,12 @@ class IJB(BaseDataset):
                     f'{landmarks_file} must give five points and a score for {name} of '
                     f'{listed}:{line}'
                 )
-            if not path.is_file():
+            if not os.path.isfile(path):  # Of any name, also of one too long for a file.
                 raise FileNotFoundError(f'{listed}:{line}: image {path} does not exist')
             points = landmarks[name]
             samples.append(dict(img_path=str(path), gt_label=label, landmarks=points[:, :2]))
             scores.append(points[0, 2])
-        templates = Templates(template, media, np.array(scores, np.float32))
+        lists = {}
         if '1:1' in self.protocols:
             path = self._file('template_pair_label.txt')
             one, other, same = _columns(path, 'template template 0 or 1')
@@ -115,14 +116,15 @@ class IJB(BaseDataset):
                     f'{path}:{wrong[0] + 1}: the answer must be 0 or 1, got {same[wrong[0]]}'
                 )
             indices = np.stack([_places(numbers, ids, path) for ids in (one, other)], 1)
-            templates.pairs = Pairs(indices, same == 1, np.zeros(len(same), np.int64))
+            lists['pairs'] = Pairs(indices, same == 1, np.zeros(len(same), np.int64))
         if '1:N' in self.protocols:
-            templates.galleries = {
+            lists['galleries'] = {
                 name: self._enrolled(numbers, f'1N_gallery_{name}.csv')
                 for name in GALLERIES[self.benchmark]
             }
-            templates.probes = self._enrolled(numbers, '1N_probe_mixed.csv')
-        self._metainfo['templates'] = templates
+            lists['probes'] = self._enrolled(numbers, '1N_probe_mixed.csv')
+        scores = np.array(scores, np.float32)
+        self._metainfo['templates'] = Templates(template, media, scores, **lists)
         return samples
 
     def _file(self, name: str) -> Path:
@@ -184,9 +186,10 @@ def _refuse(
 ) -> NoReturn:
     """Name the first line that breaks the format."""
     for line, text in enumerate(path.read_bytes().splitlines()[skip:], 1 + skip):
-        fields = text.decode(errors='replace').split(delimiter)
-        if len(fields) < number or not all(f.strip().isdigit() for f in fields[names:number]):
-            raise ValueError(
-                f'{path}:{line}: a line must be "{rule}"; got {text.decode(errors="replace")!r}'
-            )
+        shown = text.decode(errors='replace')
+        fields = shown.split(delimiter)
+        numbers = [field.strip() for field in fields[names:number]]
+        whole = all(f.isascii() and f.isdigit() and len(f) < 19 for f in numbers)
+        if len(fields) < number or not whole or '\N{REPLACEMENT CHARACTER}' in shown:
+            raise ValueError(f'{path}:{line}: a line must be "{rule}" in UTF-8; got {shown!r}')
     raise ValueError(f'{path} has no lines of "{rule}"')

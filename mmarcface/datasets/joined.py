@@ -6,6 +6,8 @@ from mmpretrain.datasets import BaseDataset
 
 from mmarcface.registry import DATASETS
 
+from .pairs import Pairs
+
 
 @DATASETS.register_module()
 class VerificationSets(BaseDataset):
@@ -34,14 +36,14 @@ class VerificationSets(BaseDataset):
         samples, pairs, num_labels = [], {}, 0
         for name, config in self.sets.items():
             part = DATASETS.build(config)
-            if 'pairs' not in part.metainfo:
+            if not isinstance(part.metainfo.get('pairs'), Pairs):
                 raise ValueError(
                     f'sets[{name!r}] must be a data set with pairs, such as VerificationBin or '
                     f'LFW; got {type(part).__name__}'
                 )
             pairs[name] = part.metainfo['pairs'].shifted(len(samples))
             infos = list(map(part.get_data_info, range(len(part))))
-            samples += [s | dict(gt_label=s['gt_label'] + num_labels, set=name) for s in infos]
+            samples += [info | dict(gt_label=info['gt_label'] + num_labels) for info in infos]
             num_labels = 1 + max(sample['gt_label'] for sample in samples)
         self._metainfo['pairs'] = pairs
         return samples
@@ -52,8 +54,8 @@ class ProbesAndGallery(BaseDataset):
     """Probes, a gallery and distractors as one data set, for :class:`IdentificationMetric`.
 
     Samples of the probes have the role 'query', all others the role 'gallery'. Probes and gallery
-    share an identity where their samples have the same ``identity``, such as the folder of
-    :class:`IdentityFolder`; distractors share it with none.
+    share an identity where it has the same name, such as the folder of :class:`IdentityFolder`
+    or the number in :class:`IdentityRecords`; distractors share it with none.
 
     Args:
         probes: config of a data set, without pipeline.
@@ -63,7 +65,8 @@ class ProbesAndGallery(BaseDataset):
         **kwargs: see :class:`mmpretrain.datasets.BaseDataset`; ``pipeline`` is for all of them.
 
     Raises:
-        ValueError: if there is neither gallery nor distractors; else as the data sets.
+        ValueError: if there is neither gallery nor distractors, or probes or gallery do not name
+            identities; else as the data sets.
     """
 
     def __init__(
@@ -87,8 +90,27 @@ class ProbesAndGallery(BaseDataset):
             part = DATASETS.build(config)
             role = 'query' if name == 'probes' else 'gallery'
             for sample in map(part.get_data_info, range(len(part))):
-                identity = sample.get('identity', str(sample['gt_label']))
-                key = (name == 'distractors', identity)
+                identity = identity_of(sample, part)
+                if identity is None and name != 'distractors':
+                    raise ValueError(
+                        f'{name} must be a data set that names identities, such as IdentityFolder '
+                        f'or IdentityRecords; got {type(part).__name__}'
+                    )
+                key = (name == 'distractors', identity or sample['gt_label'])
                 label = labels.setdefault(key, len(labels))
                 samples.append(sample | dict(gt_label=label, role=role))
         return samples
+
+
+def identity_of(sample: dict, dataset: BaseDataset) -> str | None:
+    """The name of a sample's identity, by which other data sets may know it too.
+
+    Args:
+        sample: from ``get_data_info``.
+        dataset: the data set.
+
+    Returns:
+        The sample's ``identity``, else the name of its class; None where there is neither.
+    """
+    classes = dataset.CLASSES
+    return sample.get('identity', classes[sample['gt_label']] if classes else None)

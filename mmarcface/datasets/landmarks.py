@@ -29,12 +29,12 @@ def read_landmarks(path: str | Path) -> dict[str, np.ndarray]:
     if not Path(path).is_file():
         raise FileNotFoundError(f'{path} does not exist: a list of landmarks is needed')
     try:
-        lines = Path(path).read_text(encoding='utf-8').splitlines()
+        lines = Path(path).read_text(encoding='utf-8').rstrip().splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f'{path} must be text in UTF-8: {error}') from None
     announced = None
     start = 0
-    if lines and lines[0].strip().isdigit():
+    if lines and lines[0].strip().isdecimal():
         announced, start = int(lines[0]), 2
     landmarks, seen = {}, {}
     for number, line in enumerate(lines[start:], start + 1):

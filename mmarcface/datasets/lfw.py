@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,7 @@ class LFW(BaseDataset):
 
     def _sample(self, name: str, number: int, where: str) -> dict:
         path = Path(self.img_prefix, name, f'{name}_{number:04d}{self.extension}')
-        if not path.is_file():
+        if not os.path.isfile(path):  # Of any name, also of one too long for a file.
             raise FileNotFoundError(f'{where}: image {path} does not exist')
         return dict(img_path=str(path), identity=name)
 

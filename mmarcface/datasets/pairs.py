@@ -9,8 +9,18 @@ from pathlib import Path
 import numpy as np
 
 
-@dataclass
-class Pairs:
+class Shared:
+    """Facts of a data set that are not to be changed, nor copied, of which there may be millions.
+
+    mmengine copies all of ``metainfo`` whenever it is asked for.
+    """
+
+    def __deepcopy__(self, _: dict) -> Shared:
+        return self
+
+
+@dataclass(frozen=True)
+class Pairs(Shared):
     """Which samples of a data set are compared; data sets give it as ``metainfo['pairs']``.
 
     Attributes:
@@ -88,7 +98,8 @@ def read_pairs(path: str | Path) -> list[ListedPair]:
         fields, same = _fields(line), place % (2 * number) < number
         names, numbers = (fields[:1] * 2, fields[1:]) if same else (fields[::2], fields[1::2])
         good = len(fields) == (3 if same else 4) and all(map(_is_number, numbers))
-        if not good or (same and numbers[0] == numbers[1]) or (not same and names[0] == names[1]):
+        # What must be two: numbers of one name, or names.
+        if not good or len(set(map(int, numbers) if same else names)) < 2:
             rule = (
                 '"name i j", two images of one identity'
                 if same
@@ -116,7 +127,9 @@ def write_pairs(path: str | Path, pairs: Sequence[ListedPair], num_folds: int) -
         (*pair.first, pair.second[1]) if pair.is_same else (*pair.first, *pair.second)
         for pair in pairs
     ]
-    Path(path).write_text('\n'.join('\t'.join(map(str, row)) for row in rows) + '\n')
+    Path(path).write_text(
+        '\n'.join('\t'.join(map(str, row)) for row in rows) + '\n', encoding='utf-8'
+    )
 
 
 def read_people(path: str | Path) -> list[tuple[int, str, int, int]]:
@@ -207,7 +220,7 @@ def _read_numbers(path: str | Path, most: int, rule: str) -> tuple[list[str], li
     if not Path(path).is_file():
         raise FileNotFoundError(f'{path} does not exist')
     try:
-        first, *lines = Path(path).read_text(encoding='utf-8').splitlines() or ['']
+        first, *lines = Path(path).read_text(encoding='utf-8').rstrip().splitlines() or ['']
     except UnicodeDecodeError as error:
         raise ValueError(f'{path} must be text in UTF-8: {error}') from None
     fields = first.split()

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import NoReturn
 
 import numpy as np
@@ -28,8 +29,6 @@ HEADER = struct.Struct('<IfQQ')
 ONE_LABEL = struct.Struct('<III')
 WHOLE, FIRST, MIDDLE, LAST = range(4)
 LENGTH_BITS = 29
-# An image record with one label, in its header.
-NO_FLAG = bytes(4)
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,16 @@ class _Parts:
         self.path = path
         with path.open('rb') as file:
             self.content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.expect('RANDOM')
+
+    def expect(self, order: str) -> None:
+        """Tell the system how the file is going to be read: 'RANDOM' or 'SEQUENTIAL'.
+
+        Without that it reads ahead, megabytes for each record of a shuffled epoch.
+        """
+        advice = getattr(mmap, f'MADV_{order}', None)
+        if advice is not None:
+            self.content.madvise(advice)
 
     def spans(self, offset: int) -> tuple[list[slice], int]:
         """Where the parts of the record at an offset are, and the offset of what comes next."""
@@ -82,11 +91,12 @@ class _Parts:
         """A record without its image, and the offset of what comes next."""
         spans, following = self.spans(offset)
         name = f'{self.path}: record at byte {offset}'
-        first = spans[0]
-        if len(spans) == 1 and self.content[first.start : first.start + 4] == NO_FLAG:
-            head = self.content[first.start : min(first.start + HEADER.size, first.stop)]
-            return unpack(head, name), following
-        return unpack(self.join(spans), name), following
+        start, stop = spans[0].start, spans[0].stop
+        if len(spans) > 1 or stop - start < HEADER.size:
+            return unpack(self.join(spans), name), following
+        flag = HEADER.unpack_from(self.content, start)[0]
+        head = self.content[start : min(start + HEADER.size + 4 * flag, stop)]
+        return unpack(head, name), following
 
     def _part(self, offset: int) -> tuple[int, slice]:
         """Kind and place of the part of a record that begins at an offset."""
@@ -168,7 +178,8 @@ class RecordFile:
             magic, word, flag = ONE_LABEL.unpack_from(content, offset)
             end = offset + WORDS.size + word
             # Of a whole record the kind, above the length, is 0.
-            if magic == MAGIC and flag == 0 and HEADER.size <= word and end <= len(content):
+            whole = magic == MAGIC and HEADER.size <= word < 1 << LENGTH_BITS
+            if whole and flag == 0 and end <= len(content):
                 return content[offset + WORDS.size + HEADER.size : end]
         return self.read(key).image
 
@@ -201,12 +212,14 @@ class RecordFile:
 
     def _scan(self) -> tuple[np.ndarray, np.ndarray]:
         """Keys and offsets of all records, from the file alone."""
+        self._parts.expect('SEQUENTIAL')
         offsets, numbers, offset = [], [], 0
         while offset < len(self._parts.content):
             record, following = self._parts.header(offset)
             numbers.append(record.number)
             offsets.append(offset)
             offset = following
+        self._parts.expect('RANDOM')
         # Writers of other data than images leave the number at 0.
         distinct = len(set(numbers)) == len(numbers) and max(numbers) < 1 << 63
         keys = numbers if distinct else range(len(offsets))
@@ -367,10 +380,15 @@ def _refuse_index(path: Path, size: int) -> NoReturn:
 
 def _write_index(path: Path, keys: Sequence[int], offsets: Sequence[int]) -> None:
     """Write an ``.idx`` file, whole or not at all."""
-    partial = path.with_suffix(f'.idx.{os.getpid()}.partial')
-    with partial.open('w') as file:
+    # A name of its own: other processes, on other machines too, may be writing the same.
+    with NamedTemporaryFile('w', dir=path.parent, suffix='.idx.partial', delete=False) as file:
         file.writelines(f'{key}\t{offset}\n' for key, offset in zip(keys, offsets, strict=True))
-    os.replace(partial, path)
+    try:
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, path)
+    except OSError:
+        os.unlink(file.name)
+        raise
 
 
 def _aligned(offset: int) -> int:

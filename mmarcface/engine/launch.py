@@ -12,9 +12,11 @@ from pathlib import Path
 import torch
 import torch.distributed
 from mmengine.config import Config, DictAction
+from mmengine.device import get_device
 from mmengine.dist import get_world_size
 from mmengine.registry import RUNNERS
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from torch import nn
 
 from mmarcface.evaluation.metrics.embedding_metric import ROLES, EmbeddingMetric
 
@@ -68,8 +70,8 @@ def check_data(loop: BaseLoop) -> None:
         loop: the Runner's loop of training, validation or test.
 
     Raises:
-        ValueError: if no batch is left to train on, the roles of samples get lost on their way to
-            the metrics, or see :meth:`EmbeddingMetric.check`.
+        ValueError: if no batch is left to train on, or it is a benchmark's; if the roles of samples
+            get lost on their way to the metrics; or see :meth:`EmbeddingMetric.check`.
     """
     loader = loop.dataloader
     if len(loader) == 0:
@@ -77,6 +79,12 @@ def check_data(loop: BaseLoop) -> None:
             f'{len(loader.dataset)} images are too few for a batch of {loader.batch_size} on each '
             f'of {get_world_size()} processes, and drop_last leaves out the rest: lower '
             'train_dataloader.batch_size'
+        )
+    lists = {'pairs', 'templates'} & set(getattr(loader.dataset, 'metainfo', {}))
+    if isinstance(loop, (EpochBasedTrainLoop, IterBasedTrainLoop)) and lists:
+        raise ValueError(
+            f'{type(loader.dataset).__name__} is a benchmark, with {lists.pop()}: train on the '
+            'people of another data set'
         )
     if not hasattr(loop, 'evaluator') or not hasattr(loader.dataset, 'get_data_info'):
         return
@@ -98,13 +106,21 @@ def check_data(loop: BaseLoop) -> None:
             )
 
 
+class _Runner(Runner):
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        # Nothing to keep the same on all processes, which torch's wrapper takes for a mistake.
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            return model.to(get_device())
+        return super().wrap_model(model_wrapper_cfg, model)
+
+
 def build_runner(config: Config) -> Runner:
     """A Runner, in the process group that ``config.launcher`` asks for."""
     if config.launcher != 'none' and not torch.cuda.is_available():
         _start_cpu_processes(config)
     if 'runner_type' in config:
         return RUNNERS.build(config)
-    return Runner.from_cfg(config)
+    return _Runner.from_cfg(config)
 
 
 def _start_cpu_processes(config: Config) -> None:

@@ -16,7 +16,7 @@ def thresholds_file(checkpoint: str | Path) -> Path:
     Args:
         checkpoint: path of the checkpoint.
     """
-    return Path(checkpoint).with_suffix('.thresholds.json')
+    return Path(f'{str(checkpoint).removesuffix(".pth")}.thresholds.json')
 
 
 def save_thresholds(
@@ -24,11 +24,19 @@ def save_thresholds(
 ) -> None:
     """Write thresholds as JSON; an existing file is replaced whole or not at all.
 
+    What it has of the same model on other sets is kept.
+
     Args:
         path: the file.
         model: fingerprint of the model that they hold for.
         calibrations: by name of the set of pairs that they were chosen on.
     """
+    try:
+        known, others = load_thresholds(path)
+    except (FileNotFoundError, ValueError):
+        known, others = model, {}
+    if known == model:
+        calibrations = others | calibrations
     content = {
         'rule': 'two images show one identity where the cosine of their embeddings is at least '
         'the threshold, or their distance as unit vectors at most that given as l2',

@@ -158,7 +158,8 @@ def tar_interval(
     """
     _check_rates(far, confidence)
     similarity, is_same = _check_kinds(similarity, is_same)
-    same, other = np.sort(similarity[is_same]), np.sort(similarity[~is_same])[::-1]
+    same = np.sort(similarity[is_same], kind='stable')
+    other = np.sort(similarity[~is_same], kind='stable')[::-1]
     allowed = _allowed(far, len(other))
     if allowed == len(other):
         return 1.0, 1.0

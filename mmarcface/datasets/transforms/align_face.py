@@ -23,6 +23,8 @@ TEMPLATE = np.array(
     ]
 )
 TEMPLATE_SIZE = 112
+# In pixels, beyond any image; NaN is not below it.
+FARTHEST = 1e6
 
 
 @TRANSFORMS.register_module()
@@ -95,10 +97,10 @@ class AlignFace(BaseTransform):
                 f'{results.get("img_path")} has no landmarks: give AlignFace a list of them, or '
                 'use a data set that has them (CelebA, IJB)'
             )
-        if points.shape not in ((2, 2), (5, 2)) or not np.isfinite(points).all():
+        if points.shape not in ((2, 2), (5, 2)) or not (np.abs(points) < FARTHEST).all():
             raise ValueError(
                 f'the landmarks of {results.get("img_path")} must be x and y of two or five '
-                f'points, got {points.tolist()}'
+                f'points in pixels, got {points.tolist()}'
             )
         return points
 

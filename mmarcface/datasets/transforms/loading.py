@@ -34,6 +34,8 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
         except FileNotFoundError as error:
             raise FileNotFoundError(f'image {path} does not exist') from error
         except (AssertionError, AttributeError, cv2.error, OSError) as error:
+            if self.ignore_empty:
+                return None
             raise ValueError(
                 f'image {path} cannot be read: it is empty, cut short or not an image; replace it '
                 'or remove it from the data set'

@@ -11,7 +11,6 @@ from mmarcface.functional.identification import search_gallery
 from mmarcface.functional.templates import pool_templates
 from mmarcface.functional.verification import (
     area_under_curve,
-    calibrate,
     equal_error_rate,
     pair_similarity,
     roc_curve,
@@ -20,7 +19,7 @@ from mmarcface.registry import METRICS
 
 from .embedding_metric import EmbeddingMetric, Embeddings
 from .identification import check_identification, identification_figures
-from .verification import tar_figures
+from .verification import in_order, tar_figures
 
 WEIGHTINGS = ('quality', 'detection')
 
@@ -45,9 +44,6 @@ class TemplateVerificationMetric(EmbeddingMetric):
         collect_device: see :class:`EmbeddingMetric`.
         prefix: see :class:`EmbeddingMetric`.
         collect_dir: see :class:`EmbeddingMetric`.
-
-    Attributes:
-        calibrations: after 1:1 evaluation, on the main process: as of :class:`VerificationMetric`.
 
     Raises:
         ValueError: if an argument is out of its range; in evaluation if the data set has no
@@ -76,7 +72,6 @@ class TemplateVerificationMetric(EmbeddingMetric):
         self.rank_at = rank_at
         self.fpir = fpir
         self.weighting = weighting
-        self.calibrations = {}
 
     def check(self, labels: torch.Tensor, roles: torch.Tensor, names: Sequence[str]) -> None:
         """Refuse a data set without templates, and lists without figures."""
@@ -116,13 +111,13 @@ class TemplateVerificationMetric(EmbeddingMetric):
         figures = {}
         if templates.pairs is not None:
             indices = torch.from_numpy(templates.pairs.indices)
-            similarity = pair_similarity(pooled, indices).numpy()
-            is_same = templates.pairs.is_same
+            similarity, is_same = in_order(
+                pair_similarity(pooled, indices).numpy(), templates.pairs.is_same
+            )
             far, tar, _ = roc_curve(similarity, is_same)
             rates = {'AUC': area_under_curve(far, tar), 'EER': equal_error_rate(far, tar)}
             rates |= tar_figures(similarity, is_same, self.far, 'templates')
             figures |= {name: 100 * rate for name, rate in rates.items()}
-            self.calibrations[''] = [calibrate(similarity, is_same, rate) for rate in self.far]
         if templates.galleries:
             found = [self._identify(pooled, gallery) for gallery in templates.galleries.values()]
             figures |= {name: float(np.mean([f[name] for f in found])) for name in found[0]}

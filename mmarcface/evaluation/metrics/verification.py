@@ -132,7 +132,7 @@ class VerificationMetric(EmbeddingMetric):
                 folded = slice(None), pairs.folds
             own = self._figures(name, similarity, is_same, *folded)
             figures |= {f'{name}/{key}' if name else key: value for key, value in own.items()}
-        if len(sets) > 1:
+        if '' not in sets:
             figures['Accuracy'] = float(np.mean([figures[f'{name}/Accuracy'] for name in sets]))
         return figures
 
@@ -154,6 +154,7 @@ class VerificationMetric(EmbeddingMetric):
         if np.ndim(folds):
             # What only chose the threshold is not tested.
             similarity, is_same = similarity[folds >= 0], is_same[folds >= 0]
+        similarity, is_same = in_order(similarity, is_same)
         far, tar, _ = roc_curve(similarity, is_same)
         figures = {
             'Accuracy': accuracies.mean(),
@@ -163,7 +164,8 @@ class VerificationMetric(EmbeddingMetric):
         } | tar_figures(similarity, is_same, self.far, name)
         self.calibrations[name] = [calibrate(similarity, is_same, rate) for rate in self.far]
         percent = {key: 100 * float(value) for key, value in figures.items()}
-        return percent | {'Threshold': float(thresholds.mean())}
+        # Where a fold is best without any pair accepted its threshold is infinite.
+        return percent | {'Threshold': float(thresholds.clip(max=1).mean())}
 
     def _sets(self, labels: torch.Tensor) -> dict[str, Pairs | None]:
         """The sets of pairs by name; None where it is all pairs. Labels are in data set order."""
@@ -220,6 +222,17 @@ class VerificationMetric(EmbeddingMetric):
         return random.permutation(
             np.concatenate([random.choice(kind, number, replace=False) for kind in (same, other)])
         )
+
+
+def in_order(similarity: np.ndarray, is_same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs from the most alike on: sorting them again, as each figure does, takes no time then.
+
+    Args:
+        similarity: (P,).
+        is_same: (P,), bool.
+    """
+    order = np.argsort(-similarity, kind='stable')
+    return similarity[order], is_same[order]
 
 
 def tar_figures(

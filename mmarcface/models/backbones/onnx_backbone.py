@@ -30,7 +30,7 @@ class OnnxBackbone(BaseModule):
             may be fixed, and a batch larger than a fixed N is run in pieces.
         output: name of the output that is the embedding; needed if there are several.
         providers: onnxruntime's execution providers, best first, as names or (name, options); by
-            default CUDA where this onnxruntime has it, and CPU.
+            default CUDA, on the GPU of the process, where this onnxruntime has it, and CPU.
         init_cfg: mmengine initialisation; there is nothing to initialise.
 
     Raises:
@@ -63,9 +63,10 @@ class OnnxBackbone(BaseModule):
                 'OnnxBackbone needs onnxruntime: pip install "mmarcface[onnx]"'
             ) from error
         available = onnxruntime.get_available_providers()
-        providers = self.providers or [
-            name for name in ('CUDAExecutionProvider', 'CPUExecutionProvider') if name in available
-        ]
+        providers = self.providers or ['CPUExecutionProvider']
+        if self.providers is None and 'CUDAExecutionProvider' in available:
+            device = torch.cuda.current_device() if torch.cuda.is_available() else 0
+            providers = [('CUDAExecutionProvider', dict(device_id=device)), *providers]
         if not {p if isinstance(p, str) else p[0] for p in providers} <= set(available):
             raise ValueError(f'providers must be among {available}, got {self.providers}')
         options = onnxruntime.SessionOptions()

@@ -18,6 +18,7 @@ from mmpretrain.utils import track_on_main_process
 from torch.utils.data import DataLoader, Dataset
 
 from mmarcface.checkpoint import read_file
+from mmarcface.datasets.containers import file_of
 
 if TYPE_CHECKING:
     from .embedding_retriever import EmbeddingRetriever
@@ -165,7 +166,7 @@ def fingerprint_images(dataset: Dataset) -> str:
     digest = hashlib.sha256(re.sub(r' at 0x[0-9a-f]+', '', pipeline).encode())
     for sample in samples:
         digest.update(repr(sorted(sample.items())).encode())
-        path = Path(sample.get('img_path', ''))
+        path = Path(file_of(sample.get('img_path', '')))
         if path.is_file():
             status = path.stat()
             digest.update(f'{status.st_size} {status.st_mtime_ns}'.encode())
