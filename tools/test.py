@@ -53,7 +53,7 @@ def write_thresholds(runner: Runner, checkpoint: str | None) -> None:
     for place in [*places, Path(runner.work_dir, 'thresholds.json')]:
         try:
             save_thresholds(place, fingerprint_model(model), calibrations)
-        except PermissionError:  # Checkpoints of others: the work dir is ours.
+        except OSError:  # A folder of others, or read-only: the work dir is ours.
             continue
         runner.logger.info(f'Thresholds are in {place}')
         break
@@ -76,9 +76,9 @@ def main() -> None:
         runner.test_evaluator.metrics.append(DumpResults(args.out))
     figures = runner.test()
     if is_main_process():
-        write_thresholds(runner, args.checkpoint)
         if args.out and args.out.endswith(METRICS):
             mmengine.dump(figures, args.out)
+        write_thresholds(runner, args.checkpoint)
 
 
 if __name__ == '__main__':

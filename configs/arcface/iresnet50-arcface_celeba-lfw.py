@@ -3,8 +3,9 @@
     python tools/train.py configs/arcface/iresnet50-arcface_celeba-lfw.py
 
 Lists, landmarks and img_align_celeba in data/celeba, lfw.bin in data/faces. The checkpoint of the best accuracy is kept
-as best_*.pth, and training stops where five epochs bring no better one. For a GPU or four; it was not measured here, as
-it takes the data and the GPUs.
+as best_*.pth, and training stops where five epochs bring no better one. For 4 GPUs, batches of 512
+in all, or one with --cfg-options train_dataloader.batch_size=512; it was not measured here, as it takes the data and
+the GPUs.
 """
 
 from mmengine.config import read_base

@@ -2,10 +2,12 @@ from argparse import Namespace
 from types import SimpleNamespace
 
 import pytest
+from mmengine.runner import EpochBasedTrainLoop
 from mmpretrain.datasets import PackInputs
 from torch.utils.data import DataLoader
 
-from mmarcface.datasets import LoadImageFromFile, ProbesAndGallery
+from mmarcface.datasets import LoadImageFromFile, ProbesAndGallery, VerificationBin
+from mmarcface.datasets.bin_file import write_bin
 from mmarcface.engine.launch import check_data, load_config
 from mmarcface.evaluation import IdentificationMetric
 
@@ -25,6 +27,14 @@ def test_roles_that_the_pipeline_loses(keeps_roles):
     else:
         with pytest.raises(ValueError, match=r"meta_keys=\('sample_idx', 'img_path', 'role'\)"):
             check_data(loop)
+
+
+def test_a_benchmark_is_not_trained_on(tmp_path):
+    write_bin(tmp_path / 'lfw.bin', [b'a', b'b'], [True])
+    loop = EpochBasedTrainLoop.__new__(EpochBasedTrainLoop)
+    loop.dataloader = DataLoader(VerificationBin(str(tmp_path / 'lfw.bin')))
+    with pytest.raises(ValueError, match=r'VerificationBin is a benchmark, with pairs: train on'):
+        check_data(loop)
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_equals_a_naive_loop(weighting):
     auc = 100 * roc_auc_score(is_same, similarity)
     assert ours.pop('template/AUC') == pytest.approx(auc, abs=1e-9)
     assert 0 < ours.pop('template/EER') < 50
-    for far, found in zip((0.01, 0.1), metric.calibrations[''], strict=True):
+    for far in (0.01, 0.1):
         tar = max(
             np.mean(similarity[is_same] >= t)
             for t in similarity
@@ -84,7 +84,6 @@ def test_equals_a_naive_loop(weighting):
         low, value, high = (ours.pop(f'template/TAR@FAR={far}{e}') for e in ('_low', '', '_high'))
         assert value == pytest.approx(100 * tar)
         assert low <= value <= high
-        assert (found.wanted_far, found.tar) == (far, pytest.approx(tar))
 
     by_gallery = []
     for rows, subjects in templates.galleries.values():

@@ -40,6 +40,19 @@ def test_round_trip(tmp_path):
     assert 'allows 0 of 400 pairs' in few['note']
 
 
+def test_other_sets_of_the_same_model_are_kept(tmp_path):
+    path = tmp_path / 'thresholds.json'
+    first, second, third = (calibrations(far) for far in (0.1, 0.2, 0.3))
+    save_thresholds(path, 'abc', dict(lfw=first, cfp=first))
+    save_thresholds(path, 'abc', dict(cfp=second))
+    assert load_thresholds(path) == ('abc', dict(lfw=first, cfp=second))
+    save_thresholds(path, 'other weights', dict(cfp=third))
+    assert load_thresholds(path) == ('other weights', dict(cfp=third))
+    path.write_text('damaged')
+    save_thresholds(path, 'abc', dict(lfw=first))
+    assert load_thresholds(path) == ('abc', dict(lfw=first))
+
+
 def test_a_failed_write_leaves_the_file_as_it_is(tmp_path):
     path = tmp_path / 'thresholds.json'
     save_thresholds(path, 'abc', dict(a=calibrations(0.1)))

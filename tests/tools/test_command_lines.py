@@ -196,7 +196,7 @@ def test_several_processes_need_torchrun(run_tool, tmp_path):
 
 @pytest.mark.parametrize(
     ('script', 'arguments'),
-    [('dist_train.sh', 1), ('dist_test.sh', 2), ('slurm_train.sh', 3), ('slurm_test.sh', 3)],
+    [('dist_train.sh', 1), ('dist_test.sh', 2), ('slurm_train.sh', 3), ('slurm_test.sh', 2)],
 )
 def test_scripts_show_their_usage(run_tool, script, arguments):
     done = run_tool(script, *['x'] * arguments, fails=True)

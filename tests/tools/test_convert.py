@@ -1,6 +1,7 @@
 """Data sets through tools/convert.py: what comes out is what went in."""
 
 import shutil
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -86,6 +87,23 @@ def test_bin_has_the_figures_of_folder_and_pairs(run_tool, faces, tmp_path):
     assert (tmp_path / 'drawn.bin').read_bytes() == (tmp_path / 'lfw.bin').read_bytes()
 
 
+def test_all_of_lfw_goes_along(run_tool, faces, tmp_path):
+    """Images that are in no pair too, under their own numbers."""
+    run_tool('convert.py', 'lfw', faces, tmp_path / 'lfw', '--folds', '2', '--pairs', '5')
+    lists = tmp_path / 'lfw' / 'pairs.txt'
+    lists.write_text('1\t1\ns01\t4\t7\ns02\t7\ts03\t9\n')
+    source = convert.open_source(tmp_path / 'lfw')
+    assert len(source.faces) == 120
+    convert.to_lfw(source, tmp_path / 'again')
+    assert (tmp_path / 'again' / 'pairs.txt').read_text() == lists.read_text()
+    for path in (tmp_path / 'lfw' / 'lfw').rglob('*.jpg'):
+        again = tmp_path / 'again' / path.relative_to(tmp_path / 'lfw')
+        assert again.read_bytes() == path.read_bytes()
+    (tmp_path / 'lfw' / 'lfw' / 's02' / 's02_0007.jpg').unlink()
+    with pytest.raises(FileNotFoundError, match=r'pairs.txt:3: image 7 of s02 does not exist'):
+        convert.open_source(tmp_path / 'lfw')
+
+
 def test_pairs_that_pairs_txt_cannot_hold(faces, tmp_path):
     source = convert.with_pairs(convert.open_source(faces), 2, 10, seed=0)
     source.pairs.pop()
@@ -133,7 +151,7 @@ def test_what_is_there_is_checked(faces, tmp_path):
     convert.to_folder(source, tmp_path / 'copy')
     convert.to_records(source, tmp_path / 'faces.rec')
     others = convert.open_source(faces)
-    others.faces[3].path = others.faces[4].path
+    others.faces[3] = replace(others.faces[3], path=others.faces[4].path)
     message = r'is not image 4 of s01 .*remove it and convert again'
     with pytest.raises(ValueError, match=rf'record 4 of .*faces.rec {message}'):
         convert.to_records(others, tmp_path / 'faces.rec')

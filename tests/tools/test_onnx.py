@@ -33,11 +33,14 @@ def test_figures_are_those_of_the_checkpoint(run_tool, tmp_path):
     ]
     run_tool('test.py', CONFIG, '--out', 'torch.json', tmp_path / 'net.pth')
     run_tool('test.py', CONFIG, '--out', 'onnx.json', '--cfg-options', *options)
-    expected, figures = (
-        json.loads((tmp_path / name).read_text()) for name in ('torch.json', 'onnx.json')
+    run_tool('dist_test.sh', CONFIG, '2', '--out', 'onnx2.json', '--cfg-options', *options)
+    expected, figures, of_two = (
+        json.loads((tmp_path / name).read_text())
+        for name in ('torch.json', 'onnx.json', 'onnx2.json')
     )
     # One of the 900 pairs of the same person is 0.11 percent, and rounding may move a few.
     assert figures == pytest.approx(expected, abs=0.5)
+    assert of_two == pytest.approx(figures, abs=0.5)
 
 
 def test_torch_model_needs_a_checkpoint(run_tool):
