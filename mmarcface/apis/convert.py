@@ -21,7 +21,7 @@ from mmarcface.checkpoint import load_from_local
 from mmarcface.datasets import LFW, CelebA, IdentityFolder, IdentityRecords, VerificationBin
 from mmarcface.datasets.bin_file import BinFile, write_bin
 from mmarcface.datasets.joined import identity_of
-from mmarcface.datasets.pairs import ListedPair, make_pairs, read_pairs, write_pairs
+from mmarcface.datasets.pairs import ListedPair, make_pairs, read_pairs, write_pairs, write_people
 from mmarcface.datasets.recordio import RecordFile, RecordWriter
 from mmarcface.models import IResNet
 from mmarcface.models.backbones.iresnet import BLOCKS_PER_STAGE
@@ -145,7 +145,7 @@ def to_records(source: Source, path: str | Path) -> None:
         path: the ``.rec`` file.
 
     Raises:
-        ValueError: if what is there afterwards is not what the source has.
+        ValueError: if an image is none, or what is there afterwards is not what the source has.
     """
     path = Path(path)
     labels = {name: label for label, name in enumerate(source.images_of)}
@@ -153,7 +153,9 @@ def to_records(source: Source, path: str | Path) -> None:
         writer = RecordWriter(path)
         done = len(writer.keys)
         for key, face in _progress(source.faces, 'Writing', done):
-            writer.write(key, (labels[face.identity],), face.read())
+            content = face.read()
+            _extension(content, face)  # Refuses what is no image.
+            writer.write(key, (labels[face.identity],), content)
         number, start = len(source.faces), 1
         records = []
         for key, count in enumerate(source.images_of.values(), number + 1):
@@ -164,12 +166,12 @@ def to_records(source: Source, path: str | Path) -> None:
             writer.write(key, ends, b'')
         writer.finish()
     written = RecordFile(path)
-    _compare_number(path, len(written.keys), 1 + len(source.faces) + len(labels))
+    _compare(path, len(written.keys), 1 + len(source.faces) + len(labels))
     for key, face in _progress(source.faces, 'Checking'):
         record = written.read(key)
         if record.labels != (labels[face.identity],) or record.image != face.read():
             raise _differs(f'record {key} of {path}', face)
-    _compare_number(path, len(IdentityRecords(str(path))), len(source.faces))
+    _compare(path, len(IdentityRecords(str(path))), len(source.faces))
 
 
 def to_folder(source: Source, path: str | Path) -> None:
@@ -182,7 +184,7 @@ def to_folder(source: Source, path: str | Path) -> None:
         path: the folder.
 
     Raises:
-        ValueError: if an image cannot be read, or see :func:`to_records`.
+        ValueError: see :func:`to_records`.
     """
     _write_files(source, Path(path), lambda face: f'{face.identity}/{face.number:04d}')
 
@@ -208,12 +210,11 @@ def to_lfw(source: Source, path: str | Path) -> None:
             'convert them first'
         )
     write_pairs(path / 'pairs.txt', pairs, source.num_folds)
-    people = [f'{name}\t{number}\n' for name, number in source.images_of.items()]
-    (path / 'people.txt').write_text(f'{len(people)}\n' + ''.join(people))
+    write_people(path / 'people.txt', source.images_of)
     (extension,) = extensions
-    _compare_number(path, len(LFW(str(path), 'people', extension=extension)), len(source.faces))
+    _compare(path, len(LFW(str(path), 'people', extension=extension)), len(source.faces))
     again = LFW(str(path), extension=extension).metainfo['pairs']
-    _compare_number(path, again.is_same.tolist(), [pair.is_same for pair in pairs])
+    _compare(path, again.is_same.tolist(), [pair.is_same for pair in pairs])
 
 
 def to_bin(source: Source, path: str | Path) -> None:
@@ -232,12 +233,15 @@ def to_bin(source: Source, path: str | Path) -> None:
     is_same = [pair.is_same for pair in source.pairs]
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        images = [face.read() for _, face in _progress(wanted, 'Reading')]
+        images = []
+        for _, face in _progress(wanted, 'Reading'):
+            images.append(face.read())
+            _extension(images[-1], face)  # Refuses what is no image.
         partial = path.with_suffix('.bin.partial')
         write_bin(partial, images, is_same)
         os.replace(partial, path)
     written = BinFile(path)
-    _compare_number(path, written.is_same, is_same)
+    _compare(path, written.is_same, is_same)
     for place, face in _progress(wanted, 'Checking'):
         if written.images[place - 1] != face.read():
             raise _differs(f'image {place - 1} of {path}', face)
@@ -367,7 +371,7 @@ def _progress(faces: Sequence[Face], description: str, done: int = 0) -> Iterato
     return iter(track(left, description, total=max(0, len(faces) - done)))
 
 
-def _compare_number(path: Path, found: object, wanted: object) -> None:
+def _compare(path: Path, found: object, wanted: object) -> None:
     if found != wanted:
         raise ValueError(
             f'{path} does not hold what the source has; it is of another source or damaged: remove '

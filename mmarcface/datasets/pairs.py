@@ -173,6 +173,17 @@ def read_people(path: str | Path) -> list[tuple[int, str, int, int]]:
     return people
 
 
+def write_people(path: str | Path, images_of: dict[str, int]) -> None:
+    """Write a people file, of one fold.
+
+    Args:
+        path: the file.
+        images_of: number of images of each identity.
+    """
+    lines = [str(len(images_of)), *(f'{name}\t{images}' for name, images in images_of.items())]
+    Path(path).write_text('\n'.join(lines) + '\n', encoding='utf-8')
+
+
 def make_pairs(
     images_of: dict[str, int], num_folds: int, number: int, seed: int
 ) -> list[ListedPair]:

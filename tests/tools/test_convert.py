@@ -161,8 +161,10 @@ def test_what_is_there_is_checked(faces, tmp_path):
     with pytest.raises(ValueError, match=r'1 other files, such as .*stray.txt'):
         convert.to_folder(source, tmp_path / 'copy')
     (faces / 's01' / '1.jpg').write_text('not an image')
-    with pytest.raises(ValueError, match=r's01/1.jpg of s01 cannot be read'):
-        convert.to_folder(source, tmp_path / 'new')
+    drawn = convert.with_pairs(source, 1, 500, seed=0)
+    for write in (convert.to_folder, convert.to_records, convert.to_bin, convert.to_lfw):
+        with pytest.raises(ValueError, match=r's01/1.jpg of s01 cannot be read'):
+            write(drawn, tmp_path / 'new')
     with pytest.raises(FileNotFoundError, match=r'nowhere does not exist: name a .rec'):
         convert.open_source(tmp_path / 'nowhere')
 

@@ -4,46 +4,21 @@ data/celeba as the homepage of CelebA gives it; data/faces/lfw.bin, aligned in t
 archive of faces that insightface hands out.
 """
 
-from mmcv.transforms import RandomFlip
-from mmengine.dataset import DefaultSampler
-from mmpretrain.datasets import PackInputs
+from mmengine.config import read_base
 
-from mmarcface.datasets import AlignFace, LoadImageFromFile
-from mmarcface.evaluation import VerificationMetric
+with read_base():
+    from .faces_112 import *
 
-data_preprocessor = dict(mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True)
+from mmarcface.datasets import AlignFace
 
-train_pipeline = [
-    dict(type=LoadImageFromFile),
-    dict(type=AlignFace, size=112),
-    dict(type=RandomFlip, prob=0.5),
-    dict(type=PackInputs),
-]
-test_pipeline = [dict(type=LoadImageFromFile), dict(type=PackInputs)]
-
-# Data sets are named, not imported: mmpretrain.get_model looks them up by their names.
-train_dataloader = dict(
-    batch_size=128,
-    num_workers=4,
-    drop_last=True,
-    dataset=dict(
-        type='mmarcface.CelebA',
-        data_root='data/celeba',
-        landmarks='list_landmarks_align_celeba.txt',
-        pipeline=train_pipeline,
-    ),
-    sampler=dict(type=DefaultSampler, shuffle=True),
+train_pipeline.insert(1, dict(type=AlignFace, size=112))
+train_dataloader.dataset = dict(
+    type='mmarcface.CelebA',
+    data_root='data/celeba',
+    landmarks='list_landmarks_align_celeba.txt',
+    pipeline=train_pipeline,
 )
-val_dataloader = dict(
-    batch_size=128,
-    num_workers=4,
-    dataset=dict(
-        type='mmarcface.VerificationBin', path='data/faces/lfw.bin', pipeline=test_pipeline
-    ),
-    sampler=dict(type=DefaultSampler, shuffle=False),
+val_dataloader.dataset = dict(
+    type='mmarcface.VerificationBin', path='data/faces/lfw.bin', pipeline=test_pipeline
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type=VerificationMetric)
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
