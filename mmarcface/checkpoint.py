@@ -137,7 +137,8 @@ def _clear_errors(name: str) -> Iterator[None]:
                 'checkpoint may hold tensors, numbers and logs only. It may be malicious; if you '
                 'trust its source, ask for a file with its state_dict alone'
             ) from None
-        first_line = str(error).partition('\n')[0]
+        # Without torch's advice to read such a file without care.
+        first_line = str(error).partition('\n')[0].partition(' Re-running')[0]
         raise ValueError(
             f'checkpoint {name} cannot be read: it is cut short or not a checkpoint; fetch or '
             f'write it again ({type(error).__name__}: {first_line})'

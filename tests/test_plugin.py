@@ -7,10 +7,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmpretrain import ImageRetrievalInferencer, get_model, list_models
 
-import mmarcface.apis  # noqa: F401
+from mmarcface.apis import VerificationInferencer
+from mmarcface.datasets import IdentityRecords
+from mmarcface.datasets.recordio import RecordWriter
 from mmarcface.models import EmbeddingRetriever
+from tests.conftest import ROOT
 
 INSHOP = 'resnet50-arcface_8xb32_inshop'
 ORL = 'iresnet18-arcface_orl'
@@ -131,6 +135,31 @@ def test_result_can_be_drawn(demo, tmp_path):
     search = ImageRetrievalInferencer(get_model(ORL), str(demo))
     search(str(demo / 's1.pgm'), topk=3, show_dir=str(tmp_path / 'shown'))
     assert (tmp_path / 'shown' / 's1.png').stat().st_size > 1000
+
+
+@pytest.mark.parametrize('kind', ['path', 'data set'])
+def test_records_as_gallery(demo, tmp_path, kind):
+    writer = RecordWriter(tmp_path / 'demo.rec')
+    for key, path in enumerate(sorted(demo.iterdir()), 1):
+        writer.write(key, (key,), path.read_bytes())
+    writer.finish()
+    rec = str(tmp_path / 'demo.rec')
+    prototype = rec if kind == 'path' else IdentityRecords(rec)
+    search = ImageRetrievalInferencer(get_model(ORL), prototype)
+    found = search(str(demo / 's4.pgm'), topk=1, show_dir=str(tmp_path / 'shown'))[0][0]
+    assert found['sample']['img_path'] == f'rec://{rec}#4'
+    assert found['match_score'] == pytest.approx(1, abs=1e-5)
+    assert (tmp_path / 'shown' / 's4.png').stat().st_size > 1000
+
+
+def test_config_as_training_writes_it(demo, tmp_path):
+    config = Config.fromfile(ROOT / 'configs' / 'arcface' / 'iresnet18-arcface_orl.py')
+    config.dump(tmp_path / 'dumped.py')
+    search = ImageRetrievalInferencer(str(tmp_path / 'dumped.py'), str(demo), pretrained=False)
+    found = search(str(demo / 's2.pgm'), topk=1)[0][0]
+    assert found['sample']['img_path'] == str(demo / 's2.pgm')
+    verify = VerificationInferencer(str(tmp_path / 'dumped.py'), pretrained=False, threshold=0.5)
+    assert verify([(demo / 's2.pgm', demo / 's2.pgm')])[0]['is_same']
 
 
 def test_wrong_galleries_and_images(demo, tmp_path):

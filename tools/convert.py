@@ -19,6 +19,13 @@ WRITERS = {
 }
 
 
+def positive(text: str) -> int:
+    """A number of at least 1, for argparse."""
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f'must be at least 1, got {text}')
+    return int(text)
+
+
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -30,11 +37,11 @@ def parse_args() -> argparse.Namespace:
         command.add_argument('target')
         if name in ('bin', 'lfw'):
             note = 'for sources without pairs: '
-            command.add_argument('--folds', type=int, default=10, help=f'{note}folds (10)')
+            command.add_argument('--folds', type=positive, help=f'{note}folds (10)')
             command.add_argument(
-                '--pairs', type=int, default=300, help=f'{note}pairs of each kind a fold (300)'
+                '--pairs', type=positive, help=f'{note}pairs of each kind a fold (300)'
             )
-            command.add_argument('--seed', type=int, default=0, help=f'{note}seed (0)')
+            command.add_argument('--seed', type=int, help=f'{note}seed (0)')
     command = commands.add_parser('insightface', help='write a checkpoint from a backbone.pth')
     command.add_argument('source')
     command.add_argument('target')
@@ -50,11 +57,16 @@ def main() -> None:
     source = convert.open_source(args.source)
     if args.format in ('bin', 'lfw'):
         source = convert.with_pairs(source, args.folds, args.pairs, args.seed)
+    elif source.pairs is not None and args.source.endswith('.bin'):
+        print('note: a .bin does not name people; a person becomes as many identities as the pairs')
+        print('      of the same person leave apart. Do not train on them')
     WRITERS[args.format][0](source, args.target)
-    print(
-        f'{args.target}: {len(source.faces)} images of {len(source.images_of)} identities'
-        + (f', {len(source.pairs)} pairs' if source.pairs else '')
-    )
+    written = []
+    if args.format != 'bin':
+        written.append(f'{len(source.faces)} images of {len(source.images_of)} identities')
+    if args.format in ('bin', 'lfw'):
+        written.append(f'{len(source.pairs)} pairs')
+    print(f'{args.target}: {", ".join(written)}')
 
 
 if __name__ == '__main__':

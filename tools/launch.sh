@@ -9,7 +9,7 @@ export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 # need COUNT "$@": unless so many arguments are given, show the comment that heads the script.
 need() {
     if [ $(($# - 1)) -lt "$1" ]; then
-        sed -n '2,/^[^#]/s/^# //p' "$0" >&2
+        sed -n '2,/^$/s/^# //p' "$0" >&2
         exit 2
     fi
 }

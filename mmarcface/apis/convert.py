@@ -14,12 +14,13 @@ from pathlib import Path
 import torch
 from mmengine import fileio
 from mmpretrain.datasets import BaseDataset
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from rich.progress import track
 
 from mmarcface.checkpoint import load_from_local
 from mmarcface.datasets import LFW, CelebA, IdentityFolder, IdentityRecords, VerificationBin
 from mmarcface.datasets.bin_file import BinFile, write_bin
+from mmarcface.datasets.identity_folder import UNFINISHED
 from mmarcface.datasets.joined import identity_of
 from mmarcface.datasets.pairs import ListedPair, make_pairs, read_pairs, write_pairs, write_people
 from mmarcface.datasets.recordio import RecordFile, RecordWriter
@@ -78,6 +79,8 @@ def open_source(path: str | Path) -> Source:
         ValueError: if it is damaged; see the data sets.
     """
     path = Path(path)
+    if (path / UNFINISHED).exists():
+        raise ValueError(f'{path} is not complete: convert again what was to be written there')
     if path.suffix == '.rec':
         return _list(IdentityRecords(str(path)))
     if path.suffix == '.bin':
@@ -93,19 +96,26 @@ def open_source(path: str | Path) -> Source:
 
 def _list(dataset: BaseDataset) -> Source:
     faces, numbers = [], Counter()
+    # Names that are numbers keep their order as names of folders.
+    width = len(str(max(map(int, dataset.get_gt_labels()))))
+    if dataset.CLASSES and all(map(str.isdigit, dataset.CLASSES)):
+        width = max(map(len, dataset.CLASSES))
     for info in map(dataset.get_data_info, range(len(dataset))):
         identity = identity_of(info, dataset) or str(info['gt_label'])
+        identity = identity.zfill(width) if identity.isdigit() else identity
         numbers[identity] += 1
         faces.append(Face(info['img_path'], identity, numbers[identity]))
     pairs, num_folds, listed = dataset.metainfo.get('pairs'), 1, None
     if pairs is not None:
         num_folds, listed = 1 + int(pairs.folds.max()), []
-        for (i, j), same, fold in zip(pairs.indices, pairs.is_same, pairs.folds, strict=True):
+        rows = zip(pairs.indices, pairs.is_same, pairs.folds, strict=True)
+        for place, ((i, j), same, fold) in enumerate(rows):
             first, second = ((faces[k].identity, faces[k].number) for k in (i, j))
             if (first[0] == second[0]) != same:
                 raise ValueError(
-                    f'a pair is said to be of two identities, and other pairs connect its images '
-                    f'{faces[i].path} and {faces[j].path}'
+                    f'pair {place} must be of two identities, and other pairs say that its images '
+                    f'{faces[i].path} and {faces[j].path} are of one: an answer is wrong, or '
+                    'different people share a copy of one image'
                 )
             listed.append(ListedPair(0, first, second, int(fold)))
     order = {name: place for place, name in enumerate(numbers)}
@@ -147,7 +157,7 @@ def to_records(source: Source, path: str | Path) -> None:
     Raises:
         ValueError: if an image is none, or what is there afterwards is not what the source has.
     """
-    path = Path(path)
+    path = _named(path, '.rec')
     labels = {name: label for label, name in enumerate(source.images_of)}
     if not path.is_file():
         writer = RecordWriter(path)
@@ -186,7 +196,9 @@ def to_folder(source: Source, path: str | Path) -> None:
     Raises:
         ValueError: see :func:`to_records`.
     """
-    _write_files(source, Path(path), lambda face: f'{face.identity}/{face.number:04d}')
+    marker = Path(path, UNFINISHED)
+    _write_files(source, Path(path), '{0.identity}/{0.number:04d}'.format, marker)
+    marker.unlink()
 
 
 def to_lfw(source: Source, path: str | Path) -> None:
@@ -203,18 +215,20 @@ def to_lfw(source: Source, path: str | Path) -> None:
     path = Path(path)
     pairs = _sorted_pairs(source)
     names = '{0.identity}/{0.identity}_{0.number:04d}'
-    extensions = _write_files(source, path / 'lfw', names.format)
-    if len(extensions) > 1:
+    marker = path / UNFINISHED
+    examples = _write_files(source, path / 'lfw', names.format, marker)
+    if len(examples) > 1:
         raise ValueError(
-            f'LFW has images of one format, and the source has {", ".join(sorted(extensions))}: '
-            'convert them first'
+            'LFW has images of one format, and the source has several, such as '
+            f'{" and ".join(examples.values())}: leave out or change those of one'
         )
     write_pairs(path / 'pairs.txt', pairs, source.num_folds)
     write_people(path / 'people.txt', source.images_of)
-    (extension,) = extensions
+    (extension,) = examples
     _compare(path, len(LFW(str(path), 'people', extension=extension)), len(source.faces))
     again = LFW(str(path), extension=extension).metainfo['pairs']
     _compare(path, again.is_same.tolist(), [pair.is_same for pair in pairs])
+    marker.unlink()
 
 
 def to_bin(source: Source, path: str | Path) -> None:
@@ -227,7 +241,7 @@ def to_bin(source: Source, path: str | Path) -> None:
     Raises:
         ValueError: see :func:`to_records`.
     """
-    path = Path(path)
+    path = _named(path, '.bin')
     faces = {(face.identity, face.number): face for face in source.faces}
     wanted = [faces[image] for pair in source.pairs for image in (pair.first, pair.second)]
     is_same = [pair.is_same for pair in source.pairs]
@@ -247,22 +261,33 @@ def to_bin(source: Source, path: str | Path) -> None:
             raise _differs(f'image {place - 1} of {path}', face)
 
 
-def with_pairs(source: Source, num_folds: int, number: int, seed: int) -> Source:
+def with_pairs(
+    source: Source, num_folds: int | None, number: int | None, seed: int | None
+) -> Source:
     """The same source with pairs: its own, or drawn where it has none.
 
     Args:
         source: what to convert.
-        num_folds: folds to draw.
-        number: pairs of each kind in a fold.
-        seed: of the draws.
+        num_folds: folds to draw; 10 by default.
+        number: pairs of each kind in a fold; 300 by default.
+        seed: of the draws; 0 by default.
 
     Raises:
-        ValueError: if there are too few images for that many pairs.
+        ValueError: if there are too few images for that many pairs, or the source has pairs and
+            others are asked for.
     """
-    if source.pairs is not None:
-        return source
-    pairs = make_pairs(source.images_of, num_folds, number, seed)
-    return Source(source.faces, pairs, num_folds)
+    if source.pairs is None:
+        num_folds, number = num_folds or 10, number or 300
+        pairs = make_pairs(source.images_of, num_folds, number, seed or 0)
+        return replace(source, pairs=pairs, num_folds=num_folds)
+    given = dict(folds=num_folds, pairs=number, seed=seed)
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(
+                f'{name} must be left out for a source with pairs, such as this one with '
+                f'{len(source.pairs)}; got {value}'
+            )
+    return source
 
 
 def from_insightface(source: str | Path, path: str | Path) -> dict:
@@ -323,12 +348,28 @@ def _sorted_pairs(source: Source) -> list[ListedPair]:
     return pairs
 
 
-def _write_files(source: Source, folder: Path, name_of: Callable[[Face], str]) -> set[str]:
-    """Write images that are not there yet, and check all; gives the extensions in use."""
-    extensions = set()
+def _named(path: str | Path, suffix: str) -> Path:
+    if Path(path).suffix != suffix:
+        raise ValueError(f'the target must be named *{suffix}, got {path}')
+    return Path(path)
+
+
+def _write_files(
+    source: Source, folder: Path, name_of: Callable[[Face], str], marker: Path
+) -> dict[str, str]:
+    """Write images that are not there yet, and check all; gives an example of each extension.
+
+    The marker says that the whole is not written yet, so that nobody takes the part for it.
+    """
+    stems = {name_of(face) for face in source.faces}
+    _refuse_others(folder, lambda file: os.path.splitext(file)[0] in stems)
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    marker.touch()
+    extensions = {}
     for _, face in _progress(source.faces, 'Writing'):
         content = face.read()
-        extensions.add(extension := _extension(content, face))
+        extension = _extension(content, face)
+        extensions.setdefault(extension, face.path)
         file = folder / f'{name_of(face)}{extension}'
         if not file.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -342,21 +383,32 @@ def _write_files(source: Source, folder: Path, name_of: Callable[[Face], str]) -
         wanted.add(name)
         if (folder / name).read_bytes() != content:
             raise _differs(str(folder / name), face)
+    _refuse_others(folder, wanted.__contains__)
+    return extensions
+
+
+def _refuse_others(folder: Path, is_ours: Callable[[str], bool]) -> None:
+    """Refuse files that are none of the source's, but for what an interrupted call left."""
     there = (os.path.join(root, name) for root, _, names in os.walk(folder) for name in names)
-    extra = sorted(file for file in there if os.path.relpath(file, folder) not in wanted)
+    files = (os.path.relpath(file, folder) for file in there)
+    extra = sorted(
+        file
+        for file in files
+        if not is_ours(file) and file != UNFINISHED and not file.endswith('.partial')
+    )
     if extra:
         raise ValueError(
             f'{folder} must hold the images of the source alone, and has {len(extra)} other files, '
             f'such as {extra[0]}: remove them or choose another folder'
         )
-    return extensions
 
 
 def _extension(content: bytes, face: Face) -> str:
     try:
         with Image.open(io.BytesIO(content)) as image:
+            image.load()
             kind = image.format.lower()
-    except UnidentifiedImageError:
+    except (OSError, SyntaxError):  # What Pillow raises for damaged images.
         raise ValueError(
             f'image {face.path} of {face.identity} cannot be read: it is damaged or not an image'
         ) from None

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dataset import BaseDataset
+from mmengine.dataset import BaseDataset, Compose
 from mmpretrain.apis import ImageRetrievalInferencer
 from mmpretrain.datasets import CustomDataset
 
-from mmarcface.datasets import LoadImageFromFile
+from mmarcface.datasets import IdentityRecords, LoadImageFromFile
 
 
 def prepare_gallery(
@@ -28,8 +28,9 @@ def prepare_gallery(
         prepare: mmpretrain's own preparation, which makes a data loader of the prototype.
         inferencer: the inferencer, with its model and test pipeline.
         prototype: what mmpretrain takes (the path of a folder, a list of paths, the config of a
-            data set, a data set or a data loader), or embeddings, (G, D), or the path of a file
-            that :meth:`EmbeddingRetriever.dump_prototype` wrote.
+            data set, a data set or a data loader), or the path of a ``.rec`` file, or embeddings,
+            (G, D), or the path of a file that :meth:`EmbeddingRetriever.dump_prototype` wrote. A
+            data set without a pipeline gets the inferencer's.
         cache: file that keeps the embeddings; see ``prototype_cache`` of the model.
         batch_size: images embedded at a time.
 
@@ -45,6 +46,8 @@ def prepare_gallery(
         prototype = str(prototype)
     model.prototype_cache = cache
     is_path = isinstance(prototype, str)
+    if is_path and prototype.endswith('.rec'):
+        prototype, is_path = IdentityRecords(prototype), False
     if isinstance(prototype, torch.Tensor) or (is_path and Path(prototype).is_file()):
         model.prototype = prototype
         model.prepare_prototype()
@@ -61,6 +64,8 @@ def prepare_gallery(
         if not prototype:
             raise ValueError('the gallery is empty: prototype is a list of no images')
         prototype = _data_set([dict(img_path=str(path)) for path in prototype], pipeline)
+    elif isinstance(prototype, BaseDataset) and not prototype.pipeline.transforms:
+        prototype.pipeline = Compose(pipeline)
     return prepare(prototype, None, batch_size)
 
 

@@ -9,6 +9,9 @@ from mmpretrain.datasets import BaseDataset
 
 from mmarcface.registry import DATASETS
 
+# In a folder that is being written.
+UNFINISHED = '.unfinished'
+
 
 @DATASETS.register_module()
 class IdentityFolder(BaseDataset):
@@ -34,7 +37,7 @@ class IdentityFolder(BaseDataset):
 
     Raises:
         FileNotFoundError: if ``data_root`` or one of ``identities`` does not exist.
-        ValueError: if there are no identities, or one has no image.
+        ValueError: if there are no identities, one has no image, or the folder is being written.
     """
 
     def __init__(
@@ -55,6 +58,10 @@ class IdentityFolder(BaseDataset):
             raise FileNotFoundError(
                 f'data_root {root} is not a folder: it must hold one folder of images for each '
                 'identity (data_root/identity/image.jpg)'
+            )
+        if (root / UNFINISHED).exists():
+            raise ValueError(
+                f'{root} is not complete: run the tools/convert.py again that was to write it'
             )
         names = self.identities
         if names is None:

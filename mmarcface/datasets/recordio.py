@@ -370,12 +370,14 @@ def read_index(path: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
 def _refuse_index(path: Path, size: int) -> NoReturn:
     """Name the first line that breaks the format."""
     rule = f'a line must be "key<TAB>offset", key from 0 on and offset in [0, {size})'
+    advice = 'Delete the file, and it is rebuilt'
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         fields = line.split()
         whole = all(field.isdigit() and len(field) < 19 for field in fields)
         if len(fields) != 2 or not whole or int(fields[1]) >= size:
-            raise ValueError(f'{path}:{number}: {rule}; got {line.decode(errors="replace")!r}')
-    raise ValueError(f'{path}: {rule}; the file has no lines')
+            shown = line.decode(errors='replace')
+            raise ValueError(f'{path}:{number}: {rule}; got {shown!r}. {advice}')
+    raise ValueError(f'{path}: {rule}; the file has no lines. {advice}')
 
 
 def _write_index(path: Path, keys: Sequence[int], offsets: Sequence[int]) -> None:

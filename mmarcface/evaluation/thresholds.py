@@ -121,6 +121,6 @@ def choose_threshold(
         if calibration.wanted_far == far:
             return calibration
     raise ValueError(
-        f'far must be one of {[one.wanted_far for one in found]} in {path}, got {far}: add it to '
+        f'far must be one of {[one.wanted_far for one in found]} in {path}, got {far!r}: add it to '
         'far of VerificationMetric and run tools/test.py again'
     )

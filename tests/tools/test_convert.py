@@ -52,10 +52,9 @@ def test_orl_through_records_and_back(run_tool, orl, tmp_path):
     assert pixels_and_labels(records) == pixels_and_labels(source)
     run_tool('convert.py', 'folder', tmp_path / 'orl.rec', tmp_path / 'again')
     again = IdentityFolder(str(tmp_path / 'again'), pipeline=LOAD)
-    assert {pixels for pixels, _ in pixels_and_labels(again)} == {
-        pixels for pixels, _ in pixels_and_labels(source)
-    }
-    assert len(again.metainfo['classes']) == 40
+    # Numbers keep their order as names.
+    assert again.metainfo['classes'] == tuple(f'{label:02}' for label in range(40))
+    assert pixels_and_labels(again) == pixels_and_labels(source)
 
 
 def similarity_of_pixels(dataset):
@@ -136,6 +135,53 @@ def test_interrupted_records_go_on(faces, tmp_path, monkeypatch):
         assert whole == broken
 
 
+@pytest.mark.parametrize('write', [convert.to_folder, convert.to_lfw])
+def test_a_part_is_not_taken_for_the_whole(faces, tmp_path, write, monkeypatch):
+    source = convert.with_pairs(convert.open_source(faces), 1, 9, seed=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(convert, '_extension', lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write(source, tmp_path / 'part')
+    with pytest.raises(ValueError, match=r'part is not complete: convert again'):
+        convert.open_source(tmp_path / 'part')
+    write(source, tmp_path / 'part')
+    assert len(convert.open_source(tmp_path / 'part').faces) == 120
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine' / 'thesis.txt').write_text('')
+    convert.to_folder(source, tmp_path / 'faces2')
+    with pytest.raises(ValueError, match=r'mine must hold .* such as thesis.txt: remove'):
+        convert.to_folder(source, tmp_path / 'mine')
+    assert [path.name for path in (tmp_path / 'mine').iterdir()] == ['thesis.txt']
+
+
+def test_training_on_a_part_is_refused(faces):
+    (faces / '.unfinished').touch()
+    with pytest.raises(ValueError, match=r'faces is not complete: run the tools/convert.py again'):
+        IdentityFolder(str(faces))
+
+
+def test_images_that_are_cut_short(faces, tmp_path):
+    path = faces / 's03' / '4.jpg'
+    path.write_bytes(path.read_bytes()[:1500])
+    with pytest.raises(ValueError, match=r'image .*s03/4.jpg of s03 cannot be read'):
+        convert.to_records(convert.open_source(faces), tmp_path / 'faces.rec')
+
+
+def test_wrong_targets_and_pairs(faces, tmp_path, run_tool):
+    source = convert.with_pairs(convert.open_source(faces), 2, 9, seed=0)
+    with pytest.raises(ValueError, match=r'target must be named \*.rec, got .*faces.txt'):
+        convert.to_records(source, tmp_path / 'faces.txt')
+    with pytest.raises(ValueError, match=r'folds must be left out for a source with pairs'):
+        convert.with_pairs(source, 3, None, None)
+    done = run_tool('convert.py', 'bin', faces, tmp_path / 'a.bin', '--pairs', '0', fails=True)
+    assert '--pairs: must be at least 1, got 0' in done.output
+    cv2.imwrite(str(faces / 's05' / '11.png'), np.zeros((9, 9, 3), np.uint8))
+    with pytest.raises(ValueError, match=r'several, such as .*s01/1.jpg and .*s05/11.png'):
+        convert.to_lfw(
+            convert.with_pairs(convert.open_source(faces), 2, 9, seed=0), tmp_path / 'lfw'
+        )
+
+
 def test_interrupted_folders_go_on(faces, tmp_path):
     source = convert.open_source(faces)
     convert.to_folder(source, tmp_path / 'copy')
@@ -162,9 +208,14 @@ def test_what_is_there_is_checked(faces, tmp_path):
         convert.to_folder(source, tmp_path / 'copy')
     (faces / 's01' / '1.jpg').write_text('not an image')
     drawn = convert.with_pairs(source, 1, 500, seed=0)
-    for write in (convert.to_folder, convert.to_records, convert.to_bin, convert.to_lfw):
+    for write, name in (
+        (convert.to_folder, 'new'),
+        (convert.to_records, 'new.rec'),
+        (convert.to_bin, 'new.bin'),
+        (convert.to_lfw, 'new_lfw'),
+    ):
         with pytest.raises(ValueError, match=r's01/1.jpg of s01 cannot be read'):
-            write(drawn, tmp_path / 'new')
+            write(drawn, tmp_path / name)
     with pytest.raises(FileNotFoundError, match=r'nowhere does not exist: name a .rec'):
         convert.open_source(tmp_path / 'nowhere')
 

@@ -14,7 +14,8 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
     """Read ``img_path`` into ``img``, (H, W, 3), uint8 in [0, 255], BGR.
 
     Arguments as mmcv's transform of the same name, which it specialises. Images inside ``.rec`` and
-    ``.bin`` files are read by their address, see :mod:`mmarcface.datasets.containers`.
+    ``.bin`` files are read by their address, see :mod:`mmarcface.datasets.containers`. A sample
+    that has its image already, as inferencers give it, is left as it is.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -23,6 +24,8 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
 
     def transform(self, results: dict) -> dict | None:
         """Add ``img``, ``img_shape`` and ``ori_shape`` to a sample."""
+        if 'img' in results:
+            return results
         path = results['img_path']
         content = read_inside(path)
         try:
