@@ -21,7 +21,6 @@ from mmarcface.checkpoint import load_from_local
 from mmarcface.datasets import LFW, CelebA, IdentityFolder, IdentityRecords, VerificationBin
 from mmarcface.datasets.bin_file import BinFile, write_bin
 from mmarcface.datasets.identity_folder import UNFINISHED
-from mmarcface.datasets.joined import identity_of
 from mmarcface.datasets.pairs import ListedPair, make_pairs, read_pairs, write_pairs, write_people
 from mmarcface.datasets.recordio import RecordFile, RecordWriter
 from mmarcface.models import IResNet
@@ -96,13 +95,11 @@ def open_source(path: str | Path) -> Source:
 
 def _list(dataset: BaseDataset) -> Source:
     faces, numbers = [], Counter()
-    # Names that are numbers keep their order as names of folders.
-    width = len(str(max(map(int, dataset.get_gt_labels()))))
-    if dataset.CLASSES and all(map(str.isdigit, dataset.CLASSES)):
-        width = max(map(len, dataset.CLASSES))
+    # Where there are no names but numbers, these keep their order as names of folders.
+    classes = dataset.CLASSES or [str(label) for label in range(1 + max(dataset.get_gt_labels()))]
+    width = max(map(len, classes))
     for info in map(dataset.get_data_info, range(len(dataset))):
-        identity = identity_of(info, dataset) or str(info['gt_label'])
-        identity = identity.zfill(width) if identity.isdigit() else identity
+        identity = info.get('identity', classes[info['gt_label']].zfill(width))
         numbers[identity] += 1
         faces.append(Face(info['img_path'], identity, numbers[identity]))
     pairs, num_folds, listed = dataset.metainfo.get('pairs'), 1, None

@@ -138,10 +138,6 @@ class VerificationInferencer(BaseInferencer):
         pipeline = remove_transform(config.test_dataloader.dataset.pipeline, 'LoadImageFromFile')
         return Compose([TRANSFORMS.build(transform) for transform in pipeline])
 
-    def postprocess(self, preds, visualization, return_datasample=False, **kwargs):
-        """Not used: :meth:`__call__` gives its answers itself."""
-        raise NotImplementedError
-
 
 def _key(image: str | Path | np.ndarray) -> str | int:
     return id(image) if isinstance(image, np.ndarray) else str(image)

@@ -38,17 +38,6 @@ class Pairs(Shared):
         return Pairs(self.indices + number, self.is_same, self.folds)
 
 
-def consecutive_folds(number: int, num_folds: int) -> np.ndarray:
-    """The fold of each pair, (P,), where folds are runs of equal length, or longer by one at first.
-
-    Args:
-        number: of pairs, P.
-        num_folds: number of folds.
-    """
-    sizes = [len(part) for part in np.array_split(np.arange(number), num_folds)]
-    return np.repeat(np.arange(num_folds), sizes)
-
-
 @dataclass
 class ListedPair:
     """A line of a pairs file.

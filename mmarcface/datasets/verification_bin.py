@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from mmpretrain.datasets import BaseDataset
 
+from mmarcface.functional.verification import consecutive_folds
 from mmarcface.registry import DATASETS
 
 from .bin_file import BinFile
 from .containers import address, open_once
-from .pairs import Pairs, consecutive_folds
+from .pairs import Pairs
 
 
 @DATASETS.register_module()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .retrieval import topk_search
+from .retrieval import count_items, topk_search
 
 # Ranked items held at a time, over all probes of a block.
 RANKS_PER_BLOCK = 1 << 20
@@ -60,7 +60,7 @@ def search_gallery(
     Raises:
         ValueError: if no probe is mated.
     """
-    num_mates = _count(labels, gallery_labels)
+    num_mates = count_items(labels, gallery_labels)
     mated = num_mates > 0
     if not mated.any():
         raise ValueError(
@@ -168,9 +168,3 @@ def tpir_at_fpir(searches: Searches, fpir: float) -> float:
     falling = np.sort(searches.strangers)[::-1]
     refused = falling[allowed] if allowed < number else -np.inf
     return float(np.mean((searches.ranks == 1) & (searches.scores > refused)))
-
-
-def _count(labels: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-    """Items with each label."""
-    known, place = torch.cat([items, labels]).unique(return_inverse=True)
-    return place[: len(items)].bincount(minlength=len(known))[place[len(items) :]]

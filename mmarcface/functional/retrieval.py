@@ -80,6 +80,20 @@ def topk_search(
     return scores, indices
 
 
+def count_items(labels: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+    """How many items of a gallery have each of some labels.
+
+    Args:
+        labels: (Q,), int64.
+        items: labels of the gallery, (G,), int64; may be empty.
+
+    Returns:
+        (Q,), int64.
+    """
+    known, place = torch.cat([items, labels]).unique(return_inverse=True)
+    return place[: len(items)].bincount(minlength=len(known))[place[len(items) :]]
+
+
 def recall_at_k(relevance: torch.Tensor, k: int) -> float:
     """Share of the queries with a relevant item among their first k.
 

@@ -172,6 +172,17 @@ def tar_interval(
     return float(low), float(high)
 
 
+def consecutive_folds(number: int, num_folds: int) -> np.ndarray:
+    """The fold of each pair, (P,), where folds are runs of equal length, or longer by one at first.
+
+    Args:
+        number: of pairs, P.
+        num_folds: number of folds.
+    """
+    sizes = [len(part) for part in np.array_split(np.arange(number), num_folds)]
+    return np.repeat(np.arange(num_folds), sizes)
+
+
 def kfold_accuracy(
     similarity: ArrayLike, is_same: ArrayLike, folds: int | ArrayLike = 10
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -200,8 +211,7 @@ def kfold_accuracy(
     if np.ndim(folds) == 0:
         if not 2 <= folds <= number:
             raise ValueError(f'folds must be in [2, {number}] for {number} pairs, got {folds}')
-        sizes = [len(part) for part in np.array_split(np.arange(number), folds)]
-        folds = np.repeat(np.arange(folds), sizes)
+        folds = consecutive_folds(number, folds)
     folds = _as_array(folds)
     if folds.shape != similarity.shape:
         raise ValueError(f'folds must be one for each of {number} pairs, got {folds.shape}')

@@ -21,7 +21,8 @@ from mmarcface.datasets import (
     VerificationSets,
 )
 from mmarcface.datasets.bin_file import BinFile, write_bin
-from mmarcface.datasets.pairs import consecutive_folds, make_pairs, read_pairs, write_pairs
+from mmarcface.datasets.pairs import make_pairs, read_pairs, write_pairs
+from mmarcface.functional.verification import consecutive_folds
 from tests.datasets import formats
 from tests.datasets.formats import FIVE, photographs, png, tiny
 

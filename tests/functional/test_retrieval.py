@@ -10,6 +10,7 @@ from pytorch_metric_learning.utils.inference import CustomKNN
 from mmarcface.functional import retrieval
 from mmarcface.functional.retrieval import (
     average_precision_at_k,
+    count_items,
     map_at_r,
     r_precision,
     recall_at_k,
@@ -129,3 +130,9 @@ def test_unknown_convention_and_short_relevance():
         average_precision_at_k(relevance, relevant, 1, 'all')
     with pytest.raises(ValueError, match='must reach rank 3'):
         map_at_r(relevance, relevant)
+
+
+def test_items_with_each_label():
+    labels, items = torch.tensor([5, 3, 5, 9]), torch.tensor([3, 5, 5, 7, 3, 5])
+    assert count_items(labels, items).tolist() == [items.tolist().count(i) for i in labels]
+    assert count_items(labels, items[:0]).tolist() == [0, 0, 0, 0]

@@ -103,6 +103,15 @@ def test_all_of_lfw_goes_along(run_tool, faces, tmp_path):
         convert.open_source(tmp_path / 'lfw')
 
 
+def test_people_keep_names_that_are_numbers(faces, tmp_path):
+    for old, new in (('s01', '7'), ('s02', '07'), ('s03', '10')):
+        (faces / old).rename(faces / new)
+    names = {path.name for path in faces.iterdir()}
+    convert.to_lfw(convert.with_pairs(convert.open_source(faces), 1, 9, seed=0), tmp_path / 'lfw')
+    convert.to_folder(convert.open_source(tmp_path / 'lfw'), tmp_path / 'again')
+    assert {path.name for path in (tmp_path / 'again').iterdir()} == names
+
+
 def test_pairs_that_pairs_txt_cannot_hold(faces, tmp_path):
     source = convert.with_pairs(convert.open_source(faces), 2, 10, seed=0)
     source.pairs.pop()

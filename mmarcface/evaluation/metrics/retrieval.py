@@ -10,6 +10,7 @@ import torch
 from mmarcface.functional.retrieval import (
     DENOMINATORS,
     average_precision_at_k,
+    count_items,
     map_at_r,
     r_precision,
     recall_at_k,
@@ -84,7 +85,7 @@ class RetrievalMetric(EmbeddingMetric):
                 f'the gallery is empty: {len(queries)} queries and nothing to search among'
             )
         items = labels[roles != ROLES.index('query')]
-        num_relevant = self._num_relevant(labels[queries], items, num_gallery == 0)
+        num_relevant = count_items(labels[queries], items) - int(num_gallery == 0)
         lost = queries[num_relevant < 1]
         if len(lost):
             raise ValueError(
@@ -99,7 +100,7 @@ class RetrievalMetric(EmbeddingMetric):
             num_queries = len(results.labels)
         labels, items = results.labels[:num_queries], results.labels[first_item:]
         exclude = torch.arange(num_queries) if first_item == 0 else None
-        num_relevant = self._num_relevant(labels, items, exclude is not None)
+        num_relevant = count_items(labels, items) - int(exclude is not None)
         figures = Counter()
         ranks = min(
             max(1, *self.recall_at, *self.map_at, int(num_relevant.max())),
@@ -129,10 +130,3 @@ class RetrievalMetric(EmbeddingMetric):
         figures['MAP@R'] = map_at_r(relevance, num_relevant)
         figures['R-Precision'] = r_precision(relevance, num_relevant)
         return figures
-
-    @staticmethod
-    def _num_relevant(labels: torch.Tensor, items: torch.Tensor, with_self: bool) -> torch.Tensor:
-        """Items with the label of each query, other than the query itself."""
-        known, counts = items.unique(return_counts=True)
-        place = torch.searchsorted(known, labels).clamp(max=len(known) - 1)
-        return torch.where(known[place] == labels, counts[place], 0) - int(with_self)

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from mmengine.logging import print_log
 
-from mmarcface.datasets.pairs import Pairs, consecutive_folds
+from mmarcface.datasets.pairs import Pairs
 from mmarcface.functional.verification import (
     area_under_curve,
     calibrate,
+    consecutive_folds,
     equal_error_rate,
     kfold_accuracy,
     pair_similarity,
