@@ -26,7 +26,8 @@ MAGIC = 0xCED7230A
 MAGIC_BYTES = struct.pack('<I', MAGIC)
 WORDS = struct.Struct('<II')
 HEADER = struct.Struct('<IfQQ')
-ONE_LABEL = struct.Struct('<III')
+# Both words, and the flag of the header.
+START = struct.Struct('<III')
 WHOLE, FIRST, MIDDLE, LAST = range(4)
 LENGTH_BITS = 29
 
@@ -174,13 +175,12 @@ class RecordFile:
         """The encoded image of a key, as quickly as may be; errors as :meth:`read`."""
         offset = self._offset(key)
         content = self._parts.content
-        if offset + ONE_LABEL.size <= len(content):
-            magic, word, flag = ONE_LABEL.unpack_from(content, offset)
-            end = offset + WORDS.size + word
+        if offset + START.size <= len(content):
+            magic, word, flag = START.unpack_from(content, offset)
+            start, end = offset + WORDS.size + HEADER.size + 4 * flag, offset + WORDS.size + word
             # Of a whole record the kind, above the length, is 0.
-            whole = magic == MAGIC and HEADER.size <= word < 1 << LENGTH_BITS
-            if whole and flag == 0 and end <= len(content):
-                return content[offset + WORDS.size + HEADER.size : end]
+            if magic == MAGIC and word < 1 << LENGTH_BITS and start <= end <= len(content):
+                return content[start:end]
         return self.read(key).image
 
     def labels(self, key: int) -> tuple[float, ...]:
