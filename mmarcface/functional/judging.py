@@ -1,0 +1,382 @@
+"""Whom does a generated image show? The figures of a judge that took no part in making it.
+
+The judge is a model of its own: it embeds the generated images, and real images of the same
+identities as a yardstick. All comparisons are cosines. Rates are in [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import ArrayLike
+
+from .verification import calibrate, pair_similarity, wilson_interval
+
+SCORES_PER_BLOCK = 1 << 22
+PIXELS_PER_BLOCK = 1 << 24
+MOST_PAIRS = 2_000_000
+
+
+class Reference:
+    """Real images as a judge sees them, and what it makes of them.
+
+    From the sums of unit vectors alone come the templates (the mean of an identity's unit vectors,
+    made a unit vector) and the mean cosines, exactly and without a matrix of all pairs: the sum of
+    the cosines of all pairs of one identity is (|sum|^2 - number) / 2.
+
+    Args:
+        embeddings: of real images, (N, D), not normalised.
+        labels: identity of each, (N,), whole numbers.
+        far: false acceptance rates, in [0, 1], of the thresholds to choose.
+
+    Attributes:
+        vectors: unit vectors, (N, D), those of an identity together.
+        labels: of the identities, (C,), rising.
+        counts: images of each, (C,).
+        sums: of the unit vectors of each, (C, D), fp64.
+        calibrations: a :class:`.verification.Calibration` for each FAR, by pairs of real images:
+            all, or of more than 2 million so many of each kind, drawn with a fixed seed.
+        accuracy: share of the real images that are nearest to their identity's template, which is
+            made without the image itself; of identities with several images.
+        cosine_same: mean over the pairs of different images of the same identity.
+        cosine_other: mean over the pairs of different identities.
+
+    Raises:
+        ValueError: if embeddings and labels do not fit, a number is not finite, there are fewer
+            than two identities, or none has two images.
+    """
+
+    def __init__(
+        self, embeddings: torch.Tensor, labels: ArrayLike, far: Sequence[float] = (1e-2, 1e-3)
+    ):
+        vectors, labels = _check('real', embeddings, labels)
+        order = labels.argsort(stable=True)
+        self.vectors = vectors[order]
+        self.labels, place, self.counts = labels[order].unique_consecutive(
+            return_inverse=True, return_counts=True
+        )
+        if len(self.labels) < 2 or self.counts.max() < 2:
+            raise ValueError(
+                'real images must be of at least two identities, one of them with two images or '
+                f'more; got {len(labels)} images of {len(self.labels)} identities'
+            )
+        wide = self.vectors.double()
+        self.sums = wide.new_zeros(len(self.labels), wide.shape[1]).index_add_(0, place, wide)
+        self.templates = F.normalize(self.sums).float()
+        self.starts = self.counts.cumsum(0) - self.counts
+
+        several = self.counts[place] > 1
+        mine, where = wide[several], place[several]
+        rest = F.normalize(self.sums[where] - mine)
+        named = self._is_nearest(mine.float(), where, (rest * mine).sum(1))
+        self.accuracy = float(named.double().mean())
+
+        # Of ordered pairs, each image with itself among them.
+        among_own, total = float(self.sums.square().sum()), float(self.sums.sum(0).square().sum())
+        same = int((self.counts * (self.counts - 1)).sum())
+        other = len(wide) ** 2 - int(self.counts.square().sum())
+        self.cosine_same = (among_own - float(wide.square().sum())) / same
+        self.cosine_other = (total - among_own) / other
+
+        pairs = _draw_pairs(self.counts.numpy())
+        similarity = pair_similarity(self.vectors, pairs)
+        is_same = place[pairs[:, 0]] == place[pairs[:, 1]]
+        self.calibrations = [calibrate(similarity, is_same, rate) for rate in far]
+
+    def places(self, labels: torch.Tensor) -> torch.Tensor:
+        """The row of each label, (G,), in ``labels`` and ``sums``.
+
+        Raises:
+            ValueError: if there are no real images of a label.
+        """
+        place = torch.searchsorted(self.labels, labels).clamp(max=len(self.labels) - 1)
+        absent = (self.labels[place] != labels).nonzero()
+        if len(absent):
+            raise ValueError(
+                f'labels must be among the {len(self.labels)} identities of the real images, '
+                f'got {int(labels[absent[0, 0]])}'
+            )
+        return place
+
+    def is_named(self, vectors: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+        """Whether each unit vector, (G, D), is nearer to its identity's template than to others."""
+        return self._is_nearest(vectors, place, (vectors * self.templates[place]).sum(1))
+
+    def _is_nearest(
+        self, vectors: torch.Tensor, place: torch.Tensor, own: torch.Tensor
+    ) -> torch.Tensor:
+        rows = torch.arange(len(vectors)).split(max(1, SCORES_PER_BLOCK // len(self.templates)))
+        nearest = []
+        for block in rows:
+            others = vectors[block] @ self.templates.T
+            others.scatter_(1, place[block, None], -torch.inf)
+            nearest.append(own[block] > others.amax(1))
+        return torch.cat(nearest)
+
+
+def judge_embeddings(
+    generated: torch.Tensor, labels: ArrayLike, reference: Reference
+) -> dict[str, Any]:
+    """What a judge says of generated images, beside what it says of real ones.
+
+    The images of one identity are seldom independent, so that the interval of the share of
+    identities tells more than that of the share of images.
+
+    Args:
+        generated: the judge's embeddings of the images, (G, D), not normalised.
+        labels: the identity that each is meant to show, (G,), whole numbers.
+        reference: the judge's view of real images.
+
+    Returns:
+        What JSON can hold:
+
+        - ``images``, ``identities``: how many were generated;
+        - ``judge_accuracy``, with ``_low`` and ``_high``: share of the images that are nearer to
+          the template of their identity than to any other, with Wilson's 95% interval; beside it
+          ``judge_real_accuracy`` (:attr:`Reference.accuracy`) and ``judge_chance``;
+        - ``identities_reidentified``: those of which at least half of the images are so named;
+          ``reidentified_low`` and ``_high`` bound the share of them, by Wilson;
+        - ``cosine_own``: mean cosine to the real images of the own identity, ``cosine_other`` to
+          all others; of pairs of real images ``cosine_real`` and ``cosine_real_other``;
+        - ``accepted@FAR=...``: share of the pairs of a generated image and a real one of its
+          identity at or above ``threshold@FAR=...``, each image counting alike;
+          ``accepted_real@FAR=...``: share of the pairs of real images of one identity;
+        - ``frechet``: from the generated images to the real ones, by their unit vectors;
+          ``frechet_real``: from equally many real images (at most half of them, drawn with a fixed
+          seed) to the rest. It grows as images get fewer, so that only these two compare. None
+          for fewer than two images;
+        - ``per_identity``: ``label``, ``images``, ``named`` (how many), ``cosine_own`` and
+          ``reidentified`` of each;
+        - ``notes``: what a reader has to know.
+
+    Raises:
+        ValueError: if embeddings and labels do not fit, a number is not finite, the width is not
+            the reference's, or there are no real images of a label.
+    """
+    vectors, labels = _check('generated', generated, labels)
+    if vectors.shape[1] != reference.vectors.shape[1]:
+        raise ValueError(
+            f'generated embeddings must be {reference.vectors.shape[1]} wide, as those of the '
+            f'real images, got {vectors.shape[1]}'
+        )
+    place = reference.places(labels)
+    named = reference.is_named(vectors, place)
+    own = (vectors * reference.sums[place]).sum(1)
+    other = vectors.double() @ reference.sums.sum(0) - own
+    own = own / reference.counts[place]
+    other = other / (len(reference.vectors) - reference.counts[place])
+    accepted = _accepted(vectors, place, reference)
+    identities = _per_identity(labels, named, own)
+
+    reidentified = sum(identity['reidentified'] for identity in identities)
+    accuracy_interval = wilson_interval(int(named.sum()), len(named))
+    interval = wilson_interval(reidentified, len(identities))
+    report = dict(
+        images=len(labels),
+        identities=len(identities),
+        identities_reidentified=reidentified,
+        reidentified_low=interval[0],
+        reidentified_high=interval[1],
+        judge_accuracy=float(named.double().mean()),
+        judge_accuracy_low=accuracy_interval[0],
+        judge_accuracy_high=accuracy_interval[1],
+        judge_real_accuracy=reference.accuracy,
+        judge_chance=1 / len(reference.labels),
+        cosine_own=float(own.mean()),
+        cosine_real=reference.cosine_same,
+        cosine_other=float(other.mean()),
+        cosine_real_other=reference.cosine_other,
+    )
+    for calibration, share in zip(reference.calibrations, accepted, strict=True):
+        key = f'FAR={calibration.wanted_far:g}'
+        report[f'accepted@{key}'] = float(share.mean())
+        report[f'accepted_real@{key}'] = calibration.tar
+        report[f'threshold@{key}'] = calibration.threshold
+    report |= _frechet(vectors, reference.vectors)
+    notes = [calibration.note for calibration in reference.calibrations if calibration.note]
+    if reference.accuracy < 0.9:
+        notes.append(
+            f'the judge names only {reference.accuracy:.0%} of the real images right: whom it '
+            'does not see in a generated image may be there all the same'
+        )
+    return report | dict(per_identity=identities, notes=notes)
+
+
+def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Squared Frechet distance of the Gaussians fitted to two sets of vectors.
+
+    |m_a - m_b|^2 + tr(A + B - 2 (A B)^(1/2)) of the means and covariances, as in the FID (`Heusel
+    et al. <https://arxiv.org/abs/1706.08500>`_, equation 6). With A = X^T X and B = Y^T Y the
+    trace of (A B)^(1/2) is the sum of the singular values of X Y^T, and X and Y may be replaced by
+    the triangles of their QR decompositions: no root of a matrix, no complex numbers, and nothing
+    special about fewer vectors than dimensions.
+
+    Args:
+        a: (N, D).
+        b: (M, D).
+
+    Returns:
+        The distance, at least 0, in fp64.
+
+    Raises:
+        ValueError: if a set has fewer than two vectors, the widths differ, or a number is not
+            finite.
+    """
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
+        raise ValueError(
+            'a and b must be matrices of one width with at least two rows each, got '
+            f'{tuple(a.shape)} and {tuple(b.shape)}'
+        )
+    triangles, means, variance = [], [], 0.0
+    for name, vectors in dict(a=a, b=b).items():
+        vectors = vectors.double()
+        _check_finite(name, vectors)
+        mean = vectors.mean(0)
+        centred = (vectors - mean) / (len(vectors) - 1) ** 0.5
+        means.append(mean)
+        variance += float(centred.square().sum())
+        triangles.append(torch.linalg.qr(centred, mode='r').R)
+    covariance = float(torch.linalg.svdvals(triangles[0] @ triangles[1].T).sum())
+    return max(0.0, float((means[0] - means[1]).square().sum()) + variance - 2 * covariance)
+
+
+def nearest_distance(
+    images: np.ndarray, others: np.ndarray, leave_out: ArrayLike | None = None
+) -> np.ndarray:
+    """Root-mean-square difference of the pixels of each image and the most similar other one.
+
+    It is exact: images that are equal are at 0.
+
+    Args:
+        images: (N, H, W, C), uint8 in [0, 255].
+        others: (M, H, W, C), uint8.
+        leave_out: the place in ``others`` of the one that does not count for each image, (N,):
+            itself, where images are compared with all others of their set.
+
+    Returns:
+        (N,), fp64, in [0, 255].
+
+    Raises:
+        ValueError: if the images are not uint8 or not of one size, or there are none to compare.
+    """
+    for name, value in dict(images=images, others=others).items():
+        if value.dtype != np.uint8 or value.ndim != 4:
+            raise ValueError(
+                f'{name} must be (N, H, W, C), uint8, got {value.shape}, {value.dtype}'
+            )
+    if images.shape[1:] != others.shape[1:]:
+        raise ValueError(
+            f'images and others must be of one size, got {images.shape[1:]} and {others.shape[1:]}'
+        )
+    if len(others) <= (leave_out is not None):
+        raise ValueError(f'others must hold an image to compare with, got {len(others)}')
+    if leave_out is not None and np.shape(leave_out) != (len(images),):
+        raise ValueError(
+            f'leave_out must be one place for each of {len(images)} images, got '
+            f'{np.shape(leave_out)}'
+        )
+    number = int(np.prod(images.shape[1:]))
+    rows = max(1, PIXELS_PER_BLOCK // number)
+    squared = np.full(len(images), np.inf)
+    for left in range(0, len(others), rows):
+        # Whole numbers below 2^53: the sums are exact.
+        right = others[left : left + rows].reshape(-1, number).astype(np.float64)
+        lengths = np.square(right).sum(1)
+        for top in range(0, len(images), rows):
+            block = images[top : top + rows].reshape(-1, number).astype(np.float64)
+            gaps = np.square(block).sum(1)[:, None] + lengths - 2 * (block @ right.T)
+            if leave_out is not None:
+                own = np.asarray(leave_out)[top : top + rows] - left
+                here = np.flatnonzero((own >= 0) & (own < len(right)))
+                gaps[here, own[here]] = np.inf
+            here = slice(top, top + rows)
+            squared[here] = np.minimum(squared[here], gaps.min(1))
+    return np.sqrt(squared / number)
+
+
+def _check(
+    name: str, embeddings: torch.Tensor, labels: ArrayLike
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Unit vectors (N, D) in fp32 and labels (N,) in int64, both on the CPU."""
+    embeddings, labels = torch.as_tensor(embeddings).detach().cpu(), torch.as_tensor(labels).cpu()
+    if embeddings.ndim != 2 or embeddings.numel() == 0:
+        raise ValueError(
+            f'{name} embeddings must be (images, width), at least one, got '
+            f'{tuple(embeddings.shape)}'
+        )
+    if labels.shape != embeddings.shape[:1] or labels.is_floating_point():
+        raise ValueError(
+            f'labels of the {name} images must be {len(embeddings)} whole numbers, one an image, '
+            f'got {tuple(labels.shape)} of {labels.dtype}'
+        )
+    _check_finite(f'{name} embeddings', embeddings)
+    return F.normalize(embeddings.double()).float(), labels.long()
+
+
+def _check_finite(name: str, vectors: torch.Tensor) -> None:
+    bad = (~vectors.isfinite().all(1)).nonzero()
+    if len(bad):
+        raise ValueError(
+            f'{name} must be finite, got {len(bad)} rows that are not, the first is row '
+            f'{int(bad[0, 0])}'
+        )
+
+
+def _draw_pairs(counts: np.ndarray) -> torch.Tensor:
+    """Pairs of images that lie in runs of one identity: all, or a sample of each kind, (P, 2)."""
+    number = int(counts.sum())
+    if number * (number - 1) // 2 <= MOST_PAIRS:
+        return torch.combinations(torch.arange(number))
+    random = np.random.default_rng(0)
+    run, start = np.repeat(counts, counts), np.repeat(counts.cumsum() - counts, counts)
+    # One image as often as it has partners of the kind, then one of these.
+    same = random.choice(number, MOST_PAIRS, p=(run - 1) / (run - 1).sum())
+    mate = start[same] + random.integers(run[same] - 1)
+    mate += mate >= same
+    other = random.choice(number, MOST_PAIRS, p=(number - run) / (number - run).sum())
+    stranger = random.integers(number - run[other])
+    stranger += run[other] * (stranger >= start[other])
+    pairs = np.stack([np.append(same, other), np.append(mate, stranger)], 1)
+    return torch.from_numpy(pairs)
+
+
+def _accepted(vectors: torch.Tensor, place: torch.Tensor, reference: Reference) -> torch.Tensor:
+    """For each FAR, and each image, the share of its identity's real images it is taken for."""
+    thresholds = torch.tensor([calibration.threshold for calibration in reference.calibrations])
+    accepted = torch.zeros(len(thresholds), len(vectors), dtype=torch.float64)
+    for identity in place.unique().tolist():
+        rows = (place == identity).nonzero().squeeze(1)
+        start = int(reference.starts[identity])
+        real = reference.vectors[start : start + int(reference.counts[identity])]
+        for block in rows.split(max(1, SCORES_PER_BLOCK // len(real))):
+            similarity = (vectors[block] @ real.T).double()
+            for share, threshold in zip(accepted, thresholds, strict=True):
+                share[block] = (similarity >= threshold).double().mean(1)
+    return accepted
+
+
+def _per_identity(labels: torch.Tensor, named: torch.Tensor, own: torch.Tensor) -> list[dict]:
+    present, place, counts = labels.unique(return_inverse=True, return_counts=True)
+    hits = torch.zeros(len(present), dtype=torch.int64).index_add_(0, place, named.long())
+    cosine = torch.zeros(len(present), dtype=torch.float64).index_add_(0, place, own) / counts
+    return [
+        dict(label=label, images=number, named=hit, cosine_own=mean, reidentified=2 * hit >= number)
+        for label, number, hit, mean in zip(
+            *(column.tolist() for column in (present, counts, hits, cosine)), strict=True
+        )
+    ]
+
+
+def _frechet(generated: torch.Tensor, real: torch.Tensor) -> dict[str, float | None]:
+    size = min(len(generated), len(real) // 2)
+    if size < 2:
+        return dict(frechet=None, frechet_real=None)
+    order = torch.randperm(len(real), generator=torch.Generator().manual_seed(0))
+    return dict(
+        frechet=frechet_distance(generated, real),
+        frechet_real=frechet_distance(real[order[:size]], real[order[size:]]),
+    )
