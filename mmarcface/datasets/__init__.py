@@ -9,6 +9,7 @@ from .ijb import IJB
 from .inshop import InShop
 from .joined import ProbesAndGallery, VerificationSets
 from .lfw import LFW
+from .mnist import MNIST
 from .orl_faces import ORLFaces
 from .transforms import AlignFace, LoadImageFromFile, RenderGlyph, VirtualIdentities
 from .verification_bin import VerificationBin
@@ -16,6 +17,7 @@ from .verification_bin import VerificationBin
 __all__ = [
     'IJB',
     'LFW',
+    'MNIST',
     'AlignFace',
     'CelebA',
     'HanGlyphs',

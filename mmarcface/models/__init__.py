@@ -1,7 +1,7 @@
 # mmpretrain's encoders, necks and heads are reached through our registry as their parent.
 import mmpretrain.models  # noqa: F401
 
-from .backbones import IResNet, OnnxBackbone, Pixels
+from .backbones import IResNet, LeNetPlus, OnnxBackbone, Pixels
 from .heads import (
     AdaFaceHead,
     ArcFaceHead,
@@ -32,6 +32,7 @@ __all__ = [
     'ElasticFaceHead',
     'EmbeddingRetriever',
     'IResNet',
+    'LeNetPlus',
     'MagFaceHead',
     'MarginHead',
     'NormSoftmaxHead',

@@ -64,6 +64,33 @@ def test_matching_equals_mmpretrain():
     assert small(prototype=gallery).matching(query)['pred_label'].shape == (5, 10)
 
 
+def test_head_tells_the_class():
+    head = dict(type='mmarcface.SoftmaxHead', num_classes=4, in_channels=16)
+    model = small(head=head, test_cfg=dict(classify=True))
+    torch.nn.init.normal_(model.head.weight)
+    torch.nn.init.normal_(model.head.bias)
+    images = torch.randn(6, 3, 32, 24)
+    with torch.no_grad():
+        scores = F.linear(model.embed(images), model.head.weight, model.head.bias).softmax(1)
+        samples = model.predict(images)
+        assert 'pred_label' not in small(head=head).predict(images)[0]
+    torch.testing.assert_close(torch.stack([s.pred_score for s in samples]), scores)
+    assert [int(sample.pred_label) for sample in samples] == scores.argmax(1).tolist()
+    assert samples[0].embedding.shape == (16,)
+
+
+def test_gallery_comes_before_the_class():
+    head = dict(type='mmarcface.SoftmaxHead', num_classes=4, in_channels=16)
+    gallery, images = torch.randn(9, 16), torch.randn(2, 3, 32, 24)
+    with torch.no_grad():
+        model = small(head=head, test_cfg=dict(classify=True), prototype=gallery)
+        assert model.predict(images)[0].pred_score.shape == (9,)
+        model.prototype = None
+        model.head = None
+        with pytest.raises(ValueError, match=r'classify=True needs a head'):
+            model.predict(images)
+
+
 def test_flip_test_adds_the_mirrored_image():
     model, images = small(test_cfg=dict(flip=True)), torch.randn(2, 3, 32, 24)
     with torch.no_grad():

@@ -65,7 +65,12 @@ class ElasticFaceHead(MarginHead):
     def target_logit(
         self, cosines: torch.Tensor, labels: torch.Tensor, norms: torch.Tensor
     ) -> torch.Tensor:
-        """Phi with margins drawn in this call: arguments as :class:`MarginHead`'s, all (N,)."""
+        """Phi with margins drawn in this call: arguments as :class:`MarginHead`'s, all (N,).
+
+        In evaluation mode nothing is drawn, and the means count.
+        """
         means = self.margins(labels)
+        if not self.training:
+            return self.function(cosines, means)
         drawn = elastic_margins(cosines, means, self.sigma, self.plus)
         return self.function(cosines, drawn.clamp(0, self.margins.most))

@@ -24,7 +24,9 @@ class EmbeddingRetriever(BaseRetriever):
     In testing every sample gets ``embedding``, which is all that the metrics need. With a
     ``prototype`` it also gets ``pred_score``, the cosine to each gallery image, (G,), and
     ``pred_label``, the indices of the ``topk`` best, which is what
-    :class:`mmpretrain.ImageRetrievalInferencer` needs.
+    :class:`mmpretrain.ImageRetrievalInferencer` needs. Without one, and with ``classify`` in
+    ``test_cfg``, it gets the head's ``pred_score``, the softmax of the class scores, (C,), and
+    ``pred_label``, the best class, which is what :class:`mmpretrain.evaluation.Accuracy` needs.
 
     Args:
         image_encoder: a backbone, or a list of modules run one after the other, such as a backbone
@@ -36,7 +38,8 @@ class EmbeddingRetriever(BaseRetriever):
             was made by other weights or from other images it is rebuilt, with a warning.
         topk: how many gallery images ``pred_label`` names.
         train_cfg: ``dict(augments=...)``, the batch augments.
-        test_cfg: ``dict(flip=True)`` adds the embedding of the mirrored image to that of the image.
+        test_cfg: ``dict(flip=True)`` adds the embedding of the mirrored image to that of the image;
+            ``classify=True`` has the head tell the class.
         data_preprocessor: config of the data preprocessor; ``ClsDataPreprocessor`` by default.
         init_cfg: mmengine initialisation.
 
@@ -73,6 +76,7 @@ class EmbeddingRetriever(BaseRetriever):
             raise ValueError(f'topk must be at least 1, got {topk}')
         self.topk = topk
         self.flip = bool(test_cfg and test_cfg.get('flip', False))
+        self.classify = bool(test_cfg and test_cfg.get('classify', False))
         self.register_load_state_dict_pre_hook(refuse_other_model)
         self.register_load_state_dict_post_hook(_forget_gallery)
 
@@ -167,6 +171,9 @@ class EmbeddingRetriever(BaseRetriever):
 
         Returns:
             The samples, with the fields that the class describes.
+
+        Raises:
+            ValueError: if the class is to be told and the model has no head.
         """
         embeddings = self.embed(inputs)
         if data_samples is None:
@@ -180,6 +187,10 @@ class EmbeddingRetriever(BaseRetriever):
                 data_samples, match['score'], match['pred_label'], strict=True
             ):
                 sample.set_pred_score(score).set_pred_label(label)
+        elif self.classify:
+            if self.head is None:
+                raise ValueError('test_cfg.classify=True needs a head: set model.head')
+            self.head.predict((embeddings,), data_samples)
         return data_samples
 
     def matching(self, inputs: torch.Tensor) -> dict[str, torch.Tensor]:

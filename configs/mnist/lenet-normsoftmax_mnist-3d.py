@@ -1,0 +1,26 @@
+"""Norm-softmax (NormFace) on MNIST digits as points in space.
+
+    python tools/train.py configs/mnist/lenet-normsoftmax_mnist-3d.py
+
+About a minute on one CPU core. Seed 0, on 1000 held-out digits: accuracy 98.0 percent,
+8.4 degrees within a class, 55.2 degrees between the nearest two.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.lenet_mnist import *
+
+from mmarcface.models import NormSoftmaxHead
+
+model.image_encoder.update(embedding_dim=3)
+model.update(
+    head=dict(
+        type=NormSoftmaxHead,
+        num_classes=10,
+        in_channels=3,
+        scale=10.0,
+        # Short centres would turn far in a step.
+        init_cfg=dict(type='Normal', layer='NormSoftmaxHead', std=1.0),
+    )
+)

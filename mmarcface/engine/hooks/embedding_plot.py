@@ -1,0 +1,113 @@
+"""A picture of the embeddings after every validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmengine.dist import collect_results, get_world_size, is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmengine.visualization import TensorboardVisBackend
+from mmpretrain.structures import DataSample
+
+from mmarcface.registry import HOOKS
+from mmarcface.visualization import Embedded, draw_embeddings, to_image
+
+NEEDED = ('embedding', 'gt_label', 'sample_idx')
+
+
+@HOOKS.register_module()
+class EmbeddingPlotHook(Hook):
+    """Draws the embeddings of the validation set, with the centres of the head.
+
+    The picture, see :func:`mmarcface.visualization.draw_embeddings`, goes to all backends of the
+    visualizer; where one is TensorBoard, its projector gets the embeddings too. The step is the
+    iteration. Images are counted once, also where a distributed sampler repeats some. ``panel`` is
+    what was drawn last, on the main process.
+
+    Args:
+        interval: draw after every so many validations, at least 1.
+        max_points: most images to draw, at least 1; of more the same are drawn each time, taken
+            with a fixed seed, and the angles in the picture are theirs.
+
+    Raises:
+        ValueError: if a number is below 1; in validation if the samples have no embeddings.
+    """
+
+    def __init__(self, interval: int = 1, max_points: int = 2000):
+        for name, value in dict(interval=interval, max_points=max_points).items():
+            if value < 1:
+                raise ValueError(f'{name} must be at least 1, got {value}')
+        self.interval = interval
+        self.max_points = max_points
+        self.validations = 0
+        self.kept = []
+        self.panel = None
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Choose the images to draw, the same on every process."""
+        size = len(runner.val_dataloader.dataset)
+        order = torch.randperm(size, generator=torch.Generator().manual_seed(0))
+        self.chosen = set(order[: self.max_points].tolist())
+        self.kept = []
+        self.validations += 1
+
+    def after_val_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: Sequence[DataSample] | None = None,
+    ) -> None:
+        """Keep the embeddings of the chosen images."""
+        if self.validations % self.interval:
+            return
+        for sample in outputs:
+            missing = [name for name in NEEDED if name not in sample]
+            if missing:
+                raise ValueError(
+                    f'EmbeddingPlotHook needs {", ".join(missing)} in every sample: use '
+                    'EmbeddingRetriever as model, a labelled data set, and sample_idx in the '
+                    'meta_keys of PackInputs'
+                )
+            if sample.sample_idx in self.chosen:
+                embedding = sample.embedding.float().cpu().numpy()
+                self.kept.append((sample.sample_idx, int(sample.gt_label), embedding))
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Draw, on the main process."""
+        if self.validations % self.interval:
+            return
+        shards = collect_results([self.kept], get_world_size())
+        self.kept = []
+        if not is_main_process():
+            return
+        samples = {index: (label, vector) for shard in shards for index, label, vector in shard}
+        labels, vectors = zip(*(samples[index] for index in sorted(samples)), strict=True)
+        labels, vectors = np.array(labels), np.stack(vectors)
+        classes = runner.val_dataloader.dataset.metainfo.get('classes')
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        head = getattr(model, 'head', None)
+        weight = getattr(head, 'weight', None)
+        has_centers = isinstance(weight, torch.Tensor) and weight.shape[1:] == vectors.shape[1:]
+        self.panel = Embedded(
+            f'iteration {runner.iter}',
+            vectors,
+            labels,
+            weight.detach().float().cpu().numpy() if has_centers else None,
+            getattr(head, 'num_subcenters', 1),
+            classes,
+            (metrics or {}).get('accuracy/top1'),
+        )
+        visualizer = runner.visualizer
+        image = to_image(draw_embeddings([self.panel]), dpi=200)
+        visualizer.add_image('embeddings', image, runner.iter)
+        for backend in visualizer._vis_backends.values():
+            if isinstance(backend, TensorboardVisBackend):
+                names = [str(label) if classes is None else classes[label] for label in labels]
+                backend.experiment.add_embedding(
+                    vectors, metadata=names, global_step=runner.iter, tag='embeddings'
+                )

@@ -1,0 +1,91 @@
+"""Train and draw what a loss does to embeddings: python tools/plot.py mnist."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from rich.console import Console
+from rich.table import Table
+
+from mmarcface.engine import EmbeddingPlotHook
+from mmarcface.engine.launch import load_config, train_unless_done
+from mmarcface.visualization import Embedded, draw_embeddings
+
+CONFIGS = Path(__file__).resolve().parent.parent / 'configs' / 'mnist'
+# In the order in which they were found.
+LOSSES = {
+    'softmax': 'softmax',
+    'weight norm': 'weight-norm',
+    'SphereFace': 'sphereface',
+    'feature norm': 'normsoftmax',
+    'CosFace': 'cosface',
+    'ArcFace': 'arcface',
+}
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest='command', required=True)
+    mnist = commands.add_parser('mnist', help='digits as points, for six losses')
+    mnist.add_argument('--dim', type=int, choices=(2, 3), default=3, help='plane or sphere')
+    mnist.add_argument('--work-dir', help='folder for the nets; ./work_dirs/mnist-3d by default')
+    mnist.add_argument(
+        '--out', metavar='FILE', help='the figure; WORK_DIR/evolution.png by default'
+    )
+    mnist.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        help='change all six configs: key=value ..., as in tools/train.py',
+    )
+    return parser.parse_args()
+
+
+def train(config: Config) -> Embedded:
+    """Train a net, or take it where the work dir has it; gives its embeddings."""
+    runner = train_unless_done(config)
+    hook = next(hook for hook in runner.hooks if isinstance(hook, EmbeddingPlotHook))
+    if hook.panel is None:
+        runner.val()
+    return hook.panel
+
+
+def plot_mnist(args: argparse.Namespace) -> None:
+    work_dir = Path(args.work_dir or f'work_dirs/mnist-{args.dim}d')
+    ending = {2: '', 3: '-3d'}[args.dim]
+    panels = []
+    for name, loss in LOSSES.items():
+        start = time.perf_counter()
+        path = CONFIGS / f'lenet-{loss}_mnist{ending}.py'
+        config = load_config(
+            argparse.Namespace(
+                config=str(path),
+                work_dir=str(work_dir / path.stem),
+                cfg_options=args.cfg_options,
+                launcher='none',
+            )
+        )
+        # Six logs would hide the table.
+        config.log_level = 'WARNING'
+        panels.append(replace(train(config), title=name))
+        print(f'{name}: {time.perf_counter() - start:.0f} s', flush=True)
+    out = Path(args.out or work_dir / 'evolution.png')
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draw_embeddings(panels).savefig(out, dpi=100)
+    table = Table(title=f'Held-out digits in {args.dim} dimensions', title_justify='left')
+    table.add_column('')
+    for figure in panels[0].figures:
+        table.add_column(figure, justify='right')
+    for panel in panels:
+        table.add_row(panel.title, *(f'{value:.1f}' for value in panel.figures.values()))
+    Console(width=80).print(table)
+    print(f'The figure is in {out}')
+
+
+if __name__ == '__main__':
+    plot_mnist(parse_args())
