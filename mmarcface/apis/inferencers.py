@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.dataset import BaseDataset, Compose
 from mmpretrain.apis import ImageRetrievalInferencer
-from mmpretrain.datasets import CustomDataset
+from mmpretrain.datasets import CustomDataset, remove_transform
+from mmpretrain.registry import TRANSFORMS
 
 from mmarcface.datasets import IdentityRecords, LoadImageFromFile
 
@@ -86,6 +88,16 @@ def read_queries(images: Iterable[str | Path | np.ndarray]) -> Iterator[np.ndarr
     for image in images:
         is_path = isinstance(image, (str, Path))
         yield load(dict(img_path=str(image)))['img'] if is_path else image
+
+
+def pipeline_after_loading(config: Config) -> Compose:
+    """The test pipeline of a model, for images that are read already.
+
+    Args:
+        config: of the model, with ``test_dataloader``.
+    """
+    pipeline = remove_transform(config.test_dataloader.dataset.pipeline, 'LoadImageFromFile')
+    return Compose([TRANSFORMS.build(transform) for transform in pipeline])
 
 
 def fit_to_gallery(dispatched: tuple[dict, ...], gallery: BaseDataset) -> tuple[dict, ...]:

@@ -12,13 +12,11 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.model import BaseModel
 from mmpretrain.apis.base import BaseInferencer
-from mmpretrain.datasets import remove_transform
-from mmpretrain.registry import TRANSFORMS
 
 from mmarcface.evaluation.thresholds import choose_threshold, load_thresholds, thresholds_file
 from mmarcface.models.retrievers.gallery import fingerprint_model
 
-from .inferencers import read_queries
+from .inferencers import pipeline_after_loading, read_queries
 
 
 class VerificationInferencer(BaseInferencer):
@@ -135,8 +133,7 @@ class VerificationInferencer(BaseInferencer):
         return super().preprocess(samples, batch_size)
 
     def _init_pipeline(self, config: Config) -> Compose:
-        pipeline = remove_transform(config.test_dataloader.dataset.pipeline, 'LoadImageFromFile')
-        return Compose([TRANSFORMS.build(transform) for transform in pipeline])
+        return pipeline_after_loading(config)
 
 
 def _key(image: str | Path | np.ndarray) -> str | int:

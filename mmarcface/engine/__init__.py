@@ -1,5 +1,7 @@
 from .hooks import (
     AdaptiveMarginsHook,
+    BNPriorInversionHook,
+    EmbeddingPlotHook,
     MarginScheduleHook,
     RecomputeStatisticsHook,
     ResultsTableHook,
@@ -7,6 +9,8 @@ from .hooks import (
 
 __all__ = [
     'AdaptiveMarginsHook',
+    'BNPriorInversionHook',
+    'EmbeddingPlotHook',
     'MarginScheduleHook',
     'RecomputeStatisticsHook',
     'ResultsTableHook',

@@ -13,12 +13,25 @@ import torch
 import torch.distributed
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
-from mmengine.dist import get_world_size
+from mmengine.dist import get_world_size, init_dist
 from mmengine.registry import RUNNERS
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from mmengine.runner import (
+    BaseLoop,
+    EpochBasedTrainLoop,
+    IterBasedTrainLoop,
+    Runner,
+    find_latest_checkpoint,
+)
+from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from mmarcface.evaluation.metrics.embedding_metric import ROLES, EmbeddingMetric
+
+# The parts of a config that decide the weights of a training.
+DECIDES_WEIGHTS = (
+    'model', 'train_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'custom_hooks',
+    'randomness',
+)  # fmt: skip
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -123,6 +136,57 @@ def build_runner(config: Config) -> Runner:
     return _Runner.from_cfg(config)
 
 
+def start_processes(config: Config) -> None:
+    """Start the group of processes that ``config.launcher`` asks for, where there is no Runner.
+
+    Args:
+        config: with ``launcher``.
+
+    Raises:
+        ValueError: if this machine cannot have one of this kind.
+    """
+    if torch.cuda.is_available():
+        init_dist(config.launcher, backend='nccl')
+    else:
+        _start_cpu_processes(config)
+
+
+def train_unless_done(config: Config) -> Runner:
+    """Train, going on with what the work dir has, and at once if that is all.
+
+    Args:
+        config: see :func:`load_config`.
+
+    Returns:
+        The runner, after training.
+
+    Raises:
+        ValueError: if what the work dir has was trained with other settings.
+    """
+    folder = Path(config.work_dir)
+    checkpoint = find_latest_checkpoint(config.work_dir) if folder.exists() else None
+    if checkpoint is not None:
+        _refuse_other_settings(config, checkpoint)
+        config.resume, config.load_from = True, checkpoint
+    runner = build_runner(config)
+    for loop in (runner.train_loop, runner.val_loop):
+        if loop is not None:
+            check_data(loop)
+    runner.train()
+    return runner
+
+
+def _refuse_other_settings(config: Config, checkpoint: str) -> None:
+    texts = config.pretty_text, CheckpointLoader.load_checkpoint(checkpoint, 'cpu')['meta']['cfg']
+    now, then = (Config.fromstring(text, '.py') for text in texts)
+    for name in DECIDES_WEIGHTS:
+        if now.get(name) != then.get(name):
+            raise ValueError(
+                f'{checkpoint} was trained with another {name}: remove it, or take another work '
+                f'dir; it had {then.get(name)}, and now it would be {now.get(name)}'
+            )
+
+
 def _start_cpu_processes(config: Config) -> None:
     """Do without CUDA what mmengine 0.10 does only with it: start the group, wrap the model."""
     if config.launcher != 'pytorch' or 'RANK' not in os.environ:
@@ -131,10 +195,12 @@ def _start_cpu_processes(config: Config) -> None:
             'use tools/dist_train.sh, dist_test.sh, slurm_train.sh or slurm_test.sh; got '
             f'--launcher {config.launcher}'
         )
-    torch.distributed.init_process_group('gloo')
-    # gloo's threads free the tensors of the last exchange when they get hold of the interpreter,
-    # and abort the process where it has ended by then (pytorch issue 190489).
-    atexit.register(time.sleep, 1)
+    # A judge is trained in the group of the model that it judges.
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')
+        # gloo's threads free the tensors of the last exchange when they get hold of the
+        # interpreter, and abort the process where it has ended by then (pytorch issue 190489).
+        atexit.register(time.sleep, 1)
     config.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel',
         device_ids=None,

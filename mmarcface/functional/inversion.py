@@ -136,9 +136,11 @@ def bn_prior(statistics: Sequence[BatchStatistics], variant: str = 'arcface') ->
         statistics: of :func:`batch_statistics`.
         variant: 'arcface', the sum over layers of ||mean - running mean||^2 +
             ||std - running std||^2 (`ArcFace <https://arxiv.org/abs/1801.07698>`_, section 3.3);
-            or 'deepinversion', of ||mean - running mean|| + ||var - running var||, not squared and
-            of variances, ten times for the first layer (`DeepInversion
-            <https://arxiv.org/abs/1912.08795>`_, equation 4).
+            'standardised', the same in units of each channel's running std, so that layers of
+            large activations do not decide alone (channels of less than a tenth of their layer's
+            std count less); or 'deepinversion', the sum of ||mean - running mean|| +
+            ||var - running var||, not squared and of variances, ten times for the first layer
+            (`DeepInversion <https://arxiv.org/abs/1912.08795>`_, equation 4).
 
     Returns:
         A scalar, in fp32 or wider.
@@ -155,17 +157,17 @@ def bn_prior(statistics: Sequence[BatchStatistics], variant: str = 'arcface') ->
     total = 0.0
     for index, layer in enumerate(statistics):
         mean_gap = layer.mean - layer.running_mean
-        if variant == 'arcface':
-            std_gap = _root(layer.var) - _root(layer.running_var)
-            total = total + mean_gap.square().sum() + std_gap.square().sum()
-        elif variant == 'standardised':
-            std_gap = _root(layer.var) - _root(layer.running_var)
-            gaps = mean_gap.square() + std_gap.square()
-            total = total + (gaps / (layer.running_var + 1e-5)).sum()
-        else:
+        if variant == 'deepinversion':
             var_gap = layer.var - layer.running_var
             norms = torch.linalg.vector_norm(mean_gap) + torch.linalg.vector_norm(var_gap)
             total = total + norms * (1 if index else 10)
+            continue
+        gaps = mean_gap.square() + (_root(layer.var) - _root(layer.running_var)).square()
+        if variant == 'standardised':
+            # A channel that hardly ever moved would drown all others; and BN's own epsilon.
+            least = 0.01 * layer.running_var.mean() + 1e-5
+            gaps = gaps / (layer.running_var + least)
+        total = total + gaps.sum()
     return total
 
 

@@ -80,8 +80,8 @@ def naive_prior(calls, variant):
             else:
                 spreads.append(var**0.5 - running[1][channel] ** 0.5)
             if variant == 'standardised':
-                # In units of the standard deviation in training, with BN's epsilon.
-                unit = (running[1][channel] + 1e-5) ** 0.5
+                # In units of the std in training, with a tenth of the layer's, and epsilon.
+                unit = (running[1][channel] + 0.01 * np.mean(running[1]) + 1e-5) ** 0.5
                 means[-1], spreads[-1] = means[-1] / unit, spreads[-1] / unit
         if variant != 'deepinversion':
             total += sum(v**2 for v in means) + sum(v**2 for v in spreads)
@@ -167,7 +167,8 @@ def test_gradient_is_that_of_the_naive_formula(variant, memory_format):
         mean, var = channels.mean(1), channels.var(1, correction=0)
         gap = mean - layer.running_mean
         if variant != 'deepinversion':
-            unit = layer.running_var + 1e-5 if variant == 'standardised' else 1
+            least = 0.01 * layer.running_var.mean() + 1e-5
+            unit = layer.running_var + least if variant == 'standardised' else 1
             squares = gap**2 + (var**0.5 - layer.running_var**0.5) ** 2
             total = total + (squares / unit).sum()
         else:

@@ -1,9 +1,13 @@
+from .embedding_plot import EmbeddingPlotHook
+from .inversion import BNPriorInversionHook
 from .margins import AdaptiveMarginsHook, MarginScheduleHook
 from .recompute_statistics import RecomputeStatisticsHook
 from .results_table import ResultsTableHook
 
 __all__ = [
     'AdaptiveMarginsHook',
+    'BNPriorInversionHook',
+    'EmbeddingPlotHook',
     'MarginScheduleHook',
     'RecomputeStatisticsHook',
     'ResultsTableHook',

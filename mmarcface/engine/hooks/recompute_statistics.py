@@ -20,9 +20,16 @@ class RecomputeStatisticsHook(Hook):
 
     Strong augmentation, or :class:`VirtualIdentities`, gives running statistics of images that
     never come up in testing. Before each validation, and at the end, they are taken anew over one
-    pass of the training set with the pipeline of the test set, mirrored images included.
-    Weights do not change. Name it before SyncBuffersHook, which averages over the processes.
+    pass of the training set with the pipeline of the test set. Weights do not change. Name it
+    before SyncBuffersHook, which averages over the processes.
+
+    Args:
+        mirrored: take every image mirrored, too, as the flip test will show it; False for images
+            that are not seen mirrored, such as digits.
     """
+
+    def __init__(self, mirrored: bool = True):
+        self.mirrored = mirrored
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Recompute, if a validation or the end of the training follows."""
@@ -32,8 +39,7 @@ class RecomputeStatisticsHook(Hook):
             model = runner.model.module if is_model_wrapper(runner.model) else runner.model
             update_bn(self._images(runner, model), model)
 
-    @staticmethod
-    def _images(runner: Runner, model: torch.nn.Module) -> Iterator[torch.Tensor]:
+    def _images(self, runner: Runner, model: torch.nn.Module) -> Iterator[torch.Tensor]:
         config = deepcopy(runner.cfg.train_dataloader)
         config.dataset.pipeline = deepcopy(runner.cfg.test_dataloader.dataset.pipeline)
         # No gradients are kept, so larger batches fit, whose variances are less noisy.
@@ -42,4 +48,5 @@ class RecomputeStatisticsHook(Hook):
         for batch in Runner.build_dataloader(config):
             inputs = model.data_preprocessor(batch, False)['inputs']
             yield inputs
-            yield inputs.flip(-1)
+            if self.mirrored:
+                yield inputs.flip(-1)

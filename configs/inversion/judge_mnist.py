@@ -1,0 +1,22 @@
+"""The judge of inverted MNIST digits: another architecture, loss and seed.
+
+    python tools/train.py configs/inversion/judge_mnist.py
+
+X on 2 CPU cores; tools/invert.py trains it where it is needed. Accuracy X percent on the 1000
+held-out digits.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.datasets.mnist import *
+    from .._base_.default_runtime import *
+    from .._base_.models.lenet_plus import *
+    from .._base_.schedules.sgd_20e import *
+
+from mmarcface.models import SoftmaxHead
+
+model.image_encoder.embedding_dim = 64
+model.update(head=dict(type=SoftmaxHead, num_classes=10, in_channels=64))
+default_hooks.update(checkpoint=dict(interval=20, max_keep_ckpts=1))
+randomness = dict(seed=1)

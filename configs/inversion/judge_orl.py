@@ -1,0 +1,28 @@
+"""The judge of inverted ORL faces: another architecture, loss and seed, trained on all 40 people.
+
+    python tools/train.py configs/inversion/judge_orl.py
+
+X minutes on 2 CPU cores; tools/invert.py trains it where it is needed. In percent, on people
+whom it was trained on, as a judge may be: Recall@1 X.
+"""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.datasets.orl_faces import *
+    from .._base_.default_runtime import *
+    from .._base_.schedules.sgd_120e import *
+
+from mmpretrain.models import GlobalAveragePooling, ResNet
+
+from mmarcface.models import CosFaceHead, EmbeddingRetriever
+
+train_dataloader.dataset.people = list(range(1, 41))
+model = dict(
+    type=EmbeddingRetriever,
+    image_encoder=[dict(type=ResNet, depth=18), dict(type=GlobalAveragePooling)],
+    head=dict(type=CosFaceHead, num_classes=40, in_channels=512, scale=16.0, margin=0.15),
+    test_cfg=dict(flip=True),
+)
+default_hooks.update(checkpoint=dict(interval=120, max_keep_ckpts=1))
+randomness = dict(seed=1)

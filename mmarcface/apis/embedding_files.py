@@ -1,0 +1,77 @@
+"""Embeddings from files that other programs wrote, without running what is in them."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections import OrderedDict
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch._utils import _rebuild_tensor_v2
+
+
+class _TensorsOnly(pickle.Unpickler):
+    """Reads lists, dicts, numbers and CPU tensors, which is what mmengine's DumpResults writes."""
+
+    allowed = {
+        ('collections', 'OrderedDict'): OrderedDict,
+        ('torch._utils', '_rebuild_tensor_v2'): _rebuild_tensor_v2,
+        # Protocol 2 has no bytes and writes them as text; any other codec would be imported.
+        ('_codecs', 'encode'): lambda text, _: text.encode('latin1'),
+        ('torch.storage', '_load_from_bytes'): lambda data: torch.load(
+            io.BytesIO(data), map_location='cpu', weights_only=True
+        ),
+    }
+
+    def find_class(self, module: str, name: str):
+        if (module, name) not in self.allowed:
+            raise pickle.UnpicklingError(f'it would run {module}.{name}')
+        return self.allowed[module, name]
+
+
+def read_embeddings(path: str | Path) -> torch.Tensor:
+    """Read embeddings, (N, D), from a file.
+
+    Args:
+        path: ``.pkl`` as ``tools/test.py --out`` writes it, ``.npy``, or ``.pth``, a tensor or a
+            gallery that ``EmbeddingRetriever.dump_prototype`` wrote.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is of another kind, damaged, would run code, or holds no embeddings.
+    """
+    path = Path(path)
+    readers = {
+        '.pkl': _read_predictions,
+        '.npy': partial(np.load, allow_pickle=False),
+        '.pth': partial(torch.load, map_location='cpu', weights_only=True),
+    }
+    if path.suffix not in readers:
+        raise ValueError(f'embeddings must be in a file {", ".join(readers)}, got {path}')
+    if not path.is_file():
+        raise FileNotFoundError(f'there are no embeddings {path}')
+    try:
+        content = readers[path.suffix](path)
+    except Exception as error:
+        # Of a damaged file the readers raise anything, AssertionError among it.
+        raise ValueError(f'{path} cannot be read as embeddings: {error}') from error
+    if isinstance(content, dict):
+        content = content.get('embeddings')
+    if not isinstance(content, (np.ndarray, torch.Tensor)):
+        raise ValueError(f'{path} holds no embeddings but {type(content).__name__}')
+    embeddings = torch.as_tensor(content)
+    if embeddings.dim() != 2 or not embeddings.is_floating_point():
+        raise ValueError(
+            f'{path} must hold embeddings (N, D), numbers, got {embeddings.dtype} of shape '
+            f'{tuple(embeddings.shape)}'
+        )
+    return embeddings.float()
+
+
+def _read_predictions(path: Path) -> torch.Tensor:
+    with path.open('rb') as file:
+        samples = _TensorsOnly(file).load()
+    return torch.stack([sample['embedding'] for sample in samples])

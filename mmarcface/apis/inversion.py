@@ -1,0 +1,426 @@
+"""Images back from a trained net: its classes, or what an embedding looked like."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
+from mmengine.logging import print_log
+from mmpretrain.structures import DataSample
+from rich.progress import Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+from torch.optim import Adam
+
+from mmarcface.functional.inversion import (
+    BatchStatistics,
+    batch_norm_layers,
+    batch_statistics,
+    bn_prior,
+    embedding_distances,
+    image_energy,
+    total_variation,
+)
+
+from .inversion_settings import PRESETS, InversionSettings
+from .inversion_state import Keeper, Unit
+from .inversion_targets import Targets, resolve
+from .invertible import Invertible
+
+# Of one inversion: points of the history, frames of the animation, and images in a frame.
+POINTS, FRAMES, SHOWN = 100, 24, 100
+
+
+@dataclass
+class Inversion:
+    """What an inversion found, for N targets.
+
+    Attributes:
+        images: (N, H, W, 3), uint8 in [0, 255], BGR.
+        labels: the class of each, or None for embeddings.
+        terms: by name, one number an image, without the weights: ``target``, ``centre`` (for
+            classes), ``total_variation``, ``l2``, ``bn`` (that of its batch), their weighted sum
+            ``objective``, ``cosine`` to the target, and the ``restart`` it is of. They are those
+            of the 8-bit image, seen as it is.
+        history: the terms of the first batch, mean over its images, at the ``step`` beside them.
+        frames: the first images of the first batch over time, (T, n, H, W, 3), uint8, BGR.
+        settings: as they were used.
+        seed: of the noise.
+        seconds: that it took, without interruptions.
+    """
+
+    images: np.ndarray
+    labels: list[int] | None
+    terms: dict[str, list[float]]
+    history: dict[str, list[float]]
+    frames: np.ndarray
+    settings: InversionSettings
+    seed: int
+    seconds: float
+
+    def report(self) -> dict:
+        """All but the images, ready for JSON; also the mean of every term."""
+        means = {name: float(np.mean(values)) for name, values in self.terms.items()}
+        del means['restart']
+        return dict(
+            number=len(self.images),
+            labels=self.labels,
+            means=means,
+            terms=self.terms,
+            history=self.history,
+            settings=asdict(self.settings),
+            seed=self.seed,
+            seconds=self.seconds,
+        )
+
+
+def invert(
+    model: nn.Module,
+    targets: Any,
+    *,
+    head: nn.Module | torch.Tensor | None = None,
+    preset: str = 'paper',
+    seed: int = 0,
+    input_size: int | Sequence[int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    state: str | Path | None = None,
+    state_interval: int = 200,
+    progress: bool = True,
+    **settings: Any,
+) -> Inversion:
+    """Search for images that a trained model takes for given classes or embeddings.
+
+    The weights stay as they are; the pixels are what is optimised, towards images whose statistics
+    in the BN layers are those of the training images (`ArcFace <https://arxiv.org/abs/1801.07698>`_,
+    section 3.3). Every process of a group calls it; batches and restarts are shared out among
+    them, with the same result on one process as on many.
+
+    Args:
+        model: an ``EmbeddingRetriever``, mmpretrain's ``ImageClassifier``, or any module from
+            images to embeddings with BN layers.
+        targets: classes, (N,) integers; or embeddings, (N, D), of any length; or images to be
+            embedded first, a list of paths or of arrays (H, W, 3), uint8, BGR, by the model's test
+            pipeline.
+        head: see :meth:`Invertible.of`.
+        preset: 'paper', 'deepinversion' (without its warm-up and its competition), or 'small' for
+            small images and little time.
+        seed: of the noise.
+        input_size: see :meth:`Invertible.of`.
+        mean: see :meth:`Invertible.of`.
+        std: see :meth:`Invertible.of`.
+        state: folder that keeps what was done, so that an interrupted call goes on; none by
+            default.
+        state_interval: steps after which it is written.
+        progress: show a bar with the terms.
+        **settings: changes of the preset: see :class:`InversionSettings`.
+
+    Raises:
+        ValueError: if targets, settings or model do not fit one another, the model has no BN
+            statistics and ``bn_weight`` is not 0, the search diverges, or ``state`` is of another
+            inversion.
+        TypeError: for a setting that there is not.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f'preset must be one of {tuple(PRESETS)}, got {preset!r}')
+    unknown = set(settings) - {f.name for f in fields(InversionSettings)}
+    if unknown:
+        raise TypeError(
+            f'there is no setting {sorted(unknown)[0]!r}; there are '
+            f'{", ".join(f.name for f in fields(InversionSettings))}'
+        )
+    settings = replace(PRESETS[preset], **settings)
+    net = Invertible.of(model, head, input_size, mean, std)
+    layers = batch_norm_layers(net.model) if settings.bn_weight else {}
+    with net.frozen(), torch.enable_grad():
+        target = resolve(net, targets)
+        search = _Search(net, layers, target, settings, seed)
+        units = search.units()
+        if len(units) < get_world_size() and is_main_process():
+            print_log(
+                f'{get_world_size() - len(units)} of {get_world_size()} processes have nothing to '
+                'do: lower batch_size',
+                'current',
+            )
+        keeper = Keeper(state, state_interval, net, target, settings, seed)
+        with _bar(progress and is_main_process()) as bar:
+            mine = units[get_rank() :: get_world_size()]
+            task = bar.add_task('', total=len(mine) * settings.steps, terms='')
+            found = []
+            for number, unit in enumerate(mine):
+                before = number * settings.steps
+                found.append(
+                    keeper.finished(unit)
+                    or search.run(
+                        unit,
+                        keeper,
+                        lambda step, terms, before=before: bar.update(
+                            task, completed=before + step, terms=terms
+                        ),
+                    )
+                )
+                bar.update(task, completed=before + settings.steps)
+    parts = [unit for rank in all_gather_object(found) for unit in rank]
+    return _join(parts, target, settings, seed)
+
+
+class _Search:
+    def __init__(
+        self,
+        net: Invertible,
+        layers: dict[str, nn.Module],
+        targets: Targets,
+        settings: InversionSettings,
+        seed: int,
+    ):
+        self.net, self.layers, self.targets = net, layers, targets
+        self.settings, self.seed = settings, seed
+
+    def units(self) -> list[Unit]:
+        batches = math.ceil(len(self.targets) / self.settings.batch_size)
+        return [Unit(b, r) for r in range(self.settings.restarts) for b in range(batches)]
+
+    def indices(self, unit: Unit) -> range:
+        size = self.settings.batch_size
+        return range(unit.batch * size, min((unit.batch + 1) * size, len(self.targets)))
+
+    def generator(self, unit: Unit, step: int) -> torch.Generator:
+        # Of the step alone, so that a resumed run needs no state of it.
+        text = f'{self.seed} {unit.batch} {unit.restart} {step}'
+        number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], 'little')
+        return torch.Generator().manual_seed(number)
+
+    def run(self, unit: Unit, keeper: Keeper, show) -> dict:
+        settings, net = self.settings, self.net
+        indices = self.indices(unit)
+        labels = self.targets.labels and [self.targets.labels[i] for i in indices]
+        samples = labels and _samples(labels, net.device)
+        vectors = self.targets.vectors
+        vectors = None if vectors is None else vectors[indices.start : indices.stop]
+        first = unit == Unit(0, 0)
+        saved = keeper.resume(unit)
+        step = saved['step']
+        pixels = saved['pixels'].to(net.device) if step else self._start(unit, len(indices))
+        pixels.requires_grad_()
+        adam = Adam([pixels], lr=settings.lr)
+        if step:
+            adam.load_state_dict(saved['adam'])
+        history, frames = saved['history'], saved['frames']
+        interval, frame_interval = (max(1, settings.steps // n) for n in (POINTS, FRAMES))
+        started = time.perf_counter() - saved['seconds']
+        while step < settings.steps:
+            height, width = self._resolution(step)
+            if pixels.shape[-2:] != (height, width):
+                pixels = _resize(pixels.detach(), (height, width)).requires_grad_()
+                adam = Adam([pixels], lr=settings.lr)
+            adam.param_groups[0]['lr'] = settings.learning_rate(step)
+            images = self._images(pixels)
+            seen = self._moved(images, unit, step)
+            # Until the gradient is there, as checkpointed layers run once more for it.
+            with batch_statistics(self.layers) as statistics:
+                try:
+                    terms = self._terms(seen, images, samples, vectors, statistics)
+                except ValueError as error:
+                    raise ValueError(
+                        f'the search diverged at step {step} ({error}): lower lr, or the weights'
+                    ) from error
+                objective = self._weighted(terms)
+                (pixels.grad,) = torch.autograd.grad(objective, pixels)
+            last = step == settings.steps - 1
+            if step % interval == 0 or last:
+                values = {name: float(value.detach()) for name, value in terms.items()}
+                values['objective'] = float(objective.detach())
+                if not math.isfinite(values['objective']):
+                    raise ValueError(
+                        f'the search diverged at step {step} (' + _words(values) + '): lower lr, '
+                        'or the weights'
+                    )
+                history.append(dict(step=step, **values))
+                show(step, _words(values))
+            if first and (step % frame_interval == 0):
+                frames.append(net.to_pixels(images.detach()[:SHOWN]))
+            adam.step()
+            if settings.clip:
+                self._clip(pixels)
+            step += 1
+            if step % keeper.interval == 0 and not last:
+                seconds = time.perf_counter() - started
+                keeper.save(unit, step, pixels, adam, history, frames, seconds)
+        with torch.no_grad():
+            final = net.to_pixels(self._images(pixels))
+            if first:
+                frames.append(final[:SHOWN])
+            result = dict(
+                batch=unit.batch,
+                restart=unit.restart,
+                images=final,
+                terms=self._per_image(net.from_pixels(final), labels, vectors),
+                history=history,
+                frames=frames,
+                seconds=time.perf_counter() - started,
+            )
+        keeper.finish(unit, result)
+        return result
+
+    def _start(self, unit: Unit, number: int) -> torch.Tensor:
+        channels = 1 if self.settings.grey else len(self.net.mean)
+        noise = torch.randn(
+            number, channels, *self._resolution(0), generator=self.generator(unit, -1)
+        )
+        return (noise * self.settings.init_std).to(self.net.device)
+
+    def _resolution(self, step: int) -> tuple[int, int]:
+        scale = self.settings.scale(step)
+        return tuple(max(1, side // scale) for side in self.net.size)
+
+    def _images(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The model's input for what is optimised."""
+        if pixels.shape[-2:] != self.net.size:
+            pixels = _resize(pixels, self.net.size)
+        if not self.settings.grey:
+            # Autocast would go on with its first copy of a leaf, which the steps change in place.
+            return pixels.view_as(pixels)
+        mean, std = self.net.mean, self.net.std
+        return (pixels * std.mean() + mean.mean() - mean) / std
+
+    def _clip(self, pixels: torch.Tensor) -> None:
+        mean, std = self.net.mean, self.net.std
+        if self.settings.grey:
+            mean, std = mean.mean(), std.mean()
+        with torch.no_grad():
+            torch.minimum(
+                torch.maximum(pixels, -mean / std, out=pixels), (255 - mean) / std, out=pixels
+            )
+
+    def _moved(self, images: torch.Tensor, unit: Unit, step: int) -> torch.Tensor:
+        jitter = self.settings.jitter
+        if not jitter and not self.settings.flip:
+            return images
+        generator = self.generator(unit, step)
+        if jitter:
+            moves = torch.randint(-jitter, jitter + 1, (2,), generator=generator).tolist()
+            images = images.roll(moves, (2, 3))
+        if self.settings.flip and torch.rand((), generator=generator) < 0.5:
+            images = images.flip(3)
+        return images
+
+    def _terms(
+        self,
+        seen: torch.Tensor,
+        images: torch.Tensor,
+        samples: list[DataSample] | None,
+        vectors: torch.Tensor | None,
+        statistics: list[BatchStatistics],
+    ) -> dict[str, torch.Tensor]:
+        """The terms of a batch, means over its images; of what is ``seen`` of the ``images``."""
+        net, settings = self.net, self.settings
+        terms = {}
+        feats = net.feats(seen)
+        if samples is not None:
+            terms['target'] = net.class_loss(feats, samples)
+        if vectors is not None:
+            name = 'target' if samples is None else 'centre'
+            terms[name] = embedding_distances(net.embeddings(feats), vectors).mean()
+        if self.layers:
+            terms['bn'] = bn_prior(statistics, settings.bn_variant)
+        terms['total_variation'] = total_variation(images, settings.tv_variant)
+        terms['l2'] = image_energy(images)
+        return terms
+
+    def _weighted(self, terms: dict[str, torch.Tensor]) -> torch.Tensor:
+        s = self.settings
+        weights = dict(
+            target=s.target_weight,
+            centre=s.centre_weight,
+            bn=s.bn_weight,
+            total_variation=s.tv_weight,
+            l2=s.l2_weight,
+        )
+        return sum(weights[name] * value for name, value in terms.items() if weights[name])
+
+    def _per_image(
+        self, images: torch.Tensor, labels: list[int] | None, vectors: torch.Tensor | None
+    ) -> dict[str, list[float]]:
+        net = self.net
+        with batch_statistics(self.layers) as statistics:
+            feats = net.feats(images)
+        prior = bn_prior(statistics, self.settings.bn_variant) if self.layers else None
+        columns: dict[str, list[float]] = {}
+        for i, image in enumerate(images):
+            own = tuple(feat[i : i + 1] for feat in feats)
+            terms = {}
+            if labels is not None:
+                terms['target'] = net.class_loss(own, _samples(labels[i : i + 1], net.device))
+            if vectors is not None:
+                distance = embedding_distances(net.embeddings(own), vectors[i : i + 1]).sum()
+                terms['target' if labels is None else 'centre'] = distance
+            if prior is not None:
+                terms['bn'] = prior
+            terms['total_variation'] = total_variation(image[None], self.settings.tv_variant)
+            terms['l2'] = image_energy(image[None])
+            objective = self._weighted(terms)
+            if vectors is not None:
+                # |a - b|^2 = 2 - 2 cos of unit vectors.
+                terms['cosine'] = 1 - distance / 2
+            for name, value in {**terms, 'objective': objective}.items():
+                columns.setdefault(name, []).append(float(value))
+        return columns
+
+
+def _join(parts: list[dict], targets: Targets, settings: InversionSettings, seed: int):
+    """The best restart of each image, in the order of the targets."""
+    best: dict[int, tuple[dict, int]] = {}
+    for part in sorted(parts, key=lambda p: (p['restart'], p['batch'])):
+        for row, objective in enumerate(part['terms']['objective']):
+            index = part['batch'] * settings.batch_size + row
+            if index not in best or objective < _objective(best[index]):
+                best[index] = part, row
+    chosen = [best[index] for index in range(len(targets))]
+    names = chosen[0][0]['terms']
+    terms = {name: [part['terms'][name][row] for part, row in chosen] for name in names}
+    terms['restart'] = [part['restart'] for part, _ in chosen]
+    first = next(p for p in parts if p['batch'] == p['restart'] == 0)
+    return Inversion(
+        images=torch.stack([part['images'][row] for part, row in chosen]).numpy(),
+        labels=targets.labels,
+        terms=terms,
+        history={name: [h[name] for h in first['history']] for name in first['history'][0]},
+        frames=torch.stack(first['frames']).numpy(),
+        settings=settings,
+        seed=seed,
+        seconds=sum(part['seconds'] for part in parts),
+    )
+
+
+def _objective(found: tuple[dict, int]) -> float:
+    part, row = found
+    return part['terms']['objective'][row]
+
+
+def _samples(labels: list[int], device: torch.device) -> list[DataSample]:
+    return [DataSample().set_gt_label(label).to(device) for label in labels]
+
+
+def _resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    return F.interpolate(images, size=size, mode='bilinear', align_corners=False)
+
+
+def _words(terms: dict[str, float]) -> str:
+    return ', '.join(f'{name} {value:.4g}' for name, value in terms.items())
+
+
+def _bar(visible: bool) -> Progress:
+    return Progress(
+        TextColumn('{task.percentage:>3.0f}%'),
+        TimeRemainingColumn(),
+        TextColumn('{task.fields[terms]}'),
+        disable=not visible,
+    )

@@ -1,0 +1,166 @@
+"""From a config to an inversion: whom to invert, and who judges."""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.dist import barrier
+from mmengine.registry import DefaultScope
+from mmengine.runner import find_latest_checkpoint
+from torch import nn
+
+from mmarcface.apis import Judge
+from mmarcface.datasets import LoadImageFromFile
+from mmarcface.plugin import CONFIG_ROOT
+from mmarcface.registry import DATASETS
+
+from .launch import load_config, train_unless_done
+
+KINDS = ('classes', 'identities')
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Whom an inversion is to show; all lists are of the same length.
+
+    Attributes:
+        targets: as :func:`mmarcface.apis.invert` takes them.
+        names: of the targets.
+        identities: labels in ``real``, or None where they are not known.
+        real: config of the data set that knows them, or None.
+    """
+
+    targets: list[Any] | np.ndarray
+    names: list[str]
+    identities: list[int] | None
+    real: dict | None
+
+    def times(self, number: int) -> Wanted:
+        """So many images of each target; all targets once, then all once more, and so on.
+
+        Raises:
+            ValueError: if the number is below 1.
+        """
+        if number < 1:
+            raise ValueError(f'per_target must be at least 1, got {number}')
+        targets = self.targets
+        if isinstance(targets, np.ndarray):
+            targets = np.concatenate([targets] * number)
+        else:
+            targets = targets * number
+        identities = self.identities and self.identities * number
+        return Wanted(targets, self.names * number, identities, self.real)
+
+
+def choose_targets(config: Config, targets: str | Sequence[int], most: int | None = None) -> Wanted:
+    """The targets that a config speaks of.
+
+    Args:
+        config: with the data sets that the model is trained and tested on.
+        targets: class numbers; or 'classes', all that the training set has images of; or
+            'identities', one image of each identity of the test set, to be embedded.
+        most: take no more than so many of them, spread evenly; all by default.
+
+    Raises:
+        ValueError: if it is none of these, the data set has no labels, or ``most`` is below 1.
+    """
+    if most is not None and most < 1:
+        raise ValueError(f'most must be at least 1, got {most}')
+    if isinstance(targets, str) and targets not in KINDS:
+        raise ValueError(f'targets must be class numbers or one of {KINDS}, got {targets!r}')
+    unseen = targets == 'identities'
+    loader = f'{"test" if unseen else "train"}_dataloader'
+    if loader not in config and isinstance(targets, str):
+        raise ValueError(f'the config has no {loader} to take {targets} from: name classes')
+    real = dict(config[loader].dataset, pipeline=[]) if loader in config else None
+    if not isinstance(targets, str):
+        labels = list(targets)
+        return Wanted(labels, [f'label{n}' for n in labels], labels, real)
+    dataset = _build(real)
+    first: dict[int, int] = {}
+    for index in range(len(dataset)):
+        sample = dataset.get_data_info(index)
+        if 'gt_label' not in sample:
+            raise ValueError(f'{real["type"]} has no labels: name the classes to invert')
+        first.setdefault(int(sample['gt_label']), index)
+    labels = sorted(first)
+    if most is not None and most < len(labels):
+        labels = [labels[i * len(labels) // most] for i in range(most)]
+    if not unseen:
+        return Wanted(labels, [f'label{n}' for n in labels], labels, real)
+    load = LoadImageFromFile()
+    images = [load(dataset.get_data_info(first[label]))['img'] for label in labels]
+    return Wanted(images, [f'identity{n}' for n in labels], labels, real)
+
+
+def find_judge(judge: dict, config: Config, real: dict | None, model: nn.Module) -> Judge:
+    """The judge that a config names, trained first where there is no checkpoint of it.
+
+    Args:
+        judge: ``config``, its path, from here or from the folder of ``config``, or the name of one
+            of ours in ``configs/inversion``; ``checkpoint``, by default the latest in
+            ``./work_dirs`` in the folder named after its config.
+        config: of the model under test.
+        real: config of the data set of real images.
+        model: the model under test.
+
+    Raises:
+        FileNotFoundError: if there is no such config.
+        ValueError: if it is the model under test, ``judge`` has other keys, or there are no real
+            images.
+    """
+    unknown = set(judge) - {'config', 'checkpoint'}
+    if unknown or 'config' not in judge:
+        raise ValueError(f'a judge is dict(config=..., checkpoint=...), got {judge}')
+    if real is None:
+        raise ValueError('the config has no data set of real images for the judge to compare with')
+    name = judge['config']
+    places = [
+        Path(name),
+        Path(config.filename or '').parent / name,
+        CONFIG_ROOT / 'configs' / 'inversion' / name,
+    ]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise FileNotFoundError(f'there is no config {name} of a judge')
+    checkpoint = judge.get('checkpoint')
+    with _same_randomness():
+        if checkpoint is None:
+            # With options of its own: those of the command line are for the model under test.
+            arguments = argparse.Namespace(
+                config=str(path),
+                work_dir=None,
+                cfg_options={},
+                launcher=config.get('launcher', 'none'),
+            )
+            runner = train_unless_done(load_config(arguments))
+            barrier()
+            checkpoint = find_latest_checkpoint(runner.work_dir)
+        found = Judge(str(path), real, checkpoint)
+    found.refuse_same(model)
+    return found
+
+
+def _build(dataset: dict) -> BaseDataset:
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        return DATASETS.build(dataset)
+
+
+@contextmanager
+def _same_randomness() -> Iterator[None]:
+    """Leave the random generators, which a Runner seeds, as they were."""
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        yield
+    random.setstate(states[0])
+    np.random.set_state(states[1])

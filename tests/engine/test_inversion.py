@@ -1,0 +1,257 @@
+"""Whom to invert, who judges, and the hook in real training."""
+
+import json
+import random
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mmarcface.apis import get_model
+from mmarcface.engine import BNPriorInversionHook
+from mmarcface.engine.inverting import Wanted, choose_targets, find_judge
+
+PIPELINE = [
+    dict(type='mmarcface.LoadImageFromFile'),
+    dict(type='Resize', scale=(24, 28), interpolation='area'),
+    dict(type='PackInputs'),
+]
+HOOK = dict(type='mmarcface.BNPriorInversionHook', per_target=2, preset='small', steps=3)
+HOOK |= dict(progress=False)
+
+
+def loader(people, **dataset):
+    dataset = dict(type='mmarcface.ORLFaces', people=list(people), pipeline=PIPELINE) | dataset
+    return dict(
+        batch_size=10,
+        num_workers=0,
+        dataset=dataset,
+        sampler=dict(type='DefaultSampler', shuffle=True),
+        collate_fn=dict(type='default_collate'),
+    )
+
+
+def tiny(seed=0, **changes):
+    """A net of seconds, for three people of ORL."""
+    return Config(
+        dict(
+            default_scope='mmpretrain',
+            data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True),
+            model=dict(
+                type='mmarcface.EmbeddingRetriever',
+                image_encoder=dict(
+                    type='mmarcface.IResNet',
+                    depth=18,
+                    embedding_dim=8,
+                    input_size=(28, 24),
+                    base_channels=4,
+                ),
+                head=dict(type='mmarcface.ArcFaceHead', num_classes=3, in_channels=8, scale=16.0),
+            ),
+            train_dataloader=loader((3, 5, 7)),
+            test_dataloader=loader((2, 9)),
+            test_cfg=dict(),
+            test_evaluator=dict(type='mmarcface.RetrievalMetric'),
+            train_cfg=dict(by_epoch=True, max_epochs=1, val_interval=1),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.05)),
+            visualizer=dict(
+                type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')]
+            ),
+            randomness=dict(seed=seed),
+            log_level='WARNING',
+        )
+        | changes
+    )
+
+
+def train(folder: Path, **changes) -> Runner:
+    runner = Runner.from_cfg(tiny(work_dir=str(folder), **changes))
+    runner.train()
+    return runner
+
+
+# Whom.
+
+
+def test_classes_are_those_with_images():
+    config = tiny(train_dataloader=loader((4, 6, 8), indices=[*range(10), *range(20, 30)]))
+    wanted = choose_targets(config, 'classes')
+    assert wanted.targets == wanted.identities == [0, 2]
+    assert wanted.names == ['label0', 'label2']
+    assert wanted.real['people'] == [4, 6, 8]
+    assert wanted.real['pipeline'] == []
+    # The config itself keeps its pipeline.
+    assert len(config.train_dataloader.dataset.pipeline) == 3
+
+
+def test_identities_are_one_image_of_each(orl):
+    wanted = choose_targets(tiny(), 'identities')
+    assert wanted.names == ['identity0', 'identity1']
+    assert wanted.identities == [0, 1]
+    assert wanted.real['people'] == [2, 9]
+    for image, person in zip(wanted.targets, (2, 9), strict=True):
+        np.testing.assert_array_equal(image, cv2.imread(str(orl / f's{person}' / '1.pgm')))
+
+
+@pytest.mark.parametrize(
+    ('most', 'expected'),
+    [(1, [0]), (3, [0, 3, 6]), (4, [0, 2, 5, 7]), (10, [*range(10)]), (99, [*range(10)])],
+)
+def test_most_are_spread_evenly(most, expected):
+    config = tiny(train_dataloader=loader(range(1, 11)))
+    wanted = choose_targets(config, 'classes', most)
+    assert wanted.targets == wanted.identities == expected
+
+
+@pytest.mark.parametrize('labels', [[2, 0, 2], (2, 0, 2), range(3)])
+def test_labels_are_taken_as_they_are(labels):
+    wanted = choose_targets(tiny(), labels)
+    assert wanted.targets == wanted.identities == list(labels)
+    assert wanted.names == [f'label{n}' for n in labels]
+    assert wanted.real['people'] == [3, 5, 7]
+
+
+def test_so_many_of_each():
+    wanted = Wanted([4, 7], ['a', 'b'], [1, 2], dict(x=1)).times(3)
+    assert wanted.targets == [4, 7, 4, 7, 4, 7]
+    assert wanted.names == ['a', 'b'] * 3
+    assert wanted.identities == [1, 2] * 3
+    assert wanted.real == dict(x=1)
+    vectors = Wanted(np.eye(2), ['a', 'b'], None, None).times(2)
+    np.testing.assert_array_equal(vectors.targets, [[1, 0], [0, 1], [1, 0], [0, 1]])
+    assert vectors.identities is None
+    for wrong in (0, -1):
+        with pytest.raises(ValueError, match=f'per_target must be at least 1, got {wrong}'):
+            wanted.times(wrong)
+
+
+def test_wrong_targets_are_refused(tmp_path, orl):
+    with pytest.raises(ValueError, match=r"class numbers or one of \('classes', 'ident.*got 'all'"):
+        choose_targets(tiny(), 'all')
+    for wrong in (0, -3):
+        with pytest.raises(ValueError, match=f'most must be at least 1, got {wrong}'):
+            choose_targets(tiny(), 'classes', wrong)
+    unlabelled = loader([])
+    unlabelled['dataset'] = dict(type='CustomDataset', data_prefix=str(orl / 's1'))
+    unlabelled['dataset'] |= dict(with_label=False, extensions=('.pgm',), pipeline=PIPELINE)
+    with pytest.raises(ValueError, match='CustomDataset has no labels: name the classes'):
+        choose_targets(tiny(train_dataloader=unlabelled), 'classes')
+
+
+# Who judges.
+
+
+def model_of(config):
+    torch.manual_seed(0)
+    return get_model(config)
+
+
+@pytest.mark.parametrize('wrong', [dict(), dict(checkpoint='a.pth'), dict(config='a', device='b')])
+def test_a_judge_is_a_config(wrong):
+    with pytest.raises(ValueError, match=r'a judge is dict\(config=\.\.\., checkpoint=\.\.\.\), g'):
+        find_judge(wrong, tiny(), {}, None)
+
+
+def test_missing_judges(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'there is no config judge\.py of a judge'):
+        find_judge(dict(config='judge.py'), tiny(), {}, None)
+
+
+def randomness():
+    state = random.getstate()[1], np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    return hash(str(state))
+
+
+def test_judge_is_trained_once_beside_the_config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'configs').mkdir()
+    tiny(seed=1).dump(tmp_path / 'configs' / 'judge.py')
+    tiny().dump(tmp_path / 'configs' / 'net.py')
+    config = Config.fromfile(tmp_path / 'configs' / 'net.py')
+    model = model_of(config)
+    real = choose_targets(config, 'classes').real
+    before = randomness()
+    judge = find_judge(dict(config='judge.py'), config, real, model)
+    assert randomness() == before
+    checkpoint = tmp_path / 'work_dirs' / 'judge' / 'epoch_1.pth'
+    stamp = checkpoint.stat().st_mtime_ns
+    trained = torch.load(checkpoint, weights_only=False)['state_dict']
+    for name, value in judge.model.state_dict().items():
+        assert torch.equal(value, trained[name]), name
+    assert len(judge.real) == 30
+    find_judge(dict(config='judge.py'), config, real, model)
+    assert checkpoint.stat().st_mtime_ns == stamp
+    given = dict(config='configs/judge.py', checkpoint=str(checkpoint))
+    find_judge(given, config, real, model)
+    with pytest.raises(ValueError, match='the judge is the model itself'):
+        find_judge(given, config, real, judge.model)
+
+
+# The hook.
+
+
+def test_hook_inverts_after_training(tmp_path):
+    runner = train(tmp_path, custom_hooks=[HOOK])
+    folder = tmp_path / 'inversion' / '3'
+    report = json.loads((folder / 'report.json').read_text())
+    assert report['iteration'] == 3
+    assert report['labels'] == [0, 1, 2, 0, 1, 2]
+    assert report['settings']['steps'] == 3
+    assert sorted(report['files']) == [f'images/label{n}_{i}.png' for n in range(3) for i in (0, 1)]
+    # A row a class, and a column a start.
+    grid = cv2.imread(str(folder / 'grid.png'))
+    assert grid.shape == (3 * 30 - 2, 2 * 26 - 2, 3)
+    for row in range(3):
+        image = cv2.imread(str(folder / 'images' / f'label{row}_1.png'))
+        np.testing.assert_array_equal(grid[30 * row : 30 * row + 28, 26:], image)
+    (shown,) = tmp_path.glob('*/vis_data/vis_image/inversion_3.png')
+    np.testing.assert_array_equal(cv2.imread(str(shown)), grid)
+    assert len(list((tmp_path / 'inversion').iterdir())) == 1
+    assert all(p.requires_grad for p in runner.model.image_encoder.conv1.parameters())
+
+
+def test_hook_changes_nothing_of_the_training(tmp_path):
+    changes = dict(train_cfg=dict(by_epoch=True, max_epochs=3))
+    hooks = [HOOK | dict(interval=1, targets='identities', per_target=1)]
+    plain = train(tmp_path / 'plain', **changes).model.state_dict()
+    watched = train(tmp_path / 'watched', **changes, custom_hooks=hooks).model.state_dict()
+    for name, value in plain.items():
+        assert torch.equal(watched[name], value), name
+    folders = sorted(p.name for p in (tmp_path / 'watched' / 'inversion').iterdir())
+    assert folders == ['3', '6', '9']
+    names = [p.name for p in (tmp_path / 'watched' / 'inversion' / '6' / 'images').iterdir()]
+    assert sorted(names) == ['identity0_0.png', 'identity1_0.png']
+
+
+def test_hook_with_a_judge(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny(seed=1).dump(tmp_path / 'judge.py')
+    hook = HOOK | dict(judge=dict(config='judge.py'))
+    runner = train(tmp_path / 'net', custom_hooks=[hook])
+    report = json.loads((tmp_path / 'net' / 'inversion' / '3' / 'report.json').read_text())
+    assert 0 <= report['judge_accuracy'] <= 1
+    assert report['identities'] == 3
+    assert (tmp_path / 'work_dirs' / 'judge' / 'epoch_1.pth').exists()
+    # It trains as without: the judge draws no random numbers of it.
+    plain = train(tmp_path / 'plain').model.state_dict()
+    for name, value in runner.model.state_dict().items():
+        assert torch.equal(value, plain[name]), name
+    # Logs, curves and pictures of the net are not with the judge.
+    assert list((tmp_path / 'net').glob('*/vis_data/vis_image/inversion_3.png'))
+    assert not list((tmp_path / 'work_dirs').glob('**/inversion*'))
+
+
+@pytest.mark.parametrize('interval', [0, -1])
+def test_wrong_intervals_are_refused(interval):
+    with pytest.raises(ValueError, match=f'interval must be at least 1, got {interval}'):
+        BNPriorInversionHook(interval=interval)
+
+
+def test_wrong_targets_are_told_before_training(tmp_path):
+    with pytest.raises(ValueError, match=r"class numbers or one of .* got 'all'"):
+        train(tmp_path, custom_hooks=[HOOK | dict(targets='all')])
+    assert not list(tmp_path.glob('*.pth'))

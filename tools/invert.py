@@ -1,0 +1,202 @@
+"""Images back from a trained net: python tools/invert.py CONFIG CHECKPOINT --out DIR.
+
+python tools/invert.py audit CONFIG CHECKPOINT says how much of the people is in the weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+import mmengine
+import numpy as np
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.dist import is_main_process
+from mmengine.runner.checkpoint import CheckpointLoader
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from mmarcface.apis import get_model, invert, read_embeddings, save_inversion
+from mmarcface.engine.inverting import Wanted, choose_targets, find_judge
+from mmarcface.engine.launch import start_processes
+from mmarcface.models.retrievers.gallery import fingerprint_model
+from mmarcface.visualization import draw_audit
+
+IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.pgm', '.ppm', '.tif', '.tiff', '.webp')
+# What is switched off, one at a time.
+ABLATIONS = {
+    'as it is': {},
+    'without BN prior': dict(bn_weight=0.0),
+    'without total variation': dict(tv_weight=0.0),
+    'without both': dict(bn_weight=0.0, tv_weight=0.0),
+}
+# Of a report, what is too long for the page of an audit.
+DETAILS = ('terms', 'history', 'files', 'labels')
+
+
+def parse_args() -> argparse.Namespace:
+    audit = sys.argv[1:2] == ['audit']
+    parser = argparse.ArgumentParser(
+        prog='invert.py audit' if audit else None,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('config', help='path of the config of the trained model')
+    parser.add_argument('checkpoint', help='path or URL of the checkpoint')
+    parser.add_argument('--out', metavar='DIR', help='./work_dirs/CONFIG/inversion by default')
+    if audit:
+        parser.add_argument(
+            '--identities', type=int, default=256, help='at most so many of them, spread evenly'
+        )
+    else:
+        targets = parser.add_mutually_exclusive_group()
+        targets.add_argument('--labels', type=int, nargs='+', help='classes to invert')
+        targets.add_argument('--images', metavar='DIR', help='images of people to embed and invert')
+        targets.add_argument(
+            '--embeddings', metavar='FILE', help='of tools/test.py --out (.pkl), .npy or .pth'
+        )
+        parser.add_argument(
+            '--ablation', action='store_true', help='also without BN prior and total variation'
+        )
+    parser.add_argument(
+        '--judge',
+        nargs=2,
+        metavar=('CONFIG', 'CHECKPOINT'),
+        help='a second model, which says whom the images show; that of the config by default',
+    )
+    parser.add_argument('--per-target', type=int, metavar='N', help='images of each target')
+    parser.add_argument('--seed', type=int, help='of the noise it starts from')
+    parser.add_argument(
+        '--preset', choices=('paper', 'deepinversion', 'small'), help='settings to start from'
+    )
+    parser.add_argument(
+        '--settings',
+        nargs='+',
+        action=DictAction,
+        default={},
+        help='change settings: key=value ..., such as steps=300 bn_weight=0.1',
+    )
+    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
+    parser.set_defaults(audit=audit, ablation=False)
+    return parser.parse_args(sys.argv[2:] if audit else None)
+
+
+def load_model(config: Config, checkpoint: str, needs_classes: bool) -> nn.Module:
+    state = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
+    keys = state.get('state_dict', state)
+    if needs_classes and not any(key.startswith('head.') for key in keys):
+        raise ValueError(
+            f'{checkpoint} has no weights of a head, and so nothing is known of its classes: name '
+            'a checkpoint of the training, with head.weight; or give --images or --embeddings'
+        )
+    return get_model(config, pretrained=checkpoint, device=get_device())
+
+
+def choose(args: argparse.Namespace, config: Config, default: str | list[int]) -> Wanted:
+    """What the command line asks for, or else the config."""
+    if args.audit:
+        return choose_targets(config, 'classes', args.identities)
+    if args.labels is not None:
+        return choose_targets(config, args.labels)
+    if args.images is not None:
+        paths = sorted(p for p in Path(args.images).rglob('*') if p.suffix.lower() in IMAGES)
+        if not paths:
+            raise FileNotFoundError(f'there are no images in {args.images}')
+        # Numbered, as images in two folders, or in two formats, may have one name.
+        names = [f'{number:04d}_{path.stem}' for number, path in enumerate(paths)]
+        return Wanted([str(path) for path in paths], names, None, None)
+    if args.embeddings is not None:
+        embeddings = read_embeddings(args.embeddings).numpy()
+        names = [f'embedding{i}' for i in range(len(embeddings))]
+        return Wanted(embeddings, names, None, None)
+    return choose_targets(config, default)
+
+
+def main() -> None:
+    args = parse_args()
+    config = Config.fromfile(args.config)
+    config.launcher = args.launcher
+    if args.launcher != 'none':
+        start_processes(config)
+    settings = dict(config.get('inversion', {}))
+    wanted = choose(args, config, settings.pop('targets', 'classes'))
+    per_target, judge = settings.pop('per_target', 1), settings.pop('judge', None)
+    wanted = wanted.times(per_target if args.per_target is None else args.per_target)
+    given = dict(preset=args.preset, seed=args.seed)
+    settings |= {name: value for name, value in given.items() if value is not None}
+    settings |= args.settings
+    by_class = wanted.identities is not None and not isinstance(wanted.targets[0], np.ndarray)
+    model = load_model(config, args.checkpoint, by_class)
+    if args.judge:
+        judge = dict(zip(('config', 'checkpoint'), args.judge, strict=True))
+    if judge is not None and wanted.identities is None:
+        judge = None
+        if is_main_process():
+            print('The judge does not know these people, and says nothing')
+    if judge is None and (args.audit or args.ablation):
+        raise ValueError('an audit or ablation needs a judge: --judge CONFIG CHECKPOINT')
+    found_judge = judge and find_judge(judge, config, wanted.real, model)
+    about = dict(
+        config=args.config,
+        checkpoint=args.checkpoint,
+        model=fingerprint_model(model),
+        judge=judge,
+    )
+    out = Path(args.out or Path('work_dirs', Path(args.config).stem, 'inversion'))
+    reports = {}
+    for name, change in ABLATIONS.items() if args.ablation else [('as it is', {})]:
+        folder = out if not change else out / name.replace(' ', '_')
+        inversion = invert(model, wanted.targets, state=folder / 'state', **(settings | change))
+        if is_main_process():
+            reports[name] = save_inversion(
+                inversion, folder, wanted.names, found_judge, wanted.identities, about
+            )
+            if args.audit:
+                images = found_judge.beside_real(inversion.images, wanted.identities)
+                save_audit(reports[name], images, folder)
+            shutil.rmtree(folder / 'state')
+    if not is_main_process():
+        return
+    if found_judge is not None:
+        show(reports)
+    if args.ablation:
+        mmengine.dump(reports, out / 'ablation.json', indent=1)
+    print(f'Images, grid.png, convergence.gif and report.json are in {out}')
+
+
+def save_audit(report: dict, images: dict, folder: Path) -> None:
+    """The page: what the judge says and of which inversion, as JSON and as a figure."""
+    page = {name: value for name, value in report.items() if name not in DETAILS}
+    mmengine.dump(page, folder / 'audit.json', indent=1)
+    draw_audit(report, images).savefig(folder / 'audit.png', dpi=110)
+    low, high = (100 * report[f'reidentified_{end}'] for end in ('low', 'high'))
+    print(
+        f'{report["identities_reidentified"]} of {report["identities"]} identities are '
+        f're-identified from the weights alone (95% interval {low:.0f} to {high:.0f}%): '
+        f'{folder / "audit.png"}'
+    )
+
+
+def show(reports: dict[str, dict]) -> None:
+    figures = {
+        'judge names right': ('judge_accuracy', '{:.1%}'),
+        'cosine to own': ('cosine_own', '{:.2f}'),
+        'real to own': ('cosine_real', '{:.2f}'),
+        'to others': ('cosine_other', '{:.2f}'),
+        'Frechet': ('frechet', '{:.2f}'),
+    }
+    table = Table(title='Inverted images, by the judge', title_justify='left')
+    table.add_column('')
+    for name in figures:
+        table.add_column(name, justify='right')
+    for name, report in reports.items():
+        table.add_row(name, *(form.format(report[key]) for key, form in figures.values()))
+    Console(width=100).print(table)
+
+
+if __name__ == '__main__':
+    main()
