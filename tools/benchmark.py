@@ -18,13 +18,22 @@ from mmengine.dataset import default_collate
 from mmpretrain.datasets import PackInputs
 from mmpretrain.models.heads import ArcFaceClsHead
 from mmpretrain.structures import DataSample
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from mmarcface.apis import convert
 from mmarcface.datasets import IdentityFolder, IdentityRecords, LoadImageFromFile, ORLFaces
 from mmarcface.evaluation import RetrievalMetric
+from mmarcface.functional.inversion import (
+    batch_norm_layers,
+    batch_statistics,
+    bn_prior,
+    image_energy,
+    total_variation,
+)
 from mmarcface.functional.margin_softmax import IMPLEMENTATIONS
 from mmarcface.functional.retrieval import SCORES_PER_BLOCK
+from mmarcface.models import ArcFaceHead, IResNet
 from mmarcface.registry import MODELS
 
 LOSSES = {
@@ -323,6 +332,80 @@ def data(args: argparse.Namespace) -> list[dict]:
     ]
 
 
+def inversion(args: argparse.Namespace) -> list[dict]:
+    """A step of an inversion, against the bare net and hooks as DeepInversion has them.
+
+    limit_ms: forward and backward to the images of the net and its loss, the weights frozen.
+    ours_ms: the same with BN prior, total variation, norm and Adam. hooks_ms: a hook on each BN
+    layer that takes mean and variance apart, and a plain backward pass, as its published code has
+    them; hooks_frozen_ms: that with frozen weights.
+    """
+    torch.manual_seed(0)
+    net = IResNet(args.depth, input_size=args.size)
+    head = ArcFaceHead(1000, 512)
+    layers = [module for module in net.modules() if isinstance(module, _BatchNorm)]
+    for layer in layers:
+        layer.running_mean.normal_()
+        layer.running_var.uniform_(0.5, 2)
+    model = torch.nn.ModuleDict(dict(net=net, head=head)).to(args.device).eval()
+    images = torch.randn(args.batch, 3, args.size, args.size).to(args.device).requires_grad_()
+    labels = torch.arange(args.batch, device=args.device)
+    adam = torch.optim.Adam([images], lr=1e-3)
+    named = batch_norm_layers(net)
+
+    def loss() -> torch.Tensor:
+        return head.class_loss(net(images)[0], labels)['loss']
+
+    def limit() -> None:
+        model.requires_grad_(False)
+        torch.autograd.grad(loss(), images)
+
+    def ours() -> None:
+        model.requires_grad_(False)
+        with batch_statistics(named) as statistics:
+            total = loss()
+        total = total + 0.05 * bn_prior(statistics) + 1e-3 * total_variation(images)
+        total = total + 1e-4 * image_energy(images)
+        (images.grad,) = torch.autograd.grad(total, images)
+        adam.step()
+
+    def hooks(frozen: bool) -> None:
+        model.requires_grad_(not frozen)
+        gaps = []
+
+        def compare(layer, inputs, _):
+            (x,) = inputs
+            mean = x.mean([d for d in range(x.dim()) if d != 1])
+            var = x.transpose(0, 1).contiguous().view(x.shape[1], -1).var(1, unbiased=False)
+            gap = torch.norm(layer.running_var - var) + torch.norm(layer.running_mean - mean)
+            gaps.append(gap)
+
+        handles = [layer.register_forward_hook(compare) for layer in layers]
+        total = loss() + 0.05 * sum(gaps) + 1e-4 * total_variation(images, 'deepinversion')
+        total = total + 1e-5 * images.flatten(1).norm(dim=1).mean()
+        adam.zero_grad()
+        model.zero_grad()
+        total.backward()
+        adam.step()
+        for handle in handles:
+            handle.remove()
+
+    candidates = dict(
+        limit=limit, ours=ours, hooks=lambda: hooks(False), hooks_frozen=lambda: hooks(True)
+    )
+    for run in candidates.values():
+        run()
+    ms = {name: 1000 * value for name, value in best_times(candidates, args.rounds).items()}
+    return [
+        {f'{name}_ms': value for name, value in ms.items()}
+        | {
+            'ours / limit': ms['ours'] / ms['limit'],
+            'hooks / ours': ms['hooks'] / ms['ours'],
+            'hooks_frozen / ours': ms['hooks_frozen'] / ms['ours'],
+        }
+    ]
+
+
 def print_table(rows: list[dict]) -> None:
     """Rows with the same keys, as columns."""
     cells = [list(rows[0])] + [[_text(value) for value in row.values()] for row in rows]
@@ -376,6 +459,13 @@ def parse_args() -> argparse.Namespace:
     command.add_argument('--folder', help='of identities, to take instead')
     command.add_argument('--workers', type=int, nargs='*', default=[0, 1, 2])
     command.set_defaults(run=data)
+
+    command = commands.add_parser('inversion', parents=[common], help=inversion.__doc__)
+    command.add_argument('--depth', type=int, default=18, help='of the IResNet')
+    command.add_argument('--batch', type=int, default=16)
+    command.add_argument('--size', type=int, default=112, help='of the images in pixels')
+    command.add_argument('--device', default=device, help=f'{device} by default here')
+    command.set_defaults(run=inversion)
     return parser.parse_args()
 
 
@@ -385,7 +475,9 @@ def main() -> None:
     rows = args.run(args)
     print_table(rows)
     if args.json:
-        Path(args.json).write_text(json.dumps(rows, indent=2))
+        # What has one row by its nature is one object.
+        figures = rows[0] if args.run is inversion else rows
+        Path(args.json).write_text(json.dumps(figures, indent=2))
 
 
 if __name__ == '__main__':
