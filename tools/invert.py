@@ -21,9 +21,10 @@ from rich.table import Table
 from torch import nn
 
 from mmarcface.apis import get_model, invert, read_embeddings, save_inversion
+from mmarcface.apis.inversion import prepare
 from mmarcface.engine.inverting import Wanted, choose_targets, find_judge
 from mmarcface.engine.launch import start_processes
-from mmarcface.models.retrievers.gallery import fingerprint_model
+from mmarcface.models.retrievers.gallery import fingerprint_weights
 from mmarcface.visualization import draw_audit
 
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.pgm', '.ppm', '.tif', '.tiff', '.webp')
@@ -139,18 +140,27 @@ def main() -> None:
             print('The judge does not know these people, and says nothing')
     if judge is None and (args.audit or args.ablation):
         raise ValueError('an audit or ablation needs a judge: --judge CONFIG CHECKPOINT')
-    found_judge = judge and find_judge(judge, config, wanted.real, model)
+    prepare(model, wanted.targets, **{k: v for k, v in settings.items() if k != 'seed'})
+    found_judge = judge and find_judge(judge, config, wanted, model)
     about = dict(
         config=args.config,
         checkpoint=args.checkpoint,
-        model=fingerprint_model(model),
+        model=fingerprint_weights(model),
         judge=judge,
+        judge_model=found_judge and fingerprint_weights(found_judge.model),
+        real_images=found_judge and len(found_judge.real),
     )
     out = Path(args.out or Path('work_dirs', Path(args.config).stem, 'inversion'))
     reports = {}
     for name, change in ABLATIONS.items() if args.ablation else [('as it is', {})]:
         folder = out if not change else out / name.replace(' ', '_')
-        inversion = invert(model, wanted.targets, state=folder / 'state', **(settings | change))
+        inversion = invert(
+            model,
+            wanted.targets,
+            companions=wanted.companions,
+            state=folder / 'state',
+            **(settings | change),
+        )
         if is_main_process():
             reports[name] = save_inversion(
                 inversion, folder, wanted.names, found_judge, wanted.identities, about

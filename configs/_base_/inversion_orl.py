@@ -12,8 +12,6 @@ model.update(head=dict(type=ArcFaceHead, num_classes=80, in_channels=128, scale=
 inversion = dict(
     per_target=2,
     preset='small',
-    steps=300,
-    tv_weight=8e-3,
     flip=True,
     grey=True,
     judge=dict(config='judge_orl.py'),

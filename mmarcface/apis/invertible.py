@@ -75,10 +75,11 @@ class Invertible:
         if head is not None:
             head.to(parameter.device)
         preprocessor = getattr(model, 'data_preprocessor', None)
-        if mean is None and isinstance(getattr(preprocessor, 'mean', None), torch.Tensor):
-            mean, std = preprocessor.mean.flatten().tolist(), preprocessor.std.flatten().tolist()
-        elif mean is None and preprocessor is not None:
-            mean, std = [0.0], [1.0]
+        if preprocessor is not None:
+            # mmpretrain's has no buffers where it does not normalise.
+            own = [getattr(preprocessor, name, None) for name in ('mean', 'std')]
+            own = [own[i].flatten().tolist() if own[i] is not None else [i] for i in (0, 1)]
+            mean, std = mean or own[0], std or own[1]
         convolution = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
         channels = convolution.in_channels if convolution else len(mean or [0, 0, 0])
         mean, std = mean or [127.5], std or [127.5]
@@ -116,7 +117,7 @@ class Invertible:
     def feats(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """What the head takes, for normalised images (N, channels, H, W)."""
         run = getattr(self.model, 'extract_feat', self.model)
-        feats = run(images)
+        feats = run(images.to(next(self.model.parameters()).dtype))
         return tuple(feats) if isinstance(feats, (tuple, list)) else (feats,)
 
     def embeddings(self, feats: tuple[torch.Tensor, ...]) -> torch.Tensor:
@@ -187,8 +188,9 @@ def dominant_centres(head: ClsHead) -> torch.Tensor | None:
     """
     weight = getattr(head, 'weight', None)
     if weight is None:
-        linear = getattr(head, 'fc', None)
-        weight = getattr(linear, 'weight', None)
+        # Of mmpretrain's LinearClsHead and ArcFaceClsHead.
+        layer = getattr(head, 'fc', None) or getattr(head, 'norm_product', None)
+        weight = getattr(layer, 'weight', None)
     if weight is None or weight.dim() != 2:
         return None
     weight = weight.detach()

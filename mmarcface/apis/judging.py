@@ -27,7 +27,9 @@ from mmarcface.registry import DATASETS
 from .inferencers import pipeline_after_loading
 
 BATCH_SIZE = 64
-MOST_IMAGES = 20_000
+MOST_EMBEDDED = 50_000
+MOST_COMPARED = 20_000
+MOST_BYTES = 1 << 30
 MOST_YARDSTICKS = 500
 
 
@@ -53,6 +55,8 @@ class Judge(BaseInferencer):
         pretrained: path of the checkpoint; a model that is built already has its weights.
         device: where the model runs.
         far: false acceptance rates, in [0, 1], at which to report who is accepted.
+        identities: labels that will be asked about. Of more than 50,000 real images so many are
+            embedded: those of these identities, and others drawn with a fixed seed.
 
     Raises:
         ValueError: if the model was built without its config, which has the test pipeline.
@@ -65,6 +69,7 @@ class Judge(BaseInferencer):
         pretrained: bool | str | Path | None = True,
         device: str | None = None,
         far: Sequence[float] = (1e-2, 1e-3),
+        identities: Sequence[int] = (),
     ):
         if isinstance(model, BaseModel) and not hasattr(model, '_config'):
             raise ValueError(
@@ -79,6 +84,7 @@ class Judge(BaseInferencer):
                 real = DATASETS.build(real)
         self.real = real
         self.far = far
+        self.identities = identities
         self._yardsticks = {}
 
     def judge(self, images: np.ndarray, labels: ArrayLike) -> dict[str, Any]:
@@ -99,8 +105,8 @@ class Judge(BaseInferencer):
               fixed seed) and the most similar other one;
             - ``nearest_image_ratio``: the first by the third. Copies are near 0.
 
-            Of more than 20,000 real images so many, drawn with a fixed seed, are compared by
-            their pixels, and ``notes`` says so.
+            Of more than 20,000 real images, or 1 GiB, so many, drawn with a fixed seed, are
+            compared by their pixels, and ``notes`` says so.
 
         Raises:
             ValueError: if the images are of another shape or type, the data set has no labels, or
@@ -121,6 +127,10 @@ class Judge(BaseInferencer):
             self._yardsticks[height, width] = self._read_yardstick(height, width)
         real, between_real = self._yardsticks[height, width]
         nearest = nearest_distance(images, real)
+        if len(self.reference.vectors) < len(self.real):
+            report['notes'].append(
+                f'{len(self.reference.vectors)} of the {len(self.real)} real images were embedded'
+            )
         if len(real) < len(self.real):
             report['notes'].append(
                 f'pixels were compared with {len(real)} of the {len(self.real)} real images'
@@ -244,8 +254,9 @@ class Judge(BaseInferencer):
         random = np.random.default_rng(0)
         number = len(self.real)
         places = np.arange(number)
-        if number > MOST_IMAGES:
-            places = np.sort(random.choice(number, MOST_IMAGES, replace=False))
+        most = min(MOST_COMPARED, MOST_BYTES // (3 * height * width))
+        if number > most:
+            places = np.sort(random.choice(number, most, replace=False))
         real = self._read(places, height, width)
         some = np.arange(len(real))
         if len(real) > MOST_YARDSTICKS:

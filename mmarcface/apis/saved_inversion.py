@@ -15,6 +15,9 @@ from mmarcface.visualization import draw_convergence, image_grid
 from .inversion import Inversion
 from .judging import Judge
 
+# Of a grid; all images have files of their own.
+MOST_ROWS = 400
+
 
 def save_inversion(
     inversion: Inversion,
@@ -26,9 +29,9 @@ def save_inversion(
 ) -> dict:
     """Write the images of an inversion, and all that is known of them.
 
-    The folder gets ``images/NAME_0.png`` and so on, ``grid.png`` with a row for each target,
-    ``convergence.gif``, the same over time, ``convergence.png``, the terms over time, and
-    ``report.json``.
+    The folder gets ``images/NAME_0.png`` and so on, ``grid.png`` with a row for each of the first
+    400 targets, ``convergence.gif``, the same over time, ``convergence.png``, the terms over time,
+    and ``report.json``.
 
     Args:
         inversion: of :func:`invert`.
@@ -59,8 +62,6 @@ def save_inversion(
     if judge is not None and identities is None:
         raise ValueError('the judge has to know whom the images are to show: give identities')
     report = inversion.report() | (about or {})
-    if judge is not None:
-        report |= judge(inversion.images, identities)
 
     folder = Path(folder)
     (folder / 'images').mkdir(parents=True, exist_ok=True)
@@ -72,7 +73,8 @@ def save_inversion(
         for number, index in enumerate(indices):
             files[index] = f'images/{name}_{number}.png'
             cv2.imwrite(str(folder / files[index]), inversion.images[index])
-    cv2.imwrite(str(folder / 'grid.png'), _grid(inversion.images, rows))
+    shown = dict(list(rows.items())[:MOST_ROWS])
+    cv2.imwrite(str(folder / 'grid.png'), _grid(inversion.images, shown))
     # The frames have the first images only, the same number of each target where they can.
     kept = [[i for i in indices if i < inversion.frames.shape[1]] for indices in rows.values()]
     fewest = min(map(len, kept))
@@ -86,6 +88,9 @@ def save_inversion(
     draw_convergence(inversion.history).savefig(folder / 'convergence.png', dpi=100)
     report['files'] = files
     mmengine.dump(report, folder / 'report.json', indent=1)
+    if judge is not None:
+        report |= judge(inversion.images, identities)
+        mmengine.dump(report, folder / 'report.json', indent=1)
     return report
 
 

@@ -6,7 +6,7 @@ import argparse
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
+from mmengine.device import get_device
 from mmengine.dist import barrier
+from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 from mmengine.runner import find_latest_checkpoint
 from torch import nn
@@ -27,6 +29,8 @@ from mmarcface.registry import DATASETS
 from .launch import load_config, train_unless_done
 
 KINDS = ('classes', 'identities')
+# Of so many classes a batch is taken to have the statistics of all.
+COMPANY = 64
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,14 @@ class Wanted:
         names: of the targets.
         identities: labels in ``real``, or None where they are not known.
         real: config of the data set that knows them, or None.
+        companions: other classes, as :func:`mmarcface.apis.invert` takes them.
     """
 
     targets: list[Any] | np.ndarray
     names: list[str]
     identities: list[int] | None
     real: dict | None
+    companions: list[int] = field(default_factory=list)
 
     def times(self, number: int) -> Wanted:
         """So many images of each target; all targets once, then all once more, and so on.
@@ -59,22 +65,23 @@ class Wanted:
         else:
             targets = targets * number
         identities = self.identities and self.identities * number
-        return Wanted(targets, self.names * number, identities, self.real)
+        return Wanted(targets, self.names * number, identities, self.real, self.companions * number)
 
 
-def choose_targets(config: Config, targets: str | Sequence[int], most: int | None = None) -> Wanted:
+def choose_targets(config: Config, targets: str | Sequence[int], most: int = 256) -> Wanted:
     """The targets that a config speaks of.
 
     Args:
         config: with the data sets that the model is trained and tested on.
-        targets: class numbers; or 'classes', all that the training set has images of; or
-            'identities', one image of each identity of the test set, to be embedded.
-        most: take no more than so many of them, spread evenly; all by default.
+        targets: class numbers, which are given other classes as companions; or 'classes', all that
+            the training set has images of; or 'identities', one image of each identity of the test
+            set, to be embedded.
+        most: of classes or identities take no more than so many, spread evenly.
 
     Raises:
         ValueError: if it is none of these, the data set has no labels, or ``most`` is below 1.
     """
-    if most is not None and most < 1:
+    if most < 1:
         raise ValueError(f'most must be at least 1, got {most}')
     if isinstance(targets, str) and targets not in KINDS:
         raise ValueError(f'targets must be class numbers or one of {KINDS}, got {targets!r}')
@@ -84,18 +91,20 @@ def choose_targets(config: Config, targets: str | Sequence[int], most: int | Non
         raise ValueError(f'the config has no {loader} to take {targets} from: name classes')
     real = dict(config[loader].dataset, pipeline=[]) if loader in config else None
     if not isinstance(targets, str):
-        labels = list(targets)
-        return Wanted(labels, [f'label{n}' for n in labels], labels, real)
+        labels, others = list(targets), []
+        try:
+            others = sorted(_first_images(real).keys() - set(labels)) if real else []
+        except FileNotFoundError as error:
+            print_log(
+                f'Without the training images ({error}) it is not known which other classes to '
+                'search for beside these, which the BN prior of few classes needs',
+                'current',
+            )
+        others = _spread(others, max(0, COMPANY - len(labels)))
+        return Wanted(labels, [f'label{n}' for n in labels], labels, real, others)
     dataset = _build(real)
-    first: dict[int, int] = {}
-    for index in range(len(dataset)):
-        sample = dataset.get_data_info(index)
-        if 'gt_label' not in sample:
-            raise ValueError(f'{real["type"]} has no labels: name the classes to invert')
-        first.setdefault(int(sample['gt_label']), index)
-    labels = sorted(first)
-    if most is not None and most < len(labels):
-        labels = [labels[i * len(labels) // most] for i in range(most)]
+    first = _first_images(real)
+    labels = _spread(sorted(first), most)
     if not unseen:
         return Wanted(labels, [f'label{n}' for n in labels], labels, real)
     load = LoadImageFromFile()
@@ -103,7 +112,7 @@ def choose_targets(config: Config, targets: str | Sequence[int], most: int | Non
     return Wanted(images, [f'identity{n}' for n in labels], labels, real)
 
 
-def find_judge(judge: dict, config: Config, real: dict | None, model: nn.Module) -> Judge:
+def find_judge(judge: dict, config: Config, wanted: Wanted, model: nn.Module) -> Judge:
     """The judge that a config names, trained first where there is no checkpoint of it.
 
     Args:
@@ -111,31 +120,29 @@ def find_judge(judge: dict, config: Config, real: dict | None, model: nn.Module)
             of ours in ``configs/inversion``; ``checkpoint``, by default the latest in
             ``./work_dirs`` in the folder named after its config.
         config: of the model under test.
-        real: config of the data set of real images.
+        wanted: whom it will be asked about.
         model: the model under test.
 
     Raises:
         FileNotFoundError: if there is no such config.
         ValueError: if it is the model under test, ``judge`` has other keys, or there are no real
-            images.
+            images of those who are wanted.
     """
     unknown = set(judge) - {'config', 'checkpoint'}
     if unknown or 'config' not in judge:
         raise ValueError(f'a judge is dict(config=..., checkpoint=...), got {judge}')
-    if real is None:
+    if wanted.real is None:
         raise ValueError('the config has no data set of real images for the judge to compare with')
     name = judge['config']
-    places = [
-        Path(name),
-        Path(config.filename or '').parent / name,
-        CONFIG_ROOT / 'configs' / 'inversion' / name,
-    ]
-    path = next((place for place in places if place.is_file()), None)
+    folders = Path(), Path(config.filename or '').parent, CONFIG_ROOT / 'configs' / 'inversion'
+    path = next((folder / name for folder in folders if (folder / name).is_file()), None)
     if path is None:
         raise FileNotFoundError(f'there is no config {name} of a judge')
     checkpoint = judge.get('checkpoint')
     with _same_randomness():
         if checkpoint is None:
+            if config.filename and path.samefile(config.filename):
+                raise ValueError(f'{name} is the config of the model itself: a judge is another')
             # With options of its own: those of the command line are for the model under test.
             arguments = argparse.Namespace(
                 config=str(path),
@@ -146,8 +153,11 @@ def find_judge(judge: dict, config: Config, real: dict | None, model: nn.Module)
             runner = train_unless_done(load_config(arguments))
             barrier()
             checkpoint = find_latest_checkpoint(runner.work_dir)
-        found = Judge(str(path), real, checkpoint)
+        found = Judge(
+            str(path), wanted.real, checkpoint, get_device(), identities=wanted.identities
+        )
     found.refuse_same(model)
+    found.reference.places(torch.tensor(wanted.identities))
     return found
 
 
@@ -156,11 +166,31 @@ def _build(dataset: dict) -> BaseDataset:
         return DATASETS.build(dataset)
 
 
+def _first_images(dataset: dict) -> dict[int, int]:
+    """The place of the first image of each label."""
+    built = _build(dataset)
+    first: dict[int, int] = {}
+    for index in range(len(built)):
+        sample = built.get_data_info(index)
+        if 'gt_label' not in sample:
+            raise ValueError(f'{dataset["type"]} has no labels: name the classes to invert')
+        first.setdefault(int(sample['gt_label']), index)
+    return first
+
+
+def _spread(labels: list[int], most: int) -> list[int]:
+    """At most so many of them, evenly."""
+    if most >= len(labels):
+        return labels
+    return [labels[i * len(labels) // most] for i in range(most)]
+
+
 @contextmanager
 def _same_randomness() -> Iterator[None]:
     """Leave the random generators, which a Runner seeds, as they were."""
     states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
         yield
     random.setstate(states[0])
     np.random.set_state(states[1])

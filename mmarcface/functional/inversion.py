@@ -70,7 +70,7 @@ def batch_norm_layers(model: nn.Module) -> dict[str, nn.Module]:
         SyncBatchNorm, frozen ones of torchvision; not InstanceNorm, which has them per image.
 
     Raises:
-        ValueError: if there is none, or all are as they were created.
+        ValueError: if there is none.
     """
     layers = {
         name: module
@@ -86,7 +86,19 @@ def batch_norm_layers(model: nn.Module) -> dict[str, nn.Module]:
             '(LayerNorm, track_running_stats=False), or BN was folded into the convolutions for '
             'deployment: take the checkpoint from before, or set the weight of the BN term to 0'
         )
-    if all(
+    return layers
+
+
+def refuse_untrained(layers: dict[str, nn.Module]) -> None:
+    """Refuse layers that have seen nothing yet.
+
+    Args:
+        layers: see :func:`batch_norm_layers`.
+
+    Raises:
+        ValueError: if there are some, and all are as they were created.
+    """
+    if layers and all(
         not layer.running_mean.any() and bool((layer.running_var == 1).all())
         for layer in layers.values()
     ):
@@ -94,7 +106,6 @@ def batch_norm_layers(model: nn.Module) -> dict[str, nn.Module]:
             f'all {len(layers)} batch normalisations have mean 0 and variance 1, as before any '
             'training: load a trained checkpoint, or set the weight of the BN term to 0'
         )
-    return layers
 
 
 @contextmanager

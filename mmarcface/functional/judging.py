@@ -93,7 +93,7 @@ class Reference:
         Raises:
             ValueError: if there are no real images of a label.
         """
-        place = torch.searchsorted(self.labels, labels).clamp(max=len(self.labels) - 1)
+        place = torch.searchsorted(self.labels, labels.contiguous()).clamp(max=len(self.labels) - 1)
         absent = (self.labels[place] != labels).nonzero()
         if len(absent):
             raise ValueError(
@@ -145,7 +145,8 @@ def judge_embeddings(
         - ``accepted@FAR=...``: share of the pairs of a generated image and a real one of its
           identity at or above ``threshold@FAR=...``, each image counting alike;
           ``accepted_real@FAR=...``: share of the pairs of real images of one identity;
-        - ``frechet``: from the generated images to the real ones, by their unit vectors;
+        - ``frechet``: from the generated images to the real ones of their identities, by their
+          unit vectors;
           ``frechet_real``: from equally many real images (at most half of them, drawn with a fixed
           seed) to the rest. It grows as images get fewer, so that only these two compare. None
           for fewer than two images;
@@ -196,7 +197,9 @@ def judge_embeddings(
         report[f'accepted@{key}'] = float(share.mean())
         report[f'accepted_real@{key}'] = calibration.tar
         report[f'threshold@{key}'] = calibration.threshold
-    report |= _frechet(vectors, reference.vectors)
+    # Of the identities that were generated: the spread over others is not to be matched.
+    generated = torch.isin(torch.arange(len(reference.labels)), place)
+    report |= _frechet(vectors, reference.vectors[generated.repeat_interleave(reference.counts)])
     notes = [calibration.note for calibration in reference.calibrations if calibration.note]
     if reference.accuracy < 0.9:
         notes.append(

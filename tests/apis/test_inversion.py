@@ -550,15 +550,15 @@ def test_best_restart_of_each_image_is_kept(tmp_path):
 
 
 def test_batches():
-    found = search([0, 1, 2, 3, 4], batch_size=2)
+    found = search([0, 1, 2, 3, 4], batch_size=3)
     assert found.images.shape[0] == 5
     assert found.labels == [0, 1, 2, 3, 4]
     assert all(len(values) == 5 for values in found.terms.values())
     bn = found.terms['bn']
-    assert bn[0] == bn[1] != bn[2] == bn[3] != bn[4]
+    assert bn[0] == bn[1] != bn[2] == bn[3] == bn[4]
     # A batch knows nothing of the others.
-    np.testing.assert_array_equal(search([0, 1], batch_size=2).images, found.images[:2])
-    other = search([3, 3, 2, 3, 4], batch_size=2)
+    np.testing.assert_array_equal(search([0, 1], batch_size=3).images, found.images[:2])
+    other = search([3, 3, 2, 3, 4], batch_size=3)
     np.testing.assert_array_equal(other.images[2:], found.images[2:])
     assert (other.images[0] != found.images[0]).any()
     cosines = embed(Tiny(), found.images) * nn.functional.normalize(weight())
@@ -584,7 +584,7 @@ WRONG = dict(
     flip=['no', 2],
     clip=['no', None],
     grey=['no', 0.5],
-    state_interval=[0, -1, 1.5, None],
+    state_interval=[0, -1, 1.5],
     preset=['best', None],
 )
 
@@ -684,6 +684,23 @@ def test_divergence_is_told_with_its_step():
     for targets, head in (([0], 'given'), (weight()[:1], None)):
         with pytest.raises(ValueError, match=r'the search diverged at step [1-9]\d? \(.*lower lr'):
             search(targets, head=head, lr=1e30, clip=False, steps=30)
+
+
+def test_companions_are_searched_for_and_not_returned():
+    """As targets of the same batch, behind the others."""
+    alone, beside = search([0, 1]), search([0, 1], companions=[2, 3, 4])
+    together = search([0, 1, 2, 3, 4])
+    np.testing.assert_array_equal(beside.images, together.images[:2])
+    assert (beside.images != alone.images).any()
+    assert beside.terms['bn'] == together.terms['bn'][:2]
+    assert beside.labels == [0, 1]
+    assert beside.frames.shape[1] == 2
+    few = search([0, 1, 0], companions=[2, 3], batch_size=2)
+    assert few.images.shape[0] == 3
+    of_embeddings = search(weight()[:2], companions=[2, 3, 4])
+    assert (of_embeddings.images != search(weight()[:2]).images).any()
+    with pytest.raises(ValueError, match=r'target classes must be in \[0, 5\), got 5'):
+        search([0, 1], companions=[5])
 
 
 def test_autocast_and_no_grad_around_it():
@@ -859,10 +876,10 @@ def test_report_is_json(targets):
 def test_history_and_frames_stay_short():
     found = search(steps=250)
     steps = found.history['step']
-    assert steps[:3] == [0, 2, 4]
+    assert steps[:3] == [0, 3, 6]
     assert steps[-1] == 249
     assert {len(values) for values in found.history.values()} == {len(steps)}
-    assert len(found.frames) == 26
+    assert len(found.frames) == 24
     assert found.frames.shape[1:] == (2, SIZE, SIZE, 3)
     np.testing.assert_array_equal(found.frames[-1], found.images)
     assert (found.frames[0] != found.frames[-1]).mean() > 0.5

@@ -158,7 +158,7 @@ def test_images_kept_in_memory():
 
 
 def test_large_sets_are_sampled(orl, monkeypatch):
-    monkeypatch.setattr(judging, 'MOST_IMAGES', 20)
+    monkeypatch.setattr(judging, 'MOST_COMPARED', 20)
     monkeypatch.setattr(judging, 'MOST_YARDSTICKS', 5)
     images, labels = photographs(orl)
     report = Judge(built(PIXELS), ORLFaces(PEOPLE)).judge(images, labels)

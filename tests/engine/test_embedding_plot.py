@@ -41,6 +41,7 @@ def runner_of(model: nn.Module, folder: Path, *backends, classes=CLASSES, size: 
         iter=40,
         visualizer=visualizer,
         val_dataloader=SimpleNamespace(dataset=Data(range(size))),
+        train_dataloader=SimpleNamespace(dataset=Data(range(size))),
     )
 
 

@@ -21,7 +21,8 @@ PIPELINE = [
     dict(type='PackInputs'),
 ]
 HOOK = dict(type='mmarcface.BNPriorInversionHook', per_target=2, preset='small', steps=3)
-HOOK |= dict(progress=False)
+
+WANTED = Wanted([0], ['label0'], [0], {})
 
 
 def loader(people, **dataset):
@@ -153,12 +154,12 @@ def model_of(config):
 @pytest.mark.parametrize('wrong', [dict(), dict(checkpoint='a.pth'), dict(config='a', device='b')])
 def test_a_judge_is_a_config(wrong):
     with pytest.raises(ValueError, match=r'a judge is dict\(config=\.\.\., checkpoint=\.\.\.\), g'):
-        find_judge(wrong, tiny(), {}, None)
+        find_judge(wrong, tiny(), WANTED, None)
 
 
 def test_missing_judges(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'there is no config judge\.py of a judge'):
-        find_judge(dict(config='judge.py'), tiny(), {}, None)
+        find_judge(dict(config='judge.py'), tiny(), WANTED, None)
 
 
 def randomness():
@@ -173,9 +174,9 @@ def test_judge_is_trained_once_beside_the_config(tmp_path, monkeypatch):
     tiny().dump(tmp_path / 'configs' / 'net.py')
     config = Config.fromfile(tmp_path / 'configs' / 'net.py')
     model = model_of(config)
-    real = choose_targets(config, 'classes').real
+    wanted = choose_targets(config, 'classes')
     before = randomness()
-    judge = find_judge(dict(config='judge.py'), config, real, model)
+    judge = find_judge(dict(config='judge.py'), config, wanted, model)
     assert randomness() == before
     checkpoint = tmp_path / 'work_dirs' / 'judge' / 'epoch_1.pth'
     stamp = checkpoint.stat().st_mtime_ns
@@ -183,12 +184,12 @@ def test_judge_is_trained_once_beside_the_config(tmp_path, monkeypatch):
     for name, value in judge.model.state_dict().items():
         assert torch.equal(value, trained[name]), name
     assert len(judge.real) == 30
-    find_judge(dict(config='judge.py'), config, real, model)
+    find_judge(dict(config='judge.py'), config, wanted, model)
     assert checkpoint.stat().st_mtime_ns == stamp
     given = dict(config='configs/judge.py', checkpoint=str(checkpoint))
-    find_judge(given, config, real, model)
+    find_judge(given, config, wanted, model)
     with pytest.raises(ValueError, match='the judge is the model itself'):
-        find_judge(given, config, real, judge.model)
+        find_judge(given, config, wanted, judge.model)
 
 
 # The hook.

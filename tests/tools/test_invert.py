@@ -27,7 +27,6 @@ INVERSION = dict(
     centre_weight=7.0,
     bn_weight=0.05,
     tv_weight=0.01,
-    progress=False,
     judge=dict(config='judge.py'),
 )
 

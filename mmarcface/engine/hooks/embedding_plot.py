@@ -92,7 +92,14 @@ class EmbeddingPlotHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         head = getattr(model, 'head', None)
         weight = getattr(head, 'weight', None)
-        has_centers = isinstance(weight, torch.Tensor) and weight.shape[1:] == vectors.shape[1:]
+        # Of other people the numbers may be the same, where those in validation are unseen.
+        learnt = runner.train_dataloader.dataset.metainfo.get('classes')
+        has_centers = (
+            isinstance(weight, torch.Tensor)
+            and weight.shape[1:] == vectors.shape[1:]
+            and classes is not None
+            and learnt == classes
+        )
         self.panel = Embedded(
             f'iteration {runner.iter}',
             vectors,

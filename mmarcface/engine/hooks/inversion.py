@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
 
 from mmarcface.apis import invert, save_inversion
+from mmarcface.apis.inversion import prepare
 from mmarcface.engine.inverting import choose_targets, find_judge
 from mmarcface.registry import HOOKS
 
@@ -28,9 +31,11 @@ class BNPriorInversionHook(Hook):
     Args:
         targets: see :func:`mmarcface.engine.inverting.choose_targets`.
         per_target: images of each.
+        most: of classes or identities invert no more than so many, spread evenly.
         interval: epochs between two inversions; none but after training by default.
         judge: see :func:`mmarcface.engine.inverting.find_judge`; none by default.
-        **settings: of :func:`mmarcface.apis.invert`: ``preset``, ``seed``, and so on.
+        seed: of the noise.
+        **settings: of :func:`mmarcface.apis.invert`: ``preset``, ``head``, ``steps``, and so on.
 
     Raises:
         ValueError: if ``interval`` is below 1.
@@ -40,23 +45,35 @@ class BNPriorInversionHook(Hook):
         self,
         targets: str | Sequence[int] = 'classes',
         per_target: int = 4,
+        most: int = 256,
         interval: int | None = None,
         judge: dict | None = None,
+        seed: int = 0,
         **settings: Any,
     ):
         if interval is not None and interval < 1:
             raise ValueError(f'interval must be at least 1, got {interval}')
         self.targets = targets
         self.per_target = per_target
+        self.most = most
         self.interval = interval
         self.judge = judge
+        self.seed = seed
         self.settings = settings
 
     def before_train(self, runner: Runner) -> None:
-        """Find out what is wanted, and train the judge, before hours of work."""
-        self.wanted = choose_targets(runner.cfg, self.targets).times(self.per_target)
+        """Check targets and settings, and train the judge, before hours of work.
+
+        Raises:
+            ValueError: see :func:`mmarcface.apis.invert` and
+                :func:`mmarcface.engine.inverting.find_judge`.
+            TypeError: for a setting that there is not.
+        """
+        self.wanted = choose_targets(runner.cfg, self.targets, self.most).times(self.per_target)
+        model = self._model(runner)
+        prepare(model, self.wanted.targets, **self.settings)
         if self.judge is not None:
-            self.found_judge = find_judge(self.judge, runner.cfg, self.wanted.real, runner.model)
+            self.found_judge = find_judge(self.judge, runner.cfg, self.wanted, model)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Invert, where it is time and this is not the end."""
@@ -69,22 +86,40 @@ class BNPriorInversionHook(Hook):
         """Invert what was learnt."""
         self._invert(runner)
 
-    def _invert(self, runner: Runner) -> None:
+    @staticmethod
+    def _model(runner: Runner) -> nn.Module:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         # As mmpretrain.get_model leaves it there, for the test pipeline.
         model._config = runner.cfg
-        inversion = invert(model, self.wanted.targets, **self.settings)
+        return model
+
+    def _invert(self, runner: Runner) -> None:
+        model = self._model(runner)
+        judge = None
+        if self.judge is not None:
+            judge = self.found_judge
+            judge.refuse_same(model)
+        folder = Path(runner.work_dir, 'inversion', str(runner.iter))
+        state = folder / 'state'
+        inversion = invert(
+            model,
+            self.wanted.targets,
+            companions=self.wanted.companions,
+            seed=self.seed,
+            state=state,
+            **self.settings,
+        )
         if not is_main_process():
             return
-        folder = Path(runner.work_dir, 'inversion', str(runner.iter))
         report = save_inversion(
             inversion,
             folder,
             self.wanted.names,
-            self.found_judge if self.judge is not None else None,
+            judge,
             self.wanted.identities,
             dict(config=runner.cfg.filename, iteration=runner.iter),
         )
+        shutil.rmtree(state, ignore_errors=True)
         grid = cv2.imread(str(folder / 'grid.png'))
         runner.visualizer.add_image('inversion', grid[..., ::-1], runner.iter)
         judged = report.get('judge_accuracy')

@@ -15,6 +15,7 @@ from mmengine.dist import broadcast_object_list, collect_results, get_world_size
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmpretrain.utils import track_on_main_process
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmarcface.checkpoint import read_file
@@ -146,8 +147,13 @@ def fingerprint_model(model: EmbeddingRetriever) -> str:
     for name in ('mean', 'std', 'to_rgb'):
         value = getattr(preprocessor, name, None)
         facts.append(value.tolist() if isinstance(value, torch.Tensor) else value)
-    digest = hashlib.sha256(repr(facts).encode())
-    for name, value in model.image_encoder.state_dict().items():
+    return fingerprint_weights(model.image_encoder, repr(facts))
+
+
+def fingerprint_weights(model: nn.Module, facts: str = '') -> str:
+    """Hash of weights and buffers by name, after what else is to count."""
+    digest = hashlib.sha256(facts.encode())
+    for name, value in model.state_dict().items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
