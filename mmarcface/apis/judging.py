@@ -153,13 +153,18 @@ class Judge(BaseInferencer):
             ValueError: if they have no labels.
         """
         # Twice through the data set, since samples may hold their images.
-        labels = self._labels
-        samples = (self.real.get_data_info(i) for i in range(len(self.real)))
+        labels = np.asarray(self._labels)
+        places = np.arange(len(labels))
+        if len(labels) > MOST_EMBEDDED:
+            order = np.random.default_rng(0).permutation(len(labels))
+            asked = np.isin(labels[order], self.identities)
+            places = np.concatenate([order[asked], order[~asked]])[:MOST_EMBEDDED]
+        samples = (self.real.get_data_info(int(place)) for place in places)
         # The judge's own classes are others, and a preprocessor may count on these.
         unlabelled = (
             {key: value for key, value in sample.items() if key != 'gt_label'} for sample in samples
         )
-        return Reference(self._embed(unlabelled), labels, self.far)
+        return Reference(self._embed(unlabelled), labels[places], self.far)
 
     def refuse_same(self, model: nn.Module) -> None:
         """Refuse to judge images that were made from the judge itself.

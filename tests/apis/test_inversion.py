@@ -17,11 +17,12 @@ from mmengine.config import Config
 from mmengine.evaluator import DumpResults
 from mmengine.registry import DefaultScope
 from mmpretrain import get_model
-from mmpretrain.models.heads import LinearClsHead
+from mmpretrain.models.heads import ArcFaceClsHead, ClsHead, LinearClsHead
 from PIL import Image
 from torch import nn
 
 from mmarcface.apis import Inversion, InversionSettings, invert, read_embeddings, save_inversion
+from mmarcface.apis.inversion import _is_better
 from mmarcface.apis.inversion_state import Keeper
 from mmarcface.apis.invertible import Invertible, dominant_centres
 from mmarcface.functional.inversion import BN_PRIORS, batch_norm_layers
@@ -701,6 +702,48 @@ def test_companions_are_searched_for_and_not_returned():
     assert (of_embeddings.images != search(weight()[:2]).images).any()
     with pytest.raises(ValueError, match=r'target classes must be in \[0, 5\), got 5'):
         search([0, 1], companions=[5])
+
+
+def test_heads_of_mmpretrain_have_centres():
+    head = ArcFaceClsHead(CLASSES, WIDTH, num_subcenters=2)
+    assert dominant_centres(head).shape == (CLASSES, WIDTH)
+    found = search(head=head)
+    assert {'centre', 'cosine'} <= set(found.terms)
+
+
+def test_pull_to_centres_that_there_are_not_is_refused():
+    class Headless(ClsHead):
+        def forward(self, feats):
+            return feats[-1]
+
+    with pytest.raises(ValueError, match=r'Headless has no centres .* centre_weight=0'):
+        search(head=Headless())
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.double])
+def test_models_of_other_types(dtype):
+    found = search(model=Tiny().to(dtype))
+    assert np.isfinite(found.terms['objective']).all()
+
+
+def test_last_batch_is_no_remainder():
+    """Of 5 in batches of at most 4: 2 and 3, not 4 and 1."""
+    bn = search([0, 1, 2, 3, 4], batch_size=4).terms['bn']
+    assert [bn.count(value) for value in bn] == [2, 2, 3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ('objective', 'than', 'expected'),
+    [(1, 2, True), (2, 1, False), (1, 1, False), (math.nan, 1, False), (1, math.nan, True)],
+)
+def test_nan_is_never_better(objective, than, expected):
+    assert _is_better(objective, than) is expected
+
+
+def test_a_given_std_counts_beside_the_own_mean():
+    net = Invertible.of(built(RETRIEVER, 16), std=[10.0, 20, 30])
+    assert net.std.flatten().tolist() == [10, 20, 30]
+    assert net.mean.flatten().tolist() == [120, 130, 140]
 
 
 def test_autocast_and_no_grad_around_it():

@@ -167,6 +167,20 @@ def test_large_sets_are_sampled(orl, monkeypatch):
     assert report['nearest_image_rms'] > 0 == report['nearest_image_rms_least']
 
 
+def test_asked_identities_of_a_large_set_are_all_embedded(orl, monkeypatch):
+    monkeypatch.setattr(judging, 'MOST_EMBEDDED', 35)
+    images, labels = photographs(orl)
+    judge = Judge(built(PIXELS), ORLFaces(PEOPLE), identities=[1, 4])
+    counts = dict(
+        zip(judge.reference.labels.tolist(), judge.reference.counts.tolist(), strict=True)
+    )
+    assert counts[1] == counts[4] == 10
+    assert sum(counts.values()) == 35
+    asked = np.isin(labels, [1, 4])
+    report = judge.judge(images[asked], np.asarray(labels)[asked])
+    assert '35 of the 60 real images were embedded' in report['notes']
+
+
 def test_the_model_itself_is_refused():
     model = built(IRESNET)
     judge = Judge(built(IRESNET), ORLFaces(PEOPLE))

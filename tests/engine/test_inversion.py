@@ -116,6 +116,25 @@ def test_labels_are_taken_as_they_are(labels):
     assert wanted.real['people'] == [3, 5, 7]
 
 
+def test_few_classes_get_the_others_as_companions():
+    config = tiny(train_dataloader=loader(range(1, 11)))
+    wanted = choose_targets(config, [3, 5])
+    assert wanted.companions == [0, 1, 2, 4, 6, 7, 8, 9]
+    assert wanted.times(2).companions == wanted.companions * 2
+    assert choose_targets(config, 'classes').companions == []
+    assert choose_targets(config, 'identities').companions == []
+    assert choose_targets(config, range(10)).companions == []
+    assert len(choose_targets(tiny(train_dataloader=loader(range(1, 41))), range(40)).targets) == 40
+
+
+def test_without_training_images_there_are_no_companions(tmp_path, caplog):
+    """Nor are they needed to invert a class."""
+    missing = loader([1], data_root=str(tmp_path / 'moved'))
+    wanted = choose_targets(tiny(train_dataloader=missing), [0, 1])
+    assert wanted.targets == [0, 1]
+    assert wanted.companions == []
+
+
 def test_so_many_of_each():
     wanted = Wanted([4, 7], ['a', 'b'], [1, 2], dict(x=1)).times(3)
     assert wanted.targets == [4, 7, 4, 7, 4, 7]
@@ -255,4 +274,19 @@ def test_wrong_intervals_are_refused(interval):
 def test_wrong_targets_are_told_before_training(tmp_path):
     with pytest.raises(ValueError, match=r"class numbers or one of .* got 'all'"):
         train(tmp_path, custom_hooks=[HOOK | dict(targets='all')])
+    assert not list(tmp_path.glob('*.pth'))
+
+
+@pytest.mark.parametrize(
+    ('changes', 'error', 'words'),
+    [
+        (dict(targets=[999]), ValueError, r'target classes must be in \[0, \d+\), got 999'),
+        (dict(step=3), TypeError, "there is no setting 'step'"),
+        (dict(preset='nope'), ValueError, 'preset must be one of'),
+        (dict(judge=dict(config='nobody.py')), FileNotFoundError, 'no config nobody.py of a judge'),
+    ],
+)
+def test_what_cannot_be_inverted_is_told_before_training(tmp_path, changes, error, words):
+    with pytest.raises(error, match=words):
+        train(tmp_path, custom_hooks=[HOOK | changes])
     assert not list(tmp_path.glob('*.pth'))
