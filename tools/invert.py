@@ -55,8 +55,15 @@ def parse_args() -> argparse.Namespace:
         )
     else:
         targets = parser.add_mutually_exclusive_group()
-        targets.add_argument('--labels', type=int, nargs='+', help='classes to invert')
-        targets.add_argument('--images', metavar='DIR', help='images of people to embed and invert')
+        targets.add_argument(
+            '--labels',
+            type=int,
+            nargs='+',
+            help="classes to invert; those of the config's inversion, or all, by default",
+        )
+        targets.add_argument(
+            '--images', metavar='PATH', help='images, or a folder of them, to embed and invert'
+        )
         targets.add_argument(
             '--embeddings', metavar='FILE', help='of tools/test.py --out (.pkl), .npy or .pth'
         )
@@ -69,10 +76,17 @@ def parse_args() -> argparse.Namespace:
         metavar=('CONFIG', 'CHECKPOINT'),
         help='a second model, which says whom the images show; that of the config by default',
     )
-    parser.add_argument('--per-target', type=int, metavar='N', help='images of each target')
+    parser.add_argument(
+        '--per-target',
+        type=int,
+        metavar='N',
+        help="images of each target; that of the config's inversion for classes, else 1",
+    )
     parser.add_argument('--seed', type=int, help='of the noise it starts from')
     parser.add_argument(
-        '--preset', choices=('paper', 'deepinversion', 'small'), help='settings to start from'
+        '--preset',
+        choices=('paper', 'deepinversion', 'small'),
+        help="settings to start from; that of the config's inversion, or paper",
     )
     parser.add_argument(
         '--settings',
@@ -104,7 +118,9 @@ def choose(args: argparse.Namespace, config: Config, default: str | list[int]) -
     if args.labels is not None:
         return choose_targets(config, args.labels)
     if args.images is not None:
-        paths = sorted(p for p in Path(args.images).rglob('*') if p.suffix.lower() in IMAGES)
+        place = Path(args.images)
+        found = [place] if place.is_file() else place.rglob('*')
+        paths = sorted(path for path in found if path.suffix.lower() in IMAGES)
         if not paths:
             raise FileNotFoundError(f'there are no images in {args.images}')
         # Numbered, as images in two folders, or in two formats, may have one name.
@@ -126,7 +142,11 @@ def main() -> None:
     settings = dict(config.get('inversion', {}))
     wanted = choose(args, config, settings.pop('targets', 'classes'))
     per_target, judge = settings.pop('per_target', 1), settings.pop('judge', None)
-    wanted = wanted.times(per_target if args.per_target is None else args.per_target)
+    if args.per_target is not None:
+        per_target = args.per_target
+    elif wanted.identities is None:
+        per_target = 1
+    wanted = wanted.times(per_target)
     given = dict(preset=args.preset, seed=args.seed)
     settings |= {name: value for name, value in given.items() if value is not None}
     settings |= args.settings
@@ -140,7 +160,9 @@ def main() -> None:
             print('The judge does not know these people, and says nothing')
     if judge is None and (args.audit or args.ablation):
         raise ValueError('an audit or ablation needs a judge: --judge CONFIG CHECKPOINT')
-    prepare(model, wanted.targets, **{k: v for k, v in settings.items() if k != 'seed'})
+    _, _, how = prepare(model, wanted.targets, **{k: v for k, v in settings.items() if k != 'seed'})
+    if is_main_process():
+        print(f'{len(wanted.names)} images, {how.steps} steps for each batch of {how.batch_size}')
     found_judge = judge and find_judge(judge, config, wanted, model)
     about = dict(
         config=args.config,
@@ -204,7 +226,9 @@ def show(reports: dict[str, dict]) -> None:
     for name in figures:
         table.add_column(name, justify='right')
     for name, report in reports.items():
-        table.add_row(name, *(form.format(report[key]) for key, form in figures.values()))
+        # Of a single image there is no Frechet distance.
+        values = [(report[key], form) for key, form in figures.values()]
+        table.add_row(name, *('-' if v is None else form.format(v) for v, form in values))
     Console(width=100).print(table)
 
 

@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -60,11 +60,11 @@ class Inversion:
         seconds: that it took, without interruptions; of several processes the sum.
     """
 
-    images: np.ndarray
+    images: np.ndarray = field(repr=False)
     labels: list[int] | None
-    terms: dict[str, list[float]]
-    history: dict[str, list[float]]
-    frames: np.ndarray
+    terms: dict[str, list[float]] = field(repr=False)
+    history: dict[str, list[float]] = field(repr=False)
+    frames: np.ndarray = field(repr=False)
     settings: InversionSettings
     seed: int
     seconds: float
@@ -297,6 +297,7 @@ class _Search:
         adam = Adam([pixels], lr=settings.lr)
         if step:
             adam.load_state_dict(saved['adam'])
+            print_log(f'Going on at step {step} of {settings.steps}', 'current')
         history, frames = saved['history'], saved['frames']
         interval, frame_interval = (math.ceil(settings.steps / n) for n in (POINTS, FRAMES))
         started = time.perf_counter() - saved['seconds']

@@ -139,5 +139,13 @@ def _embed(net: Invertible, images: Sequence) -> torch.Tensor:
             'images as targets need the test pipeline of the model: build it with '
             'mmarcface.apis.get_model, or give embeddings'
         )
-    outputs = FeatureExtractor(net.model)(list(read_queries(images)), batch_size=32)
-    return torch.stack([net.embeddings(tuple(f[None] for f in feats))[0] for feats in outputs])
+    extract = FeatureExtractor(net.model)
+    embeddings = []
+    for number, (image, query) in enumerate(zip(images, read_queries(images), strict=True)):
+        try:
+            (feats,) = extract([query])
+        except (RuntimeError, ValueError) as error:
+            name = f'image {number}' if isinstance(image, np.ndarray) else image
+            raise ValueError(f'the model does not take {name}: {error}') from error
+        embeddings.append(net.embeddings(tuple(feat[None] for feat in feats))[0])
+    return torch.stack(embeddings)

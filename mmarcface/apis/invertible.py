@@ -69,6 +69,11 @@ class Invertible:
         head = getattr(model, 'head', None) if head is None else _as_head(head)
         if not isinstance(head, ClsHead):
             head = None
+        if std is not None and any(0 < value < 1 for value in std):
+            raise ValueError(
+                'mean and std are of pixel values in [0, 255]: multiply those for [0, 1] by 255; '
+                f'got std {list(std)}'
+            )
         parameter = next(model.parameters(), None)
         if parameter is None:
             raise ValueError(f'{type(model).__name__} has no parameters: nothing was learnt')

@@ -150,7 +150,11 @@ def find_judge(judge: dict, config: Config, wanted: Wanted, model: nn.Module) ->
                 cfg_options={},
                 launcher=config.get('launcher', 'none'),
             )
-            runner = train_unless_done(load_config(arguments))
+            settings = load_config(arguments)
+            # Its log would hide that of the model.
+            settings.log_level = 'WARNING'
+            print_log(f'The judge is trained in {settings.work_dir}, if it is not there', 'current')
+            runner = train_unless_done(settings)
             barrier()
             checkpoint = find_latest_checkpoint(runner.work_dir)
         found = Judge(

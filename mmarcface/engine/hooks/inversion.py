@@ -26,7 +26,9 @@ class BNPriorInversionHook(Hook):
 
     The grid, a row for each target, goes to all backends of the visualizer; images, report and
     animation to ``inversion/STEP`` in the work dir, STEP being the iteration. Name it after hooks
-    that change BN statistics, such as RecomputeStatisticsHook and SyncBuffersHook.
+    that change BN statistics, such as RecomputeStatisticsHook and SyncBuffersHook. Before those
+    were recomputed images mean little, as after a first epoch. ``tools/invert.py`` does not read
+    the hook but ``inversion = dict(...)`` of the config, as those of ``configs/inversion`` have it.
 
     Args:
         targets: see :func:`mmarcface.engine.inverting.choose_targets`.
