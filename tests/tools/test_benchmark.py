@@ -48,6 +48,17 @@ def test_training_step(run_tool, tmp_path):
     assert row['all resident (gb)'] > 0.1
 
 
+def test_inversion(run_tool, tmp_path):
+    run_tool(
+        'benchmark.py', 'inversion', '--batch', '2', '--size', '16', '--rounds', '1',
+        '--json', 'figures.json',
+    )  # fmt: skip
+    figures = json.loads((tmp_path / 'figures.json').read_text())
+    times = ['limit_ms', 'ours_ms', 'hooks_ms', 'hooks_frozen_ms']
+    assert all(figures[name] > 0 for name in times)
+    assert figures['ours / limit'] == pytest.approx(figures['ours_ms'] / figures['limit_ms'])
+
+
 def test_missing_peer_is_named(run_tool, tmp_path):
     (tmp_path / 'pytorch_metric_learning').mkdir()
     (tmp_path / 'pytorch_metric_learning/losses.py').write_text('')
