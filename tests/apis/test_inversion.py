@@ -378,7 +378,7 @@ def test_longest_subcenter_is_the_dominant_one():
         embeddings = nn.functional.normalize(net.eval()(means))
     cosines = nn.functional.normalize(dominant_centres(head)) @ embeddings.T
     assert (cosines.argmax(1) == torch.arange(10)).sum() >= 9
-    assert cosines.diagonal().mean() > 0.9
+    assert cosines.diagonal().median() > 0.9
 
 
 def test_dominant_centres():
@@ -885,6 +885,16 @@ def work_in_group(rank, world, state):
     return found.images, found.terms, found.labels, found.frames, found.history, alone.images
 
 
+@pytest.fixture
+def one_thread():
+    """As the processes of a group have, since the sums of several threads round differently."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures('one_thread')
 def test_processes_share_the_work(on_processes, tmp_path):
     """Two batches, each from two starts; and one that leaves the second process without work."""
     expected = search([0, 1, 2], batch_size=2, restarts=2, flip=True)

@@ -35,12 +35,14 @@ def model():
         yield EmbeddingRetriever(encoder, data_preprocessor=dict(mean=[0.0] * 3, std=[1.0] * 3))
 
 
-def test_statistics_are_those_of_the_training_images(model):
+@pytest.mark.parametrize(('mirrored', 'number'), [(True, 40), (False, 20)])
+def test_statistics_are_those_of_the_training_images(model, mirrored, number):
     runner = runner_of(model, [1, 2], epoch=3)
-    RecomputeStatisticsHook().after_train_epoch(runner)
+    hook = RecomputeStatisticsHook(mirrored)
+    hook.after_train_epoch(runner)
     norm = model.image_encoder[0]
-    images = torch.cat(list(RecomputeStatisticsHook._images(runner, model)))
-    assert len(images) == 40
+    images = torch.cat(list(hook._images(runner, model)))
+    assert len(images) == number
     torch.testing.assert_close(norm.running_mean, images.mean((0, 2, 3)), rtol=1e-3, atol=0)
     torch.testing.assert_close(norm.running_var, images.var((0, 2, 3)), rtol=1e-2, atol=0)
     assert norm.momentum == 0.1
