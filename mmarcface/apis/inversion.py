@@ -19,6 +19,7 @@ from mmengine.dist import get_rank, get_world_size, is_main_process
 from mmengine.logging import print_log
 from mmpretrain.structures import DataSample
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from torch import nn
 from torch.optim import Adam
 
@@ -516,8 +517,9 @@ def _words(terms: dict[str, float]) -> str:
 
 def _bar(visible: bool) -> Progress:
     return Progress(
-        TextColumn('{task.percentage:>3.0f}%'),
-        TimeRemainingColumn(),
+        # The terms are long, and are cut where the terminal is narrow.
+        TextColumn('{task.percentage:>3.0f}%', table_column=Column(min_width=4)),
+        TimeRemainingColumn(table_column=Column(min_width=8)),
         TextColumn('{task.fields[terms]}'),
         disable=not visible,
     )
