@@ -19,7 +19,6 @@ from mmengine.dist import get_rank, get_world_size, is_main_process
 from mmengine.logging import print_log
 from mmpretrain.structures import DataSample
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
-from rich.table import Column
 from torch import nn
 from torch.optim import Adam
 
@@ -332,7 +331,7 @@ class _Search:
                         'or the weights'
                     )
                 history.append(dict(step=step, **values))
-                show(step, _words(values))
+                show(step, _short(values))
             if first and (step % frame_interval == 0):
                 frames.append(net.to_pixels(images.detach()[: min(SHOWN, len(indices))]))
             adam.step()
@@ -515,11 +514,17 @@ def _words(terms: dict[str, float]) -> str:
     return ', '.join(f'{name} {value:.4g}' for name, value in terms.items())
 
 
+def _short(terms: dict[str, float]) -> str:
+    """All terms beside the progress in a terminal of 80 columns."""
+    names = dict(objective='total', total_variation='tv')
+    terms = dict(objective=terms['objective']) | terms
+    return ' '.join(f'{names.get(name, name)} {value:.4g}' for name, value in terms.items())
+
+
 def _bar(visible: bool) -> Progress:
     return Progress(
-        # The terms are long, and are cut where the terminal is narrow.
-        TextColumn('{task.percentage:>3.0f}%', table_column=Column(min_width=4)),
-        TimeRemainingColumn(table_column=Column(min_width=8)),
+        TextColumn('{task.percentage:>3.0f}%'),
+        TimeRemainingColumn(),
         TextColumn('{task.fields[terms]}'),
         disable=not visible,
     )

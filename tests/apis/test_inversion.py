@@ -602,13 +602,14 @@ def test_unknown_settings_are_refused():
 
 
 def test_progress_is_shown_or_not(capsys, monkeypatch):
-    monkeypatch.setenv('COLUMNS', '200')
+    monkeypatch.setenv('COLUMNS', '80')
     search(progress=False)
     assert capsys.readouterr().out == ''
     search(progress=True)
     shown = capsys.readouterr().out
     assert '100%' in shown
-    assert 'objective' in shown
+    for term in ('total', 'target', 'centre', 'bn', 'tv', 'l2'):
+        assert f'{term} ' in shown
 
 
 # What is refused.
