@@ -2,7 +2,7 @@
 
     python tools/train.py configs/inversion/judge_orl.py
 
-Three to four minutes on one CPU core; tools/invert.py trains it where it is needed. In percent, on
+Six minutes of one CPU core; tools/invert.py trains it where it is needed. In percent, on
 people it was trained on, as a judge may be: Recall@1 100.00.
 """
 

@@ -204,6 +204,9 @@ def prepare(
         std: see :func:`invert`.
         **settings: changes of the preset.
 
+    Returns:
+        The model as it is searched with, the targets, and the settings.
+
     Raises:
         ValueError: see :func:`invert`.
         TypeError: see :func:`invert`.

@@ -93,7 +93,7 @@ def choose_targets(config: Config, targets: str | Sequence[int], most: int = 256
     if not isinstance(targets, str):
         labels, others = list(targets), []
         try:
-            others = sorted(_first_images(real).keys() - set(labels)) if real else []
+            others = sorted(_first_images(_build(real)).keys() - set(labels)) if real else []
         except FileNotFoundError as error:
             print_log(
                 f'Without the training images ({error}) it is not known which other classes to '
@@ -103,7 +103,7 @@ def choose_targets(config: Config, targets: str | Sequence[int], most: int = 256
         others = _spread(others, max(0, COMPANY - len(labels)))
         return Wanted(labels, [f'label{n}' for n in labels], labels, real, others)
     dataset = _build(real)
-    first = _first_images(real)
+    first = _first_images(dataset)
     labels = _spread(sorted(first), most)
     if not unseen:
         return Wanted(labels, [f'label{n}' for n in labels], labels, real)
@@ -170,14 +170,13 @@ def _build(dataset: dict) -> BaseDataset:
         return DATASETS.build(dataset)
 
 
-def _first_images(dataset: dict) -> dict[int, int]:
+def _first_images(dataset: BaseDataset) -> dict[int, int]:
     """The place of the first image of each label."""
-    built = _build(dataset)
     first: dict[int, int] = {}
-    for index in range(len(built)):
-        sample = built.get_data_info(index)
+    for index in range(len(dataset)):
+        sample = dataset.get_data_info(index)
         if 'gt_label' not in sample:
-            raise ValueError(f'{dataset["type"]} has no labels: name the classes to invert')
+            raise ValueError(f'{type(dataset).__name__} has no labels: name the classes to invert')
         first.setdefault(int(sample['gt_label']), index)
     return first
 

@@ -199,7 +199,7 @@ def test_judge_is_trained_once_beside_the_config(tmp_path, monkeypatch):
     assert randomness() == before
     checkpoint = tmp_path / 'work_dirs' / 'judge' / 'epoch_1.pth'
     stamp = checkpoint.stat().st_mtime_ns
-    trained = torch.load(checkpoint, weights_only=False)['state_dict']
+    trained = torch.load(checkpoint, weights_only=True)['state_dict']
     for name, value in judge.model.state_dict().items():
         assert torch.equal(value, trained[name]), name
     assert len(judge.real) == 30
