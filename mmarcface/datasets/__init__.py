@@ -2,14 +2,17 @@
 import mmpretrain.datasets  # noqa: F401
 
 from .celeba import CelebA
+from .filtered_dataset import FilteredDataset
 from .han_glyphs import HanGlyphs
 from .identity_folder import IdentityFolder
 from .identity_records import IdentityRecords
 from .ijb import IJB
 from .inshop import InShop
 from .joined import ProbesAndGallery, VerificationSets
+from .labelled import LabelledDataset
 from .lfw import LFW
 from .mnist import MNIST
+from .noisy_labels import NoisyLabels
 from .orl_faces import ORLFaces
 from .transforms import AlignFace, LoadImageFromFile, RenderGlyph, VirtualIdentities
 from .verification_bin import VerificationBin
@@ -20,11 +23,14 @@ __all__ = [
     'MNIST',
     'AlignFace',
     'CelebA',
+    'FilteredDataset',
     'HanGlyphs',
     'IdentityFolder',
     'IdentityRecords',
     'InShop',
+    'LabelledDataset',
     'LoadImageFromFile',
+    'NoisyLabels',
     'ORLFaces',
     'ProbesAndGallery',
     'RenderGlyph',

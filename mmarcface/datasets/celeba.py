@@ -7,10 +7,9 @@ import os
 from collections.abc import Container, Iterable
 from pathlib import Path
 
-from mmpretrain.datasets import BaseDataset
-
 from mmarcface.registry import DATASETS
 
+from .labelled import LabelledDataset
 from .landmarks import read_landmarks
 
 SPLITS = ('train', 'val', 'test')
@@ -18,7 +17,7 @@ HOMEPAGE = 'https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html'
 
 
 @DATASETS.register_module()
-class CelebA(BaseDataset):
+class CelebA(LabelledDataset):
     """CelebA: 202,599 images of 10,177 people, 178 x 218 pixels.
 
     Layout, as the `homepage <https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html>`_ gives it::
@@ -38,7 +37,7 @@ class CelebA(BaseDataset):
         landmarks: name of a list of landmarks in ``data_root``, for :class:`AlignFace`; each
             sample then has ``landmarks``, (5, 2).
         folder: of the images in ``data_root``.
-        **kwargs: see :class:`mmpretrain.datasets.BaseDataset`.
+        **kwargs: see :class:`LabelledDataset`.
 
     Raises:
         FileNotFoundError: if a list or an image is missing.

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmpretrain.datasets import BaseDataset
-
 from mmarcface.registry import DATASETS
+
+from .labelled import LabelledDataset
 
 INSTALL_FONTS = (
     'apt-get install fonts-arphic-ukai fonts-arphic-uming fonts-wqy-zenhei fonts-wqy-microhei'
@@ -23,7 +23,7 @@ IDEOGRAPHS = range(0x4E00, 0xA000)
 
 
 @DATASETS.register_module()
-class HanGlyphs(BaseDataset):
+class HanGlyphs(LabelledDataset):
     """Han characters as classes, each drawn in a few fonts and many variations.
 
     The samples say what to draw, ``mmarcface.RenderGlyph`` draws it. Rendering number r is in font
@@ -40,7 +40,7 @@ class HanGlyphs(BaseDataset):
             Debian fonts by default.
         characters: what to draw, of which the first ``num_classes`` are used; by default the CJK
             unified ideographs from U+4E00 on that all fonts have.
-        **kwargs: see :class:`mmpretrain.datasets.BaseDataset`.
+        **kwargs: see :class:`LabelledDataset`.
 
     Raises:
         FileNotFoundError: if a font does not exist.
@@ -112,6 +112,10 @@ class HanGlyphs(BaseDataset):
             for label, character in enumerate(characters)
             for number in self.numbers
         ]
+
+    def sample_name(self, sample: dict) -> str:
+        """See :meth:`LabelledDataset.sample_name`: the character and the number of rendering."""
+        return f'{sample["character"]}/{sample["rendering"]}'
 
 
 def _code_points(font: str) -> set[int]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmpretrain.datasets import BaseDataset
-
 from mmarcface.registry import DATASETS
+
+from .labelled import LabelledDataset
 
 # In a folder that is being written.
 UNFINISHED = '.unfinished'
 
 
 @DATASETS.register_module()
-class IdentityFolder(BaseDataset):
+class IdentityFolder(LabelledDataset):
     """Images in one folder for each identity.
 
     Layout, as of CASIA-WebFace, VGGFace2 or your own data::
@@ -33,7 +33,7 @@ class IdentityFolder(BaseDataset):
         data_root: the folder of folders.
         identities: names of the folders to use; all, sorted by name, by default.
         extensions: endings of image files, in lower case; other files are not images.
-        **kwargs: see :class:`mmpretrain.datasets.BaseDataset`.
+        **kwargs: see :class:`LabelledDataset`.
 
     Raises:
         FileNotFoundError: if ``data_root`` or one of ``identities`` does not exist.

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from mmpretrain.datasets import BaseDataset
 
 from mmarcface.registry import DATASETS
 
 from .containers import address, open_once
+from .labelled import LabelledDataset, LazySamples
 from .recordio import RecordFile
 
 # Labels are fp32, which has every whole number up to here.
@@ -18,7 +18,7 @@ EXACT = 1 << 24
 
 
 @DATASETS.register_module()
-class IdentityRecords(BaseDataset):
+class IdentityRecords(LabelledDataset):
     """Images in a ``.rec`` file, as insightface gives CASIA-WebFace, MS1MV2, MS1MV3 and Glint360K.
 
     Layout::
@@ -35,7 +35,7 @@ class IdentityRecords(BaseDataset):
 
     Args:
         path: the ``.rec`` file.
-        **kwargs: see :class:`mmpretrain.datasets.BaseDataset`.
+        **kwargs: see :class:`LabelledDataset`.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -55,33 +55,21 @@ class IdentityRecords(BaseDataset):
         self._metainfo['classes'] = tuple(map(str, numbers.tolist()))
         return _Samples(self.ann_file, keys, labels.astype(np.int32))
 
-    def get_data_info(self, idx: int) -> dict:
-        """The sample at a place; mmengine copies it, and here it is made anew each time."""
-        return self.data_list[idx] | dict(sample_idx=idx if idx >= 0 else len(self) + idx)
-
-    def get_gt_labels(self) -> np.ndarray:
-        """Labels of all images, (N,)."""
-        if isinstance(self.data_list, _Samples):
-            return self.data_list.labels
-        return super().get_gt_labels()
-
 
 @dataclass
-class _Samples(Sequence):
+class _Samples(LazySamples):
     path: str
     keys: np.ndarray
     labels: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def __getitem__(self, place: int | slice) -> dict | _Samples:
-        if isinstance(place, slice):
-            return _Samples(self.path, self.keys[place], self.labels[place])
+    def make(self, place: int) -> dict:
         return dict(
             img_path=address('rec', self.path, self.keys[place]),
             gt_label=int(self.labels[place]),
         )
+
+    def take(self, places: np.ndarray | slice, labels: np.ndarray) -> _Samples:
+        return _Samples(self.path, self.keys[places], labels)
 
 
 def _of_identity_records(records: RecordFile) -> tuple[np.ndarray, np.ndarray] | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmpretrain.datasets import BaseDataset
-
 from mmarcface.registry import DATASETS
+
+from .labelled import LabelledDataset
 
 STATUSES = ('train', 'query', 'gallery')
 SPLITS = {status: (status,) for status in STATUSES} | {'test': ('query', 'gallery')}
@@ -14,7 +14,7 @@ HOMEPAGE = 'https://mmlab.ie.cuhk.edu.hk/projects/DeepFashion/InShopRetrieval.ht
 
 
 @DATASETS.register_module()
-class InShop(BaseDataset):
+class InShop(LabelledDataset):
     """In-shop clothes, each item photographed several times.
 
     Layout, after unpacking what the
@@ -32,7 +32,7 @@ class InShop(BaseDataset):
         data_root: the folder shown above.
         split: 'train', 'query', 'gallery', or 'test' for query and gallery in one data set.
             Labels count the items of train, or those of query and gallery, in order of appearance.
-        **kwargs: see :class:`mmpretrain.datasets.BaseDataset`.
+        **kwargs: see :class:`LabelledDataset`.
 
     Raises:
         FileNotFoundError: if the list or an image is missing; it says what to fetch from where.

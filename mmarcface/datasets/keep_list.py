@@ -1,0 +1,268 @@
+"""Which samples of a data set to train on, and under which labels, as a CSV or Parquet file."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow
+
+SUFFIXES = ('.csv', '.parquet')
+NEEDED = ('sample', 'label', 'data_set')
+INTEGERS = ('label', 'given_label', 'centre')
+# More than fp32 has of an angle, and enough to tell two of them apart.
+ANGLE_DECIMALS = 4
+
+
+@dataclass
+class KeepList:
+    """What a keep-list says.
+
+    Args:
+        path: the file.
+        samples: N names, none of them twice.
+        labels: the class to train each under, (N,), int64.
+        data_set: fingerprint of the data set that the list was made for.
+    """
+
+    path: str
+    samples: list[str]
+    labels: np.ndarray
+    data_set: str
+
+
+def fingerprint_samples(names: Iterable[str], labels: Iterable[int]) -> str:
+    """What tells a data set from others, whatever the order of its samples and wherever it lies.
+
+    The digests of all samples are added, so that none comes first.
+
+    Args:
+        names: of the samples, N.
+        labels: of the samples, N.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    total = count = 0
+    for name, label in zip(names, labels, strict=True):
+        total += int.from_bytes(digest(f'{label} {name}'), 'little')
+        count += 1
+    return digest(f'{count} {total % 2**128}')[:8].hex()
+
+
+def digest(text: str) -> bytes:
+    """16 bytes that are the same on every machine, and as good as random.
+
+    Args:
+        text: anything, file names that are no UTF-8 among it.
+    """
+    return blake2b(text.encode(errors='surrogateescape'), digest_size=16).digest()
+
+
+def first_repeated(names: Sequence[str]) -> tuple[int, int] | None:
+    """Where a name is there again: the earlier and the later place; None where all differ.
+
+    Args:
+        names: of samples.
+    """
+    if len(set(names)) == len(names):
+        return None
+    places = {}
+    for place, name in enumerate(names):
+        if name in places:
+            return places[name], place
+        places[name] = place
+
+
+def write_list(path: str | Path, columns: Mapping[str, Sequence], fingerprint: str) -> None:
+    """Write a keep-list, or another list in its format, so that it is there whole or not at all.
+
+    Args:
+        path: the file, whose name ends in ``.csv`` or ``.parquet``.
+        columns: by name, one value for each sample: ``sample``, its name; ``label``, the class to
+            train it under; and others, such as ``given_label``, ``centre`` or ``angle`` (degrees,
+            written with 4 decimals).
+        fingerprint: of the data set, for the column ``data_set``.
+
+    Raises:
+        ImportError: if the package ``pyarrow`` is not installed.
+        ValueError: if the suffix is another, a column is missing, of another length or type, or a
+            name is there twice.
+    """
+    suffix, pa = _suffix(path), _pyarrow()
+    columns = {name: columns[name] for name in sorted(columns, key=_column_order)}
+    missing = [name for name in ('sample', 'label') if name not in columns]
+    if missing or 'data_set' in columns:
+        raise ValueError(
+            'columns must have sample and label, and not data_set, which is the fingerprint; got '
+            f'{", ".join(columns) or "none"}'
+        )
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f'columns must have one value for each sample, got {lengths}')
+    arrays = {name: _array(name, values) for name, values in columns.items()}
+    _refuse_repeated('columns', arrays['sample'].to_pylist(), lambda row: f'place {row}')
+    data_set = pa.array([fingerprint] * lengths['sample'], pa.string())
+    # In CSV there are no dictionaries.
+    arrays['data_set'] = data_set.dictionary_encode() if suffix == '.parquet' else data_set
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = f'{path}.partial'
+    if suffix == '.csv':
+        pa.csv.write_csv(pa.table(arrays), partial)
+    else:
+        pa.parquet.write_table(pa.table(arrays), partial)
+    os.replace(partial, path)
+
+
+def read_list(path: str | Path) -> KeepList:
+    """Read a keep-list; columns that training does not need are left alone.
+
+    Args:
+        path: the file, whose name ends in ``.csv`` or ``.parquet``.
+
+    Returns:
+        Its samples, in its order.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ImportError: if the package ``pyarrow`` is not installed.
+        ValueError: if it is damaged, lacks a column, keeps nothing, was made for two data sets, or
+            has a label that is no integer or a sample twice.
+    """
+    suffix, pa = _suffix(path), _pyarrow()
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'keep-list {path} does not exist')
+    try:
+        table = _read_csv(path) if suffix == '.csv' else _read_parquet(path)
+        texts = {name: table[name].cast(pa.string()) for name in NEEDED}
+    except (pa.ArrowException, OSError, csv.Error) as error:
+        raise ValueError(f'{path} cannot be read, is it damaged? {error}') from error
+    if len(table) == 0:
+        raise ValueError(f'{path} keeps nothing: it has no rows')
+
+    def where(row: int) -> str:
+        return f'{path}:{row + 2}' if suffix == '.csv' else f'{path}, row {row + 1}'
+
+    for name, values in texts.items():
+        if values.null_count:
+            row = values.is_null().index(True).as_py()
+            raise ValueError(f'{where(row)}: {name} must have a value, and has none')
+    data_sets = texts['data_set'].unique().to_pylist()
+    if len(data_sets) > 1:
+        row = texts['data_set'].index(data_sets[1]).as_py()
+        raise ValueError(
+            f'{where(row)}: data_set must be the same in all rows, got {data_sets[1]!r} after '
+            f'{data_sets[0]!r}: is it two lists in one?'
+        )
+    labels = _integers(texts['label'], where)
+    samples = texts['sample'].to_pylist()
+    _refuse_repeated(str(path), samples, where)
+    return KeepList(str(path), samples, labels, data_sets[0])
+
+
+def _suffix(path: str | Path) -> str:
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ValueError(f'a keep-list must end in {" or ".join(SUFFIXES)}, got {path}')
+    return suffix
+
+
+def _pyarrow() -> ModuleType:
+    try:
+        import pyarrow
+        import pyarrow.compute
+        import pyarrow.csv
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ImportError(
+            'keep-lists are read and written with the package pyarrow: '
+            'pip install "mmarcface[purify]"'
+        ) from error
+    return pyarrow
+
+
+def _column_order(name: str) -> int:
+    return NEEDED.index(name) if name in NEEDED else len(NEEDED)
+
+
+def _array(name: str, values: Sequence) -> pyarrow.Array:
+    """A column in the type that both formats have."""
+    pa = _pyarrow()
+    kind = pa.string() if name == 'sample' else pa.int64() if name in INTEGERS else None
+    if name == 'angle':
+        values = np.round(np.asarray(values, np.float64), ANGLE_DECIMALS)
+    try:
+        if kind == pa.int64():
+            # Only a cast refuses what it would have to round.
+            array = pa.array(np.asarray(values)).cast(kind)
+        else:
+            array = pa.array(values if isinstance(values, list) else np.asarray(values), kind)
+    except (pa.ArrowException, UnicodeError) as error:
+        rule = f'of type {kind}' if kind else 'of one type that pyarrow knows'
+        raise ValueError(f'columns[{name!r}] must be {rule}: {error}') from error
+    if name in NEEDED and array.null_count:
+        place = array.is_null().index(True).as_py()
+        raise ValueError(f'columns[{name!r}] must have all values, got None at place {place}')
+    return array
+
+
+def _refuse_repeated(what: str, names: Sequence[str], where: Callable[[int], str]) -> None:
+    places = first_repeated(names)
+    if places:
+        earlier, later = places
+        raise ValueError(
+            f'{where(later)}: {what} must name a sample once, got {names[later]!r} again after '
+            f'{where(earlier)}'
+        )
+
+
+def _read_csv(path: str | Path) -> pyarrow.Table:
+    pa = _pyarrow()
+    with open(path, encoding='utf-8-sig', errors='replace', newline='') as file:
+        header = next(csv.reader(file), [])
+    _check_columns(path, header)
+    return pa.csv.read_csv(
+        path,
+        # With one thread, errors tell the row.
+        read_options=pa.csv.ReadOptions(use_threads=False),
+        parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+        convert_options=pa.csv.ConvertOptions(
+            include_columns=NEEDED,
+            column_types=dict.fromkeys(NEEDED, pa.string()),
+            strings_can_be_null=False,
+        ),
+    )
+
+
+def _read_parquet(path: str | Path) -> pyarrow.Table:
+    with _pyarrow().parquet.ParquetFile(path) as file:
+        _check_columns(path, file.schema_arrow.names)
+        return file.read(NEEDED)
+
+
+def _check_columns(path: str | Path, names: Sequence[str]) -> None:
+    if any(names.count(name) != 1 for name in NEEDED):
+        raise ValueError(
+            f'{path} must have the columns {", ".join(NEEDED)}, each once; got '
+            f'{", ".join(names) or "nothing, it is empty"}'
+        )
+
+
+def _integers(texts: pyarrow.ChunkedArray, where: Callable[[int], str]) -> np.ndarray:
+    """Labels of which each is a whole number that int64 has."""
+    pa = _pyarrow()
+    good = pa.compute.match_substring_regex(texts, r'^-?[0-9]{1,18}$')
+    row = good.index(pa.scalar(False)).as_py()
+    if row >= 0:
+        raise ValueError(f'{where(row)}: label must be an integer, got {texts[row].as_py()!r}')
+    return texts.cast(pa.int64()).to_numpy()

@@ -1,0 +1,175 @@
+"""Noise that is made and known, to see what training makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmarcface.registry import DATASETS
+
+from .filtered_dataset import BorrowedSamples
+from .keep_list import digest
+from .labelled import LabelledDataset, LazySamples
+from .sample_names import num_classes_of, refuse_repeated_names
+
+STRANGER = -1
+
+
+@DATASETS.register_module()
+class NoisyLabels(LabelledDataset):
+    """Another data set with wrong labels and strangers' images, for experiments.
+
+    Of n samples, ``round(rate * n)`` are changed by each kind of noise, and none by two:
+
+    - symmetric: the label is any other class, each as likely
+      (`Patrini et al. 2017 <https://arxiv.org/abs/1609.03683>`_);
+    - asymmetric: the label is one fixed other class, as of classes that are easily confused
+      (the same paper);
+    - open-set: the label stays, and the image is of none of the classes
+      (`Wang et al. 2018 <https://arxiv.org/abs/1804.00092>`_).
+
+    Which samples these are, and what becomes of them, follows from ``seed`` and their names, and
+    not from their order. A sample has ``true_label``, its class, or -1 for a stranger, and
+    ``sample_name``, that of its place in the clean data set. Both are for judging only, as what
+    else a sample tells of its origin, such as ``identity``: train under ``gt_label``.
+
+    Args:
+        dataset: config of the clean data set; its pipeline is not used.
+        symmetric: rate of symmetric noise, in [0, 1].
+        asymmetric: the same of asymmetric noise; all rates together are at most 1.
+        open_set: the same of open-set noise.
+        strangers: config of the data set that the images of open-set noise are drawn from, each
+            once at most. Its classes must be others.
+        mapping: for asymmetric noise, the wrong class of each class; the next, and the first for
+            the last, by default.
+        seed: another gives other noise.
+        **kwargs: see :class:`LabelledDataset`; ``pipeline`` is for all samples.
+
+    Raises:
+        ValueError: if a rate is out of its range, there is one class only, ``mapping`` lacks a
+            class, maps one to itself or to none, or there are no strangers, too few, or some
+            without need; else as :class:`LabelledDataset` and the data sets.
+    """
+
+    def __init__(
+        self,
+        dataset: dict,
+        symmetric: float = 0.0,
+        asymmetric: float = 0.0,
+        open_set: float = 0.0,
+        strangers: dict | None = None,
+        mapping: Mapping[int, int] | Sequence[int] | None = None,
+        seed: int = 0,
+        **kwargs,
+    ):
+        rates = dict(symmetric=symmetric, asymmetric=asymmetric, open_set=open_set)
+        for name, rate in rates.items():
+            if not 0 <= rate <= 1:
+                raise ValueError(f'{name} must be in [0, 1], got {rate}')
+        if sum(rates.values()) > 1 + 1e-9:
+            raise ValueError(f'the rates of noise must be at most 1 together, got {rates}')
+        if (strangers is not None) != (open_set > 0):
+            raise ValueError(
+                'strangers must be given if open_set is above 0, and only then; got '
+                f'{"none" if strangers is None else "some"} with open_set={open_set}'
+            )
+        self.config = dataset
+        self.strangers = strangers
+        self.rates = rates
+        self.mapping = mapping
+        self.seed = seed
+        super().__init__(ann_file='', serialize_data=False, **kwargs)
+
+    def load_data_list(self) -> Sequence[dict]:
+        """One dict for each sample, made when asked for; ``true_label`` is in it."""
+        dataset = DATASETS.build(self.config)
+        self._metainfo = dataset.metainfo | self._metainfo
+        clean = BorrowedSamples.of(dataset)
+        num_classes = num_classes_of(self._metainfo, clean.labels)
+        wrong_class = self._wrong_classes(num_classes)
+        order, chance = self._shuffle(clean.names)
+        # Two rates that are rounded up may ask for more samples than there are: the last gets less.
+        changed, start = [], 0
+        for rate in self.rates.values():
+            end = start + round(rate * len(clean))
+            changed.append(order[start:end])
+            start = end
+        symmetric, asymmetric, open_set = changed
+        labels, truth = clean.labels.copy(), clean.labels.copy()
+        if len(symmetric):
+            steps = 1 + (chance[symmetric] % np.uint64(num_classes - 1)).astype(np.int64)
+            labels[symmetric] = (labels[symmetric] + steps) % num_classes
+        if len(asymmetric):
+            labels[asymmetric] = wrong_class[labels[asymmetric]]
+        truth[open_set] = STRANGER
+        guests = np.full(len(clean), -1)
+        strangers = self._invite(len(open_set))
+        if strangers is not None:
+            guests[open_set] = self._shuffle(strangers.names)[0][: len(open_set)]
+        return _NoisySamples(clean, strangers, np.arange(len(clean)), labels, truth, guests)
+
+    def _wrong_classes(self, num_classes: int) -> np.ndarray | None:
+        """For each class, the one of its asymmetric noise."""
+        if num_classes < 2 and (self.rates['symmetric'] or self.rates['asymmetric']):
+            raise ValueError(f'dataset must have 2 classes or more to confuse, got {num_classes}')
+        if self.mapping is None:
+            return np.roll(np.arange(num_classes), -1)
+        given = self.mapping
+        pairs = dict(given if isinstance(given, Mapping) else enumerate(given))
+        if set(pairs) != set(range(num_classes)):
+            raise ValueError(
+                f'mapping must have each class from 0 to {num_classes - 1}, got {len(pairs)}, '
+                f'{min(pairs, default=None)} to {max(pairs, default=None)}'
+            )
+        for label, other in sorted(pairs.items()):
+            if other == label or other not in pairs:
+                raise ValueError(f'mapping[{label}] must be another class, got {other}')
+        return np.array([pairs[label] for label in range(num_classes)])
+
+    def _invite(self, number: int) -> BorrowedSamples | None:
+        """The data set of strangers, if there are enough."""
+        if self.strangers is None:
+            return None
+        strangers = BorrowedSamples.of(DATASETS.build(self.strangers))
+        if len(strangers) < number:
+            raise ValueError(
+                f'strangers must have {number} samples, as open_set={self.rates["open_set"]} '
+                f'asks for, got {len(strangers)}'
+            )
+        return strangers
+
+    def _shuffle(self, samples: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Places in an order that only names and the seed decide, and 64 random bits for each."""
+        names = list(samples)
+        refuse_repeated_names(names)
+        digests = b''.join(digest(f'{self.seed} {name}') for name in names)
+        keys, chance = np.frombuffer(digests, '<u8').reshape(-1, 2).T
+        return keys.argsort(), chance
+
+
+@dataclass
+class _NoisySamples(LazySamples):
+    clean: BorrowedSamples
+    strangers: BorrowedSamples | None
+    places: np.ndarray
+    labels: np.ndarray
+    truth: np.ndarray
+    # Places among the strangers, or -1.
+    guests: np.ndarray
+
+    def make(self, place: int) -> dict:
+        """See :meth:`LazySamples.make`."""
+        origin, guest = int(self.places[place]), int(self.guests[place])
+        sample = self.clean[origin] if guest < 0 else self.strangers[guest]
+        return sample | dict(
+            gt_label=int(self.labels[place]),
+            true_label=int(self.truth[place]),
+            sample_name=self.clean.names[origin],
+        )
+
+    def take(self, places: np.ndarray | slice, labels: np.ndarray) -> _NoisySamples:
+        """See :meth:`LazySamples.take`."""
+        chosen = (column[places] for column in (self.truth, self.guests))
+        return _NoisySamples(self.clean, self.strangers, self.places[places], labels, *chosen)

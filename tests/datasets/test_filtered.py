@@ -1,0 +1,384 @@
+"""Data sets of which a list chooses the samples."""
+
+import logging
+import pickle
+import re
+import shutil
+
+import numpy as np
+import pytest
+from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset
+from mmpretrain.datasets import CustomDataset
+from torch.utils.data import DataLoader
+
+from mmarcface.datasets import (
+    LFW,
+    MNIST,
+    CelebA,
+    FilteredDataset,
+    HanGlyphs,
+    IdentityFolder,
+    IdentityRecords,
+    InShop,
+    LoadImageFromFile,
+    VerificationBin,
+)
+from mmarcface.datasets.keep_list import fingerprint_samples, write_list
+from mmarcface.datasets.sample_names import fingerprint_of, labels_of, path_name, sample_names
+from tests.datasets import formats
+from tests.datasets.test_han_glyphs import letters, needs_han
+
+PEOPLE = {3: [b'a', b'b'], 8: [b'c'], 9: [b'd', b'e', b'f']}
+
+
+@pytest.fixture
+def root(orl, tmp_path):
+    for person in ('s1', 's2', 's3'):
+        shutil.copytree(orl / person, tmp_path / 'faces' / person)
+    return tmp_path / 'faces'
+
+
+def infos(dataset) -> list[dict]:
+    return [dataset.get_data_info(place) for place in range(len(dataset))]
+
+
+def keep(path, dataset, chosen, labels=None, fingerprint=None):
+    """A list of some samples by place, in another order than the data set's."""
+    names, own = sample_names(dataset), labels_of(dataset)
+    chosen = list(chosen)[::-1]
+    labels = own[chosen] if labels is None else list(labels)[::-1]
+    columns = dict(sample=[names[place] for place in chosen], label=labels)
+    write_list(path, columns, fingerprint or fingerprint_of(dataset))
+    return str(path)
+
+
+def check_filter(make, folder, relabel=True):
+    """make(**kwargs) with a list has what a loop over all of it chooses."""
+    whole = make()
+    names, labels = sample_names(whole), labels_of(whole)
+    assert len(set(names)) == len(whole)
+    assert fingerprint_of(whole) == fingerprint_samples(names, labels)
+    # All but every third, with the first of each class.
+    first = {label: place for place, label in reversed(list(enumerate(labels.tolist())))}
+    chosen = sorted({p for p in range(len(whole)) if p % 3} | set(first.values()))
+    new = labels[chosen].copy()
+    if relabel:
+        extra = next(i for i, place in enumerate(chosen) if place not in first.values())
+        new[extra] = (new[extra] + 1) % len(first)
+    for suffix in ('csv', 'parquet'):
+        path = keep(folder / f'keep.{suffix}', whole, chosen, new)
+        some = make(filter_file=path)
+        expected = [
+            info | dict(gt_label=label)
+            for info, label in zip(
+                [whole.get_data_info(p) for p in chosen], new.tolist(), strict=True
+            )
+        ]
+        for place, (info, wanted) in enumerate(zip(infos(some), expected, strict=True)):
+            assert info.pop('sample_idx') == place
+            wanted.pop('sample_idx')
+            np.testing.assert_equal(info, wanted)
+        assert some.get_gt_labels().tolist() == new.tolist()
+        assert sample_names(some) == [names[place] for place in chosen]
+        assert some.fingerprint == fingerprint_of(whole)
+        assert some.metainfo == whole.metainfo
+        part = make(filter_file=path, indices=[2, 0])
+        assert sample_names(part) == [names[chosen[2]], names[chosen[0]]]
+        assert part.fingerprint == fingerprint_of(whole)
+    assert make(indices=3).fingerprint == fingerprint_of(whole)
+    return whole, some
+
+
+def test_identity_folder(root, tmp_path):
+    whole, some = check_filter(lambda **kwargs: IdentityFolder(str(root), **kwargs), tmp_path)
+    assert sample_names(whole)[:2] == ['s1/1.pgm', 's1/10.pgm']
+    assert some.get_subset([1, 0]).fingerprint == whole.fingerprint
+
+
+def test_identity_records(tmp_path):
+    path = formats.write_rec(tmp_path / 'train.rec', formats.insightface(PEOPLE))
+    whole, some = check_filter(lambda **kwargs: IdentityRecords(path, **kwargs), tmp_path)
+    assert sample_names(whole) == [f'train.rec#{key}' for key in range(1, 7)]
+    assert not isinstance(some.data_list, list)
+    (tmp_path / 'elsewhere').mkdir()
+    for name in ('train.rec', 'train.idx'):
+        shutil.move(tmp_path / name, tmp_path / 'elsewhere' / name)
+    moved = IdentityRecords(str(tmp_path / 'elsewhere/train.rec'), filter_file=some.filter_file)
+    assert moved.get_gt_labels().tolist() == some.get_gt_labels().tolist()
+
+
+def test_mnist(tmp_path):
+    whole, _ = check_filter(MNIST, tmp_path)
+    assert sample_names(whole)[:2] == ['train/0', 'train/1']
+    assert sample_names(MNIST('test'))[0] == 'test/0'
+    assert MNIST('test').fingerprint != whole.fingerprint
+
+
+def test_glyphs(tmp_path):
+    whole, _ = check_filter(letters, tmp_path)
+    assert sample_names(whole)[:2] == ['A/0', 'A/1']
+
+
+@needs_han
+def test_han(tmp_path):
+    check_filter(lambda **kwargs: HanGlyphs(5, 4, **kwargs), tmp_path)
+
+
+def test_inshop(inshop, tmp_path):
+    whole, _ = check_filter(lambda **kwargs: InShop(str(inshop), **kwargs), tmp_path)
+    assert sample_names(whole)[0] == 'Img/img/s1/1.jpg'
+
+
+def test_celeba_and_lfw(orl, tmp_path):
+    faces = formats.photographs(orl, 4, 3)
+    formats.celeba(tmp_path / 'celeba', faces)
+    whole, _ = check_filter(lambda **kw: CelebA(str(tmp_path / 'celeba'), **kw), tmp_path)
+    assert sample_names(whole)[0] == 'img_align_celeba/000001.jpg'
+    formats.lfw(tmp_path / 'lfw', faces)
+    people, _ = check_filter(lambda **kw: LFW(str(tmp_path / 'lfw'), 'people', **kw), tmp_path)
+    assert sample_names(people)[0] == 'lfw/s1/s1_0001.jpg'
+    views = LFW(str(tmp_path / 'lfw'))
+    path = keep(tmp_path / 'keep.csv', views, range(3))
+    with pytest.raises(ValueError, match=r'filter_file must be None where there are pairs, .*LFW'):
+        LFW(str(tmp_path / 'lfw'), filter_file=path)
+    pairs = formats.write_bin(tmp_path / 'a.bin', ([b'a', b'b'], [False]))
+    with pytest.raises(ValueError, match=r'filter_file must be None where there are pairs'):
+        FilteredDataset(dict(type=VerificationBin, path=pairs, num_folds=1), filter_file=path)
+
+
+def test_moved_and_reshuffled(root, tmp_path, monkeypatch):
+    whole = IdentityFolder(str(root))
+    path = keep(tmp_path / 'keep.csv', whole, range(0, 30, 2))
+    expected = sample_names(IdentityFolder(str(root), filter_file=path))
+
+    class Reshuffled(IdentityFolder):
+        def load_data_list(self):
+            return super().load_data_list()[::-1]
+
+    moved = shutil.move(root, tmp_path / 'a #1 b')
+    assert sample_names(IdentityFolder(str(moved), filter_file=path)) == expected
+    assert sample_names(Reshuffled(str(moved), filter_file=path)) == expected[::-1]
+    monkeypatch.chdir(moved)
+    for here in ('.', './', '../a #1 b/', '../a #1 b//s1/..'):
+        assert sample_names(IdentityFolder(here, filter_file=path)) == expected
+
+
+def test_workers(root, tmp_path):
+    whole = IdentityFolder(str(root))
+    path = keep(tmp_path / 'keep.csv', whole, range(0, 30, 2))
+    config = dict(type=CustomDataset, data_prefix=str(root), extensions=['.pgm'])
+    path2 = keep(tmp_path / 'keep2.csv', FilteredDataset(config), range(0, 30, 2))
+    for dataset in (
+        IdentityFolder(str(root), filter_file=path, pipeline=[LoadImageFromFile()]),
+        FilteredDataset(config, filter_file=path2, pipeline=[LoadImageFromFile()]),
+    ):
+        again = pickle.loads(pickle.dumps(dataset))
+        loader = DataLoader(again, 4, num_workers=1, collate_fn=list)
+        found = [sample for batch in loader for sample in batch]
+        assert [sample['img_path'] for sample in found] == [
+            info['img_path'] for info in infos(dataset)
+        ]
+        assert all(sample['img'].shape == (112, 92, 3) for sample in found)
+
+
+@pytest.fixture
+def warnings(monkeypatch) -> list[str]:
+    found = []
+
+    def print_log(message, logger, level):
+        assert (logger, level) == ('current', logging.WARNING)
+        found.append(message)
+
+    monkeypatch.setattr('mmarcface.datasets.labelled.print_log', print_log)
+    return found
+
+
+def mismatch(root, path, warnings, *messages, left):
+    with pytest.raises(ValueError, match=messages[0]) as caught:
+        IdentityFolder(str(root), filter_file=path)
+    assert str(path) in str(caught.value)
+    assert "filter_mismatch='report'" in str(caught.value)
+    assert warnings == []
+    some = IdentityFolder(str(root), filter_file=path, filter_mismatch='report')
+    assert len(warnings) == len(messages)
+    for warning, message in zip(warnings, messages, strict=True):
+        assert re.search(message, warning)
+    assert len(some) == left
+    assert some.metainfo['classes'] == ('s1', 's2', 's3')
+
+
+def test_list_of_the_same_files_with_other_labels(root, tmp_path, warnings):
+    other = IdentityFolder(str(root), identities=['s2', 's1', 's3'])
+    path = keep(tmp_path / 'keep.csv', other, range(30))
+    here, there = IdentityFolder(str(root)).fingerprint, other.fingerprint
+    message = rf'other samples or labels: .* {there}, .*IdentityFolder, of 30 .* {here}; all its 30'
+    mismatch(root, path, warnings, message, left=30)
+
+
+def test_list_of_more_samples(root, tmp_path, warnings):
+    path = keep(tmp_path / 'keep.parquet', IdentityFolder(str(root)), range(30))
+    (root / 's2' / '3.pgm').unlink()
+    messages = (
+        r"other samples or labels.*; 1 of its 30 samples are not in .*, the first is 's2/3.pgm'",
+        r"must name samples of the data set: 1 of its 30 .*'s2/3.pgm'",
+    )
+    mismatch(root, path, warnings, *messages, left=29)
+
+
+def test_unknown_names(root, tmp_path, warnings):
+    whole = IdentityFolder(str(root))
+    columns = dict(sample=[*sample_names(whole), 'x', 'y'], label=[*whole.get_gt_labels(), 99, 0])
+    write_list(tmp_path / 'keep.csv', columns, whole.fingerprint)
+    message = r"must name samples of the data set: 2 of its 32 samples are not in .*first is 'x'"
+    mismatch(root, str(tmp_path / 'keep.csv'), warnings, message, left=30)
+
+
+@pytest.mark.parametrize('relabelled', [False, True])
+def test_emptied_class(root, tmp_path, warnings, relabelled):
+    chosen = [0, 1, 20, *([10] if relabelled else [])]
+    labels = [0, 0, 2, *([2] if relabelled else [])]
+    path = keep(tmp_path / 'keep.csv', IdentityFolder(str(root)), chosen, labels)
+    message = r'must leave samples in each class: it empties 1 of 3, the first is 1 \(s2\)'
+    mismatch(root, path, warnings, message, left=len(chosen))
+
+
+@pytest.mark.parametrize('label', [-1, 3])
+def test_label_that_is_no_class(root, tmp_path, label):
+    path = keep(tmp_path / 'keep.csv', IdentityFolder(str(root)), [0, 1], [0, label])
+    for how in ('refuse', 'report'):
+        message = rf"keep.csv: labels must be in \[0, 3\).* got {label} for sample 's1/10.pgm'"
+        with pytest.raises(ValueError, match=message):
+            IdentityFolder(str(root), filter_file=path, filter_mismatch=how)
+
+
+def test_nothing_is_left(root, tmp_path):
+    write_list(tmp_path / 'keep.csv', dict(sample=['x'], label=[0]), 'abc')
+    arguments = dict(filter_file=str(tmp_path / 'keep.csv'))
+    with pytest.raises(ValueError, match=r"1 of its 1 samples are not in .* the first is 'x'"):
+        IdentityFolder(str(root), **arguments)
+    with pytest.raises(ValueError, match=r'keep.csv keeps nothing of this IdentityFolder.* 30 sa'):
+        IdentityFolder(str(root), filter_mismatch='report', **arguments)
+
+
+def test_wrong_arguments(root):
+    with pytest.raises(ValueError, match=r"filter_mismatch must be one of .* got 'ignore'"):
+        IdentityFolder(str(root), filter_mismatch='ignore')
+    with pytest.raises(FileNotFoundError, match=r'keep-list gone.csv does not exist'):
+        IdentityFolder(str(root), filter_file='gone.csv')
+
+
+def test_same_name_twice(root, tmp_path):
+    class Doubled(IdentityFolder):
+        def load_data_list(self):
+            return super().load_data_list() * 2
+
+    path = keep(tmp_path / 'keep.csv', IdentityFolder(str(root)), range(30))
+    message = r"names of samples must differ, got 's1/1.pgm' at places 0 and 30"
+    for ask in (sample_names, fingerprint_of):
+        with pytest.raises(ValueError, match=message):
+            ask(Doubled(str(root)))
+    with pytest.raises(ValueError, match=message):
+        Doubled(str(root), filter_file=path)
+
+
+def custom(**kwargs):
+    return dict(type='CustomDataset', extensions=['.pgm'], _scope_='mmpretrain', **kwargs)
+
+
+def test_custom_dataset(root, tmp_path):
+    config = custom(data_prefix=str(root), pipeline=[dict(type='LoadImageFromFile')])
+    whole, some = check_filter(lambda **kw: FilteredDataset(config, **kw), tmp_path)
+    foreign = CustomDataset(data_prefix=str(root), extensions=['.pgm'])
+    assert sample_names(whole) == sample_names(foreign)
+    assert whole.fingerprint == fingerprint_of(foreign)
+    assert whole.metainfo['classes'] == ('s1', 's2', 's3')
+    assert set(sample_names(foreign)) == set(sample_names(IdentityFolder(str(root))))
+    moved = shutil.move(root, tmp_path / 'moved')
+    again = FilteredDataset(custom(data_root=str(moved)), filter_file=some.filter_file)
+    assert sample_names(again) == sample_names(some)
+    renamed = FilteredDataset(custom(data_root=str(moved)), classes=['a', 'b', 'c'])
+    assert renamed.metainfo['classes'] == ('a', 'b', 'c')
+
+
+def test_names_without_a_root(root, tmp_path):
+    def annotated(folder):
+        lines = [f'{path} {path.parent.name[1:]}' for path in sorted(folder.glob('s[12]/*.pgm'))]
+        (tmp_path / 'list.txt').write_text('\n'.join(lines))
+        return CustomDataset(ann_file=str(tmp_path / 'list.txt'))
+
+    names = sample_names(annotated(root))
+    assert names[:2] == ['s1/1.pgm', 's1/10.pgm']
+    moved = shutil.copytree(root, tmp_path / 'deeper' / 'moved')
+    assert sample_names(annotated(moved)) == names
+
+
+def test_wrappers(root):
+    whole = IdentityFolder(str(root))
+    names = sample_names(whole)
+    other = CustomDataset(data_prefix=str(root), extensions=['.pgm'])
+    both = ConcatDataset([whole, other, MNIST()], ignore_keys=['classes'])
+    assert sample_names(both) == [
+        *(f'0/{name}' for name in names),
+        *(f'1/{name}' for name in sample_names(other)),
+        *(f'2/train/{row}' for row in range(4000)),
+    ]
+    assert labels_of(both).tolist() == [
+        label for part in (whole, other, MNIST()) for label in labels_of(part)
+    ]
+    assert fingerprint_of(both) != whole.fingerprint
+    assert sample_names(RepeatDataset(whole, 1)) == names
+    for repeated in (RepeatDataset(whole, 2), ClassBalancedDataset(whole, 0.9)):
+        with pytest.raises(ValueError, match=r"'s1/1.pgm' at places .* purify the data set inside"):
+            fingerprint_of(repeated)
+
+
+def test_filtered_concatenation(root, tmp_path):
+    part = dict(type=IdentityFolder, data_root=str(root))
+    config = dict(type=ConcatDataset, datasets=[part, part])
+    check_filter(lambda **kwargs: FilteredDataset(config, **kwargs), tmp_path)
+
+
+class Plain:
+    """Samples that name no files."""
+
+    metainfo = {}
+
+    def __init__(self, *samples):
+        self.samples = samples
+
+    def __len__(self):
+        return len(self.samples)
+
+    def get_data_info(self, place):
+        return self.samples[place]
+
+
+def test_what_cannot_be_named():
+    with pytest.raises(ValueError, match='that at place 0 of Plain has img, gt_label'):
+        sample_names(Plain(dict(img=None, gt_label=1)))
+    with pytest.raises(ValueError, match='dataset must have get_data_info, got list'):
+        sample_names([1, 2])
+    for label in (None, [1, 2], 0.5):
+        with pytest.raises(ValueError, match=r'gt_label must be an integer in Plain, .* place 0'):
+            fingerprint_of(Plain(dict(sample_name='a', gt_label=label)))
+    assert sample_names(Plain(dict(sample_name='a'), dict(img_path='/x/b/c'))) == ['a', 'c']
+    inside = dict(img_path='rec:///data/train.rec#17')
+    assert sample_names(Plain(inside, dict(img_path='/x/b'))) == ['train.rec#17', 'b']
+
+
+@pytest.mark.parametrize(
+    ('path', 'roots', 'name'),
+    [
+        ('/data/a/b.png', ['/data'], 'a/b.png'),
+        ('/data/a/b.png', ['/data/'], 'a/b.png'),
+        ('/data/a/b.png', ['/other', '/data/a'], 'b.png'),
+        ('/database/b.png', ['/data'], '/database/b.png'),
+        ('data/./a//b.png', ['data'], 'a/b.png'),
+        ('data/../data/b.png', ['./data'], 'b.png'),
+        ('b.png', ['.'], 'b.png'),
+        ('bin:///data/lfw.bin#3', ['/data'], 'lfw.bin#3'),
+        ('rec://a #1/train.rec#3', [], 'train.rec#3'),
+    ],
+)
+def test_path_name(path, roots, name):
+    assert path_name(path, roots) == name
