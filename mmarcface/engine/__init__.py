@@ -5,6 +5,7 @@ from .hooks import (
     MarginScheduleHook,
     RecomputeStatisticsHook,
     ResultsTableHook,
+    SubCenterHook,
 )
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     'MarginScheduleHook',
     'RecomputeStatisticsHook',
     'ResultsTableHook',
+    'SubCenterHook',
 ]

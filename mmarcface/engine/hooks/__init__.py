@@ -3,6 +3,7 @@ from .inversion import BNPriorInversionHook
 from .margins import AdaptiveMarginsHook, MarginScheduleHook
 from .recompute_statistics import RecomputeStatisticsHook
 from .results_table import ResultsTableHook
+from .subcenter import SubCenterHook
 
 __all__ = [
     'AdaptiveMarginsHook',
@@ -11,4 +12,5 @@ __all__ = [
     'MarginScheduleHook',
     'RecomputeStatisticsHook',
     'ResultsTableHook',
+    'SubCenterHook',
 ]

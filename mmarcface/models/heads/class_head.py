@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Integral
 
 import torch
@@ -37,6 +38,11 @@ class ClassHead(ClsHead):
         init_cfg: mmengine initialisation.
         **unknown: refused, with a hint where the name is known elsewhere.
 
+    Attributes:
+        observers: functions that :meth:`loss` calls with what it sees, detached embeddings,
+            (N, in_channels), and labels, (N,), without gradients. Copies and files of the head
+            have none.
+
     Raises:
         ValueError: if a value is out of its range.
         TypeError: for an argument that the head does not have.
@@ -68,8 +74,13 @@ class ClassHead(ClsHead):
         self.in_channels = in_channels
         self.num_subcenters = num_subcenters
         self.impl = impl
+        self.observers: list[Callable[[torch.Tensor, torch.Tensor], None]] = []
         self.weight = nn.Parameter(torch.empty(num_classes * num_subcenters, in_channels))
         nn.init.normal_(self.weight, std=0.01)
+
+    def __getstate__(self) -> dict:
+        # An observer would take along all that it knows, such as a runner with its data.
+        return self.__dict__ | dict(observers=[])
 
     def class_loss(self, embeddings: torch.Tensor, labels: torch.Tensor) -> dict:
         """The parts of the loss, each a scalar, by name.
@@ -109,4 +120,9 @@ class ClassHead(ClsHead):
         embeddings = self.pre_logits(feats)
         labels = [sample.gt_label.long() for sample in data_samples]
         labels = torch.cat(labels) if labels else torch.empty(0, dtype=torch.long)
-        return self.class_loss(embeddings, labels.to(embeddings.device))
+        labels = labels.to(embeddings.device)
+        losses = self.class_loss(embeddings, labels)
+        with torch.no_grad():
+            for observe in self.observers:
+                observe(embeddings.detach(), labels)
+        return losses

@@ -1,0 +1,262 @@
+"""Which samples of a class are not of it: the sub-centers of a trained head tell.
+
+With K centres a class (`Sub-center ArcFace <https://doi.org/10.1007/978-3-030-58621-8_43>`_,
+section 3.3) most samples gather at one of them, the dominant one, and mislabelled samples far from
+it or at the others.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from .class_sums import unit
+
+# Of the histogram of angles, in degrees.
+BIN, SMALLEST = 0.1, 1.0
+_BINS = torch.arange(SMALLEST, 180, BIN, dtype=torch.double) + BIN / 2
+EM_STEPS = 1000
+# Smallest deviation of log angles.
+NARROWEST = 0.02
+# Smallest separation with which a threshold tells anything.
+SEPARATED = 1.0
+MOST_NOISE = 0.9
+
+
+def own_cosines(
+    embeddings: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, num_subcenters: int
+) -> torch.Tensor:
+    """Cosine of each embedding with each centre of its own class.
+
+    Args:
+        embeddings: (N, D), of any length.
+        weight: centres, (C * K, D); the K centres of a class lie together.
+        labels: (N,), int64, in [0, C).
+        num_subcenters: K.
+
+    Returns:
+        (N, K), fp32 or wider; 0 where a vector is zero.
+    """
+    dtype = torch.promote_types(torch.promote_types(embeddings.dtype, weight.dtype), torch.float)
+    own = weight.unflatten(0, (-1, num_subcenters))[labels]
+    return torch.einsum('nd,nkd->nk', unit(embeddings.to(dtype)), unit(own.to(dtype)))
+
+
+def count_nearest(cosines: torch.Tensor, labels: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """How many samples each centre is the nearest one of its class to; counts of parts add up.
+
+    Args:
+        cosines: with the centres of the own class, (N, K); of equally near ones the first counts.
+        labels: (N,), int64, in [0, num_classes).
+        num_classes: C.
+
+    Returns:
+        (C, K), int64.
+    """
+    number = cosines.shape[1]
+    places = labels * number + cosines.argmax(1)
+    return torch.bincount(places, minlength=num_classes * number).view(num_classes, number)
+
+
+def dominant_subcenters(counts: torch.Tensor) -> torch.Tensor:
+    """The centre of each class with most samples, of equals the first.
+
+    Args:
+        counts: of :func:`count_nearest`, (C, K).
+
+    Returns:
+        (C,), int64, in [0, K); 0 for a class without samples.
+    """
+    return counts.argmax(1)
+
+
+def dead_subcenters(counts: torch.Tensor) -> torch.Tensor:
+    """The centres that no sample is nearest to, in classes that have samples.
+
+    Args:
+        counts: of :func:`count_nearest`, (C, K).
+
+    Returns:
+        (C, K), bool.
+    """
+    return (counts == 0) & (counts.sum(1, keepdim=True) > 0)
+
+
+def angles_to(cosines: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
+    """Angle of each sample to one centre of its class.
+
+    Args:
+        cosines: with the centres of the own class, (N, K).
+        centres: which one, (N,), int64, in [0, K).
+
+    Returns:
+        Degrees in [0, 180], (N,).
+    """
+    return cosines.gather(1, centres[:, None]).squeeze(1).clamp(-1, 1).acos().rad2deg()
+
+
+def keep_mask(
+    angles: torch.Tensor,
+    labels: torch.Tensor,
+    threshold: float = 75.0,
+    on_dominant: torch.Tensor | None = None,
+    min_per_class: int = 1,
+) -> torch.Tensor:
+    """Which samples to keep.
+
+    The article drops those whose angle to the dominant centre exceeds 75 degrees; its text can also
+    be read so that only samples of the dominant centre may stay, whatever their angle ("drop
+    non-dominant sub-centers and high-confident noisy samples", section 3.3): give ``on_dominant``
+    for this.
+
+    Args:
+        angles: to the dominant centre of the class, in degrees, (N,).
+        labels: (N,), int64, at least 0.
+        threshold: largest angle to keep, in degrees.
+        on_dominant: whether the dominant centre is the nearest one, (N,), bool.
+        min_per_class: of a class with fewer to keep, so many stay nevertheless, the nearest to
+            the dominant centre, or as many as it has.
+
+    Returns:
+        (N,), bool.
+
+    Raises:
+        ValueError: if ``min_per_class`` is negative.
+    """
+    if min_per_class < 0:
+        raise ValueError(f'min_per_class must be at least 0, got {min_per_class}')
+    keep = angles <= threshold
+    if on_dominant is not None:
+        keep = keep & on_dominant
+    if not len(labels):
+        return keep
+    # Rank of each sample in its class: those kept first, then by angle.
+    order = torch.argsort(angles, stable=True)
+    order = order[torch.argsort((~keep[order]).int(), stable=True)]
+    order = order[torch.argsort(labels[order], stable=True)]
+    sizes = torch.bincount(labels)
+    ranks = torch.empty_like(labels)
+    firsts = sizes.cumsum(0) - sizes
+    ranks[order] = torch.arange(len(labels), device=labels.device) - firsts[labels[order]]
+    return keep | (ranks < min_per_class)
+
+
+@dataclass(frozen=True)
+class AngleMixture:
+    """What :func:`fit_angles` found.
+
+    Attributes:
+        threshold: in degrees; beyond it a sample is rather wrong than right. 180 where none is.
+        noise_share: share of samples whose label is wrong, in [0, 1].
+        precision: share of wrong ones among the dropped, if the assumptions hold; NaN if none are.
+        recall: share of the wrong ones that are dropped, if they hold; NaN if there are none.
+        separation: distance of the two means by the root mean square of the two deviations, all of
+            log angles (Ashman's D); above 2 the two can be told apart.
+        misfit: largest difference of the fitted and the observed cumulative distribution, in
+            [0, 1] (Kolmogorov-Smirnov); above about 0.1 the assumptions are off.
+    """
+
+    threshold: float
+    noise_share: float
+    precision: float
+    recall: float
+    separation: float
+    misfit: float
+
+
+def fit_angles(angles: torch.Tensor, other_angles: torch.Tensor) -> AngleMixture:
+    """Find from the angles alone where wrong labels begin.
+
+    Assumed are two kinds of samples. Wrongly labelled ones are as far from the dominant centre of
+    the class they are said to be of as samples are from classes that they are not of:
+    ``other_angles`` tell how far that is, whatever the width of the embeddings and however much of
+    the sphere they fill, which a fixed threshold cannot know. Rightly labelled ones are nearer.
+    The logarithms of both kinds' angles are taken as normally distributed; the mean and deviation
+    of the wrong ones are those of ``other_angles``, those of the right ones and the shares of both
+    are found by expectation maximisation. The threshold is where a sample is as likely wrong as
+    right. Where the net has learnt noise by heart, wrong samples are nearer than assumed, and
+    fewer are found.
+
+    Args:
+        angles: to the dominant centre of the own class, in degrees, (N,).
+        other_angles: of samples to dominant centres of other classes, in degrees, (M,).
+
+    Returns:
+        The fit.
+
+    Raises:
+        ValueError: if there are no angles of one kind, one is not in [0, 180], or the two kinds
+            cannot be told apart.
+    """
+    own = _histogram(angles, 'angles')
+    other = _histogram(other_angles, 'other_angles')
+    x = _BINS.log()
+    wrong_mean, wrong_deviation = _moments(x, other)
+    wrong = _normal(x, wrong_mean, wrong_deviation)
+    # Right ones hardly reach the median of the others, which half of the wrong ones exceed.
+    far = other.cumsum(0) > 0.5
+    share = float((own[far].sum() / other[far].sum()).clamp(0.01, 0.9))
+    mean, deviation = _moments(x, own * (own.cumsum(0) <= max(1 - share, float(own.max()))))
+    for _ in range(EM_STEPS):
+        before = share
+        density = share * wrong + (1 - share) * _normal(x, mean, deviation)
+        posterior = share * wrong / density
+        share = float((own * posterior).sum())
+        mean, deviation = _moments(x, own * (1 - posterior))
+        if abs(share - before) < 1e-6:
+            break
+    separation = (wrong_mean - mean) / math.sqrt((wrong_deviation**2 + deviation**2) / 2)
+    if separation < SEPARATED or share > MOST_NOISE:
+        raise ValueError(
+            'no threshold can be found: samples are hardly nearer to the centre of their class '
+            f'(median {_median(own):.1f} degrees) than to those of others '
+            f'({_median(other):.1f}; separation {separation:.1f}, wanted {SEPARATED}; noise share '
+            f'{share:.2f}, wanted at most {MOST_NOISE}). The net has not learnt the classes: train '
+            'it longer, or with a smaller margin or scale; or give a threshold in degrees'
+        )
+    rather_wrong = (posterior > 0.5) & (x > mean)
+    threshold = float(_BINS[rather_wrong][0]) - BIN / 2 if rather_wrong.any() else 180.0
+    dropped = _BINS > threshold
+    wrongs = own * posterior
+    # Of an angle, where it was of a logarithm.
+    density = density / _BINS
+    density = density / density.sum()
+    return AngleMixture(
+        threshold=round(threshold, 1),
+        noise_share=share,
+        precision=float(wrongs[dropped].sum() / own[dropped].sum()),
+        recall=float(wrongs[dropped].sum() / wrongs.sum()),
+        separation=separation,
+        misfit=float((density.cumsum(0) - own.cumsum(0)).abs().max()),
+    )
+
+
+def _histogram(angles: torch.Tensor, name: str) -> torch.Tensor:
+    """Shares of the bins; angles below the first count to it, as their logarithms would count most."""
+    angles = angles.detach().double().cpu()
+    if not len(angles):
+        raise ValueError(f'{name} must be at least one, got none')
+    bad = ~((angles >= 0) & (angles <= 180))
+    if bad.any():
+        raise ValueError(f'{name} must be in [0, 180] degrees, got {angles[bad][0]}')
+    places = ((angles - SMALLEST) / BIN).long().clamp(0, len(_BINS) - 1)
+    return torch.bincount(places, minlength=len(_BINS)) / len(angles)
+
+
+def _moments(x: torch.Tensor, weights: torch.Tensor) -> tuple[float, float]:
+    total = weights.sum().clamp(min=1e-12)
+    mean = (weights * x).sum() / total
+    deviation = ((weights * (x - mean) ** 2).sum() / total).sqrt()
+    return float(mean), max(float(deviation), NARROWEST)
+
+
+def _normal(x: torch.Tensor, mean: float, deviation: float) -> torch.Tensor:
+    """The density, positive also far out."""
+    density = torch.exp(-0.5 * ((x - mean) / deviation) ** 2) / deviation
+    return density.clamp(min=1e-300)
+
+
+def _median(shares: torch.Tensor) -> float:
+    return float(_BINS[shares.cumsum(0) >= 0.5 - 1e-12][0])

@@ -1,0 +1,250 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmarcface.functional.subcenter import (
+    angles_to,
+    count_nearest,
+    dead_subcenters,
+    dominant_subcenters,
+    keep_mask,
+    own_cosines,
+)
+
+CLASSES, WIDTH = 5, 4
+
+
+def problem(number=40, ways=3, dtype=torch.double):
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(number, WIDTH, generator=generator, dtype=torch.double)
+    weight = torch.randn(CLASSES * ways, WIDTH, generator=generator, dtype=torch.double)
+    labels = torch.randint(CLASSES - 1, (number,), generator=generator)
+    return embeddings.to(dtype), weight.to(dtype), labels
+
+
+def cosine(a, b) -> float:
+    a, b = a.tolist(), b.tolist()
+    lengths = math.hypot(*a) * math.hypot(*b)
+    return sum(x * y for x, y in zip(a, b, strict=True)) / lengths if lengths else 0.0
+
+
+@pytest.mark.parametrize('ways', [1, 2, 3])
+def test_cosines_are_with_the_centres_of_the_own_class(ways):
+    embeddings, weight, labels = problem(ways=ways)
+    # Lengths play no part, and a zero vector has no direction.
+    embeddings[0], weight[0] = 0, 0
+    embeddings[1] *= 1e6
+    expected = [
+        [cosine(vector, weight[label * ways + k]) for k in range(ways)]
+        for vector, label in zip(embeddings, labels, strict=True)
+    ]
+    cosines = own_cosines(embeddings, weight, labels, ways)
+    torch.testing.assert_close(cosines, torch.tensor(expected, dtype=torch.double))
+    assert not cosines[0].any()
+    assert cosines[labels == 0, 0].count_nonzero() == 0
+
+
+@pytest.mark.parametrize(
+    ('of_embeddings', 'of_weight', 'wanted'),
+    [
+        (torch.half, torch.float, torch.float),
+        (torch.bfloat16, torch.bfloat16, torch.float),
+        (torch.half, torch.double, torch.double),
+    ],
+)
+def test_half_precision_is_only_that_of_the_input(of_embeddings, of_weight, wanted):
+    embeddings, weight, labels = problem()
+    # The squares of these would overflow.
+    embeddings = (3000 * embeddings).to(of_embeddings)
+    cosines = own_cosines(embeddings, weight.to(of_weight), labels, 3)
+    assert cosines.dtype == wanted
+    exact = own_cosines(embeddings.double(), weight.to(of_weight).double(), labels, 3)
+    torch.testing.assert_close(cosines.double(), exact, atol=1e-6, rtol=0)
+
+
+def test_tiny_vectors_have_a_direction_or_none_but_are_finite():
+    weight = torch.eye(2)
+    embeddings = torch.tensor([[1e-30, 0], [1e-6, 1e-6], [0, 0]])
+    cosines = own_cosines(embeddings, weight, torch.zeros(3, dtype=torch.long), 2)
+    assert cosines.isfinite().all()
+    assert cosines[1].tolist() == pytest.approx([math.sqrt(0.5)] * 2)
+    assert cosines[2].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize('ways', [1, 3])
+def test_counts_are_those_of_a_loop(ways):
+    embeddings, weight, labels = problem(ways=ways)
+    cosines = own_cosines(embeddings, weight, labels, ways)
+    expected = [[0] * ways for _ in range(CLASSES)]
+    for row, label in zip(cosines.tolist(), labels.tolist(), strict=True):
+        expected[label][row.index(max(row))] += 1
+    counts = count_nearest(cosines, labels, CLASSES)
+    assert counts.dtype == torch.long
+    assert counts.tolist() == expected
+    assert dominant_subcenters(counts).tolist() == [row.index(max(row)) for row in expected]
+    assert dead_subcenters(counts).tolist() == [
+        [count == 0 and any(row) for count in row] for row in expected
+    ]
+    # The last class has no samples.
+    assert not dead_subcenters(counts)[-1].any()
+
+
+def test_of_equals_the_first_counts():
+    cosines = torch.tensor([[0.5, 0.5, 0.5], [0.1, 0.7, 0.7], [0.0, 0.0, 0.0]])
+    counts = count_nearest(cosines, torch.tensor([0, 1, 1]), 3)
+    assert counts.tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 0]]
+    assert dominant_subcenters(counts).tolist() == [0, 0, 0]
+    assert dead_subcenters(counts).tolist() == [
+        [False, True, True],
+        [False, False, True],
+        [False] * 3,
+    ]
+
+
+def test_nothing_gives_nothing():
+    embeddings, weight, labels = problem(number=0)
+    cosines = own_cosines(embeddings, weight, labels, 3)
+    assert cosines.shape == (0, 3)
+    counts = count_nearest(cosines, labels, CLASSES)
+    assert counts.shape == (CLASSES, 3)
+    assert not counts.any()
+    assert not dead_subcenters(counts).any()
+    angles = angles_to(cosines, dominant_subcenters(counts)[labels])
+    assert angles.shape == (0,)
+    for least in (0, 2):
+        keep = keep_mask(angles, labels, min_per_class=least)
+        assert keep.shape == (0,)
+        assert keep.dtype == torch.bool
+
+
+def test_angles_are_in_degrees():
+    cosines = torch.tensor([[1.0, 0.0], [-1.0, 0.5], [0.0, math.sqrt(0.5)], [0.3, 0.3]])
+    angles = angles_to(cosines, torch.tensor([0, 1, 1, 0]))
+    expected = [0, 60, 45, math.degrees(math.acos(0.3))]
+    assert angles.tolist() == pytest.approx(expected, abs=1e-4)
+
+
+def test_angles_exist_where_rounding_makes_a_cosine_exceed_1():
+    angles = angles_to(torch.tensor([[1 + 1e-6], [-1 - 1e-6]]), torch.tensor([0, 0]))
+    assert angles.tolist() == [0, 180]
+
+
+def keep_by_loops(angles, labels, threshold, on_dominant, least) -> list[bool]:
+    keep = [a <= threshold and d for a, d in zip(angles, on_dominant, strict=True)]
+    for label in set(labels):
+        members = [i for i, one in enumerate(labels) if one == label]
+        kept = sum(keep[i] for i in members)
+        rest = sorted((angles[i], i) for i in members if not keep[i])
+        for _, i in rest[: max(0, least - kept)]:
+            keep[i] = True
+    return keep
+
+
+# Few values, so that there are ties, also at the threshold.
+SAMPLES = st.lists(
+    st.tuples(
+        st.sampled_from([0.0, 30.0, 60.0, 75.0, 75.5, 90.0, 180.0]),
+        st.sampled_from([0, 1, 2, 7]),
+        st.booleans(),
+    ),
+    max_size=30,
+)
+
+
+@settings(deadline=None)
+@given(SAMPLES, st.sampled_from([0.0, 60.0, 75.0, 180.0]), st.booleans(), st.integers(0, 5))
+def test_mask_is_that_of_a_loop(samples, threshold, with_dominant, least):
+    angles, labels, on_dominant = [list(v) for v in zip(*samples, strict=True)] or [[], [], []]
+    given_labels = torch.tensor(labels, dtype=torch.long)
+    keep = keep_mask(
+        torch.tensor(angles),
+        given_labels,
+        threshold,
+        torch.tensor(on_dominant, dtype=torch.bool) if with_dominant else None,
+        least,
+    )
+    if not with_dominant:
+        on_dominant = [True] * len(angles)
+    assert keep.tolist() == keep_by_loops(angles, labels, threshold, on_dominant, least)
+    sizes, kept = torch.bincount(given_labels), torch.bincount(given_labels[keep], minlength=8)
+    for label in labels:
+        assert kept[label] >= min(least, sizes[label])
+
+
+@settings(deadline=None)
+@given(SAMPLES, st.integers(0, 3), st.randoms(use_true_random=False))
+def test_order_of_the_samples_plays_no_part(samples, least, random):
+    # Without ties, of which the first would stay.
+    samples = [(a + i / 1000, y, d) for i, (a, y, d) in enumerate(samples)]
+    shuffled = random.sample(samples, len(samples))
+
+    def kept(samples):
+        angles, labels, on_dominant = zip(*samples, strict=True) if samples else ((), (), ())
+        keep = keep_mask(
+            torch.tensor(angles, dtype=torch.double),
+            torch.tensor(labels, dtype=torch.long),
+            75.0,
+            torch.tensor(on_dominant, dtype=torch.bool),
+            least,
+        )
+        return {sample for sample, stays in zip(samples, keep.tolist(), strict=True) if stays}
+
+    assert kept(samples) == kept(shuffled)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3)),
+        max_size=20,
+    ),
+    st.integers(0, 20),
+    st.randoms(use_true_random=False),
+)
+def test_counts_of_parts_add_up_in_any_order(samples, cut, random):
+    def count(samples):
+        labels = torch.tensor([label for label, _ in samples], dtype=torch.long)
+        cosines = torch.tensor([row for _, row in samples]).view(-1, 3)
+        return count_nearest(cosines, labels, 4)
+
+    whole = count(samples)
+    assert whole.sum() == len(samples)
+    shuffled = random.sample(samples, len(samples))
+    assert torch.equal(count(shuffled[:cut]) + count(shuffled[cut:]), whole)
+    # Naming the centres otherwise names their counts otherwise, where none are equally near.
+    if all(len(set(row)) == 3 for _, row in samples):
+        turned = count([(label, row[1:] + row[:1]) for label, row in samples])
+        assert torch.equal(turned, whole.roll(-1, dims=1))
+
+
+def test_labels_need_not_be_dense_and_few_may_stay():
+    angles = torch.tensor([80.0, 79.0, 10.0, 100.0])
+    labels = torch.tensor([9, 9, 0, 4])
+    assert keep_mask(angles, labels).tolist() == [False, True, True, True]
+    assert keep_mask(angles, labels, min_per_class=0).tolist() == [False, False, True, False]
+    assert keep_mask(angles, labels, min_per_class=99).all()
+
+
+def test_of_a_small_class_the_nearest_stay_beside_those_kept():
+    angles = torch.tensor([50.0, 20.0, 60.0])
+    on_dominant = torch.tensor([True, False, False])
+    labels = torch.zeros(3, dtype=torch.long)
+    for least, wanted in (1, [True, False, False]), (2, [True, True, False]), (3, [True] * 3):
+        keep = keep_mask(angles, labels, 75.0, on_dominant, least)
+        assert keep.tolist() == wanted
+
+
+def test_arguments_are_left_as_they_were():
+    angles, labels = torch.tensor([80.0, 70.0]), torch.tensor([0, 0])
+    on_dominant = torch.tensor([True, False])
+    keep_mask(angles, labels, 75.0, on_dominant)
+    assert angles.tolist() == [80, 70]
+    assert on_dominant.tolist() == [True, False]
+
+
+def test_wrong_minimum():
+    with pytest.raises(ValueError, match='min_per_class must be at least 0, got -1'):
+        keep_mask(torch.ones(1), torch.zeros(1, dtype=torch.long), min_per_class=-1)
