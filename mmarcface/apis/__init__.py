@@ -4,7 +4,9 @@ from .embedding_files import read_embeddings
 from .inversion import Inversion, invert
 from .inversion_settings import InversionSettings
 from .judging import Judge
+from .purification import Purification, purify
 from .saved_inversion import save_inversion
+from .saved_purification import save_purification
 from .verification import VerificationInferencer
 
 __all__ = [
@@ -12,10 +14,13 @@ __all__ = [
     'Inversion',
     'InversionSettings',
     'Judge',
+    'Purification',
     'VerificationInferencer',
     'get_model',
     'invert',
     'list_models',
+    'purify',
     'read_embeddings',
     'save_inversion',
+    'save_purification',
 ]

@@ -30,7 +30,7 @@ from mmarcface.evaluation.metrics.embedding_metric import ROLES, EmbeddingMetric
 # The parts of a config that decide the weights of a training.
 DECIDES_WEIGHTS = (
     'model', 'train_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'custom_hooks',
-    'randomness',
+    'randomness', 'keep_list',
 )  # fmt: skip
 
 

@@ -150,8 +150,8 @@ class AngleMixture:
     Attributes:
         threshold: in degrees; beyond it a sample is rather wrong than right. 180 where none is.
         noise_share: share of samples whose label is wrong, in [0, 1].
-        precision: share of wrong ones among the dropped, if the assumptions hold; NaN if none are.
-        recall: share of the wrong ones that are dropped, if they hold; NaN if there are none.
+        precision: share of wrong ones among the dropped, if the assumptions hold; None if none are.
+        recall: share of the wrong ones that are dropped, if they hold; None if there are none.
         separation: distance of the two means by the root mean square of the two deviations, all of
             log angles (Ashman's D); above 2 the two can be told apart.
         misfit: largest difference of the fitted and the observed cumulative distribution, in
@@ -160,8 +160,8 @@ class AngleMixture:
 
     threshold: float
     noise_share: float
-    precision: float
-    recall: float
+    precision: float | None
+    recall: float | None
     separation: float
     misfit: float
 
@@ -218,7 +218,7 @@ def fit_angles(angles: torch.Tensor, other_angles: torch.Tensor) -> AngleMixture
         )
     rather_wrong = (posterior > 0.5) & (x > mean)
     threshold = float(_BINS[rather_wrong][0]) - BIN / 2 if rather_wrong.any() else 180.0
-    dropped = _BINS > threshold
+    dropped = threshold < _BINS
     wrongs = own * posterior
     # Of an angle, where it was of a logarithm.
     density = density / _BINS
@@ -226,15 +226,15 @@ def fit_angles(angles: torch.Tensor, other_angles: torch.Tensor) -> AngleMixture
     return AngleMixture(
         threshold=round(threshold, 1),
         noise_share=share,
-        precision=float(wrongs[dropped].sum() / own[dropped].sum()),
-        recall=float(wrongs[dropped].sum() / wrongs.sum()),
+        precision=_share(wrongs[dropped], own[dropped]),
+        recall=_share(wrongs[dropped], wrongs),
         separation=separation,
         misfit=float((density.cumsum(0) - own.cumsum(0)).abs().max()),
     )
 
 
 def _histogram(angles: torch.Tensor, name: str) -> torch.Tensor:
-    """Shares of the bins; angles below the first count to it, as their logarithms would count most."""
+    """Shares of the bins; smaller angles, whose logarithms would count most, are in the first."""
     angles = angles.detach().double().cpu()
     if not len(angles):
         raise ValueError(f'{name} must be at least one, got none')
@@ -256,6 +256,10 @@ def _normal(x: torch.Tensor, mean: float, deviation: float) -> torch.Tensor:
     """The density, positive also far out."""
     density = torch.exp(-0.5 * ((x - mean) / deviation) ** 2) / deviation
     return density.clamp(min=1e-300)
+
+
+def _share(part: torch.Tensor, whole: torch.Tensor) -> float | None:
+    return float(part.sum() / whole.sum()) if whole.sum() > 0 else None
 
 
 def _median(shares: torch.Tensor) -> float:

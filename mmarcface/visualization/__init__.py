@@ -3,13 +3,18 @@ import mmpretrain.visualization  # noqa: F401
 
 from .embeddings import Embedded, draw_embeddings, to_image
 from .inversion import draw_audit, draw_convergence, image_grid
+from .purification import Dropped, draw_angles, draw_dropped, draw_subcenters
 from .target_logits import draw_target_logits
 
 __all__ = [
+    'Dropped',
     'Embedded',
+    'draw_angles',
     'draw_audit',
     'draw_convergence',
+    'draw_dropped',
     'draw_embeddings',
+    'draw_subcenters',
     'draw_target_logits',
     'image_grid',
     'to_image',

@@ -1,6 +1,6 @@
 """Sub-center ArcFace on MS1MV3: 5.2 million faces of 93,431 people, records in data/ms1mv3.
 
-    python tools/train.py configs/subcenter_arcface/iresnet50-subcenter-arcface_ms1mv3.py
+    python tools/train.py configs/subcenter/iresnet50-subcenter-arcface_ms1mv3.py
 
 For 8 GPUs (tools/dist_train.sh CONFIG 8); it was not measured here, as it takes the data and the GPUs.
 Tested on LFW, CFP-FP and AgeDB-30.

@@ -1,6 +1,6 @@
 """Sub-center ArcFace with adaptive margins on In-Shop: noisy items, and items with few images.
 
-    python tools/train.py configs/subcenter_arcface/resnet50-subcenter-arcface_inshop.py
+    python tools/train.py configs/subcenter/resnet50-subcenter-arcface_inshop.py
 
 Margins lie between 0.05 for the items with most images and 0.5 for those with fewest, and rise over
 the first two epochs. Else as configs/arcface/resnet50-arcface_inshop.py; it was not measured here, as

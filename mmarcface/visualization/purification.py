@@ -1,0 +1,365 @@
+"""What the sub-centers of a trained head say about the labels of its training set.
+
+Images are uint8 in [0, 255], BGR, as OpenCV reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties
+
+# Okabe and Ito's, which differ for the colour-blind, and in lightness.
+RIGHT, WRONG = '#0072b2', '#e69f00'
+DEGREE = '\N{DEGREE SIGN}'
+BIN = 2
+# Bars of more classes than this are joined: no screen shows them apart.
+MOST_BARS = 1000
+MOST_DROPPED = 12
+# Files of the fonts that usual systems have for what matplotlib's own lacks, Chinese above all.
+# Others may have but boxes for it, such as one that is called Last Resort.
+FONTS = (
+    'NotoSansCJK-Regular.ttc', 'NotoSansCJKsc-Regular.otf', 'SourceHanSansSC-Regular.otf',
+    'wqy-microhei.ttc', 'wqy-zenhei.ttc', 'uming.ttc', 'ukai.ttc', 'PingFang.ttc',
+    'Hiragino Sans GB.ttc', 'msyh.ttc', 'simhei.ttf', 'Arial Unicode.ttf',
+)  # fmt: skip
+# Of the contact sheet, in pixels; matplotlib saves 100 an inch by default, so that a pixel of a
+# thumbnail is one of the picture.
+DPI = 100
+THUMB, GAP, NAMES, HEAD, LINE = 64, 6, 130, 50, 13
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A class and the samples dropped of it.
+
+    Attributes:
+        label: of the class.
+        typical: the sample kept that is nearest to the dominant centre, (H, W, 3), uint8, BGR;
+            None where none was kept.
+        images: of those dropped, each (H, W, 3), uint8, BGR, of any sizes and in any order.
+        angles: of each to the dominant centre, in degrees.
+        proposed: of each the class that it may be of; None where none is proposed.
+        total: how many were dropped, where ``images`` are but some of them; their number by
+            default.
+
+    Raises:
+        ValueError: if there is not one angle and one proposal an image, or an image is none.
+    """
+
+    label: int
+    typical: np.ndarray | None
+    images: Sequence[np.ndarray]
+    angles: Sequence[float]
+    proposed: Sequence[int] | None = None
+    total: int | None = None
+
+    def __post_init__(self):
+        for name in ('angles', 'proposed'):
+            values = getattr(self, name)
+            if values is not None and len(values) != len(self.images):
+                raise ValueError(
+                    f'{name} must be one an image, got {len(values)} for {len(self.images)} images'
+                )
+        typical = [] if self.typical is None else [self.typical]
+        for image in (*typical, *self.images):
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+                raise ValueError(
+                    f'images must be (H, W, 3), uint8, got {image.shape}, {image.dtype}'
+                )
+
+
+def draw_angles(
+    angles: np.ndarray,
+    threshold: float,
+    other_angles: np.ndarray | None = None,
+    wrong: np.ndarray | None = None,
+) -> Figure:
+    """Draw how far samples are from the dominant centre of their class, and what a threshold drops.
+
+    Args:
+        angles: in degrees, (N,), N at least 1.
+        threshold: largest angle to keep, in degrees.
+        other_angles: between samples and dominant centres of other classes, in degrees, (M,); where
+            wrong labels would lie. They are scaled down to the height of the bars where they are
+            higher, and the legend says so.
+        wrong: which samples are known to have a wrong label, (N,), bool; None where nothing is
+            known.
+
+    Returns:
+        The figure, to be saved by its ``savefig``.
+
+    Raises:
+        ValueError: if there are no angles, one is not in [0, 180], or ``wrong`` is of another
+            length.
+    """
+    from matplotlib.figure import Figure
+
+    angles = _angles('angles', angles)
+    if wrong is not None:
+        wrong = np.asarray(wrong, bool)
+        if wrong.shape != angles.shape:
+            raise ValueError(f'wrong must be {angles.shape} as angles, got {wrong.shape}')
+    others = np.empty(0) if other_angles is None else _angles('other_angles', other_angles)
+    edges = np.arange(0, 180 + BIN, BIN)
+
+    figure = Figure(figsize=(8, 4.5), layout='constrained')
+    axes = figure.subplots()
+    bars = 100 * np.histogram(angles, edges)[0] / len(angles)
+    if wrong is None:
+        axes.stairs(bars, edges, fill=True, color=RIGHT, label='samples')
+    else:
+        right = 100 * np.histogram(angles[~wrong], edges)[0] / len(angles)
+        share = 100 * wrong.mean()
+        label = f'rightly labelled ({100 - share:.1f}%)'
+        axes.stairs(right, edges, fill=True, color=RIGHT, label=label)
+        axes.stairs(
+            bars,
+            edges,
+            baseline=right,
+            fill=True,
+            facecolor=WRONG,
+            edgecolor='black',
+            linewidth=0,
+            hatch='////',
+            label=f'wrongly labelled ({share:.1f}%)',
+        )
+    if len(others):
+        outline = 100 * np.histogram(others, edges)[0] / len(others)
+        scale = min(1.0, bars.max() / outline.max())
+        label = 'to other classes' + (', scaled down' if scale < 1 else '')
+        axes.stairs(scale * outline, edges, color='black', linestyle='--', label=label)
+    axes.axvline(threshold, color='black', linewidth=1.5)
+
+    dropped = angles > threshold
+    said = f'threshold {threshold:g}{DEGREE} drops {100 * dropped.mean():.1f}%'
+    if wrong is not None and wrong.any() and not wrong.all():
+        found, lost = 100 * dropped[wrong].mean(), 100 * dropped[~wrong].mean()
+        said += f':\n{found:.1f}% of the wrong, {lost:.1f}% of the right labels'
+    end = max(90, threshold, angles.max(), others.max(initial=0))
+    end = min(180, 10 * np.ceil((end + 1) / 10))
+    start = min(0, threshold)
+    place = (threshold - start) / (max(end, threshold) - start)
+    # Above the axes, where no bar is, and on the side where there is room.
+    side = 'left' if place < 0.35 else 'right' if place > 0.65 else 'center'
+    axes.annotate(
+        said,
+        (threshold, 1),
+        (0, 4),
+        xycoords=('data', 'axes fraction'),
+        textcoords='offset points',
+        ha=side,
+        annotation_clip=False,
+    )
+    axes.set(xlim=(start, max(end, threshold)), ylim=(0, 1.05 * bars.max()))
+    axes.set_xlabel('angle to the dominant centre of the class (degrees)')
+    axes.set_ylabel(f'% of the samples, per {BIN}{DEGREE}')
+    axes.set_xticks(np.arange(0, end + 1, 15))
+    axes.spines[['top', 'right']].set_visible(False)
+    figure.legend(loc='outside lower center', ncols=3, frameon=False)
+    return figure
+
+
+def draw_subcenters(counts: np.ndarray) -> Figure:
+    """Draw how the samples of each class spread over its sub-centers, the largest at the bottom.
+
+    Classes are sorted by the share of their dominant centre; neighbours are joined to the mean of
+    their shares where there are more than 1000. Classes without samples are left out.
+
+    Args:
+        counts: samples nearest to each centre, (C, K), integers of at least 0.
+
+    Returns:
+        The figure, to be saved by its ``savefig``.
+
+    Raises:
+        ValueError: if ``counts`` is not (C, K), one is negative, or there are no samples.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    counts = np.asarray(counts)
+    if counts.ndim != 2 or counts.size == 0:
+        raise ValueError(f'counts must be (C, K), got {counts.shape}')
+    if counts.min() < 0 or not counts.any():
+        raise ValueError(f'counts must be at least 0, some above, got {counts.min()} as the least')
+    seen = counts[counts.any(1)]
+    shares = -np.sort(-seen, axis=1) / seen.sum(1, keepdims=True)
+    shares = 100 * shares[np.argsort(-shares[:, 0], kind='stable')]
+    number, ways = shares.shape
+    edges = np.unique(np.linspace(0, number, min(number, MOST_BARS) + 1).round().astype(int))
+    bars = np.add.reduceat(shares, edges[:-1]) / np.diff(edges)[:, None]
+    tops = np.cumsum(bars, axis=1)
+
+    figure = Figure(figsize=(8, 4.5), layout='constrained')
+    axes = figure.subplots()
+    colors = colormaps['cividis'](np.linspace(0.1, 0.95, ways))
+    for k in range(ways):
+        label = {0: 'largest', 1: 'second', 2: 'third'}.get(k, f'{k + 1}th')
+        # Only some names: a legend of a hundred would be taller than the picture.
+        shown = label if k < 7 or k == ways - 1 else None
+        low = tops[:, k - 1] if k else np.zeros(len(tops))
+        axes.stairs(tops[:, k], edges, baseline=low, fill=True, color=colors[k], label=shown)
+    dead, empty = int((seen == 0).sum()), len(counts) - number
+    middle, typical = f'{np.median(shares[:, 0]):.0f}%', 'median share of the dominant one'
+    axes.set_title(
+        f'{dead:,} of {seen.size:,} sub-centers {"is" if dead == 1 else "are"} dead (no samples), '
+        f'{empty:,} of {len(counts):,} classes {"is" if empty == 1 else "are"} empty\n'
+        f'{typical}: {middle}',
+        fontsize=11,
+        loc='left',
+    )
+    axes.set(xlim=(0, number), ylim=(0, 100))
+    axes.set_xlabel('classes, by the share of their dominant sub-center')
+    axes.set_ylabel('% of the samples of a class')
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_formatter('{x:,.0f}')
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles[::-1], labels[::-1], loc='outside right center', frameon=False)
+    return figure
+
+
+def draw_dropped(
+    rows: Sequence[Dropped], names: Sequence[str] | Mapping[int, str] | None = None
+) -> Figure:
+    """Draw what was dropped of some classes: each in a row, after a typical image of it.
+
+    The twelve samples with the largest angles are shown, those first. Of 20 classes the picture is
+    1050 x 2090 pixels; with photographs it is some 120 kB as WebP and six times that as PNG.
+
+    Args:
+        rows: the classes, at least one.
+        names: of the classes, by label; a number is shown where a name is missing, or no font here
+            has its characters.
+
+    Returns:
+        The figure, to be saved by its ``savefig``, for sharp images with ``dpi=100`` or a multiple.
+
+    Raises:
+        ValueError: if there are no rows.
+    """
+    from matplotlib.figure import Figure
+
+    if len(rows) == 0:
+        raise ValueError('rows must be at least one, got none')
+    known = names if isinstance(names, Mapping) else dict(enumerate(names or ()))
+    lines = 2 if any(row.proposed is not None for row in rows) else 1
+    columns = min(max(len(row.images) for row in rows), MOST_DROPPED)
+    step, height = THUMB + GAP, THUMB + lines * LINE + 2 * GAP
+    typical_at = NAMES + GAP
+    dropped_at = typical_at + step + 2 * GAP
+    # Wide enough for the heading also where few were dropped.
+    size = HEAD + height * len(rows), max(dropped_at + step * columns + GAP, 560)
+    canvas = np.full((*size, 3), 255, np.uint8)
+    figure = Figure(figsize=(size[1] / DPI, size[0] / DPI), dpi=DPI)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, size[1]), ylim=(size[0], 0))
+    axes.axis('off')
+
+    def write(
+        x: float, y: float, said: str, points: float = 8, width: float = size[1], **style
+    ) -> None:
+        font = _font(said)
+        font.set_weight(style.pop('weight', 'normal'))
+        font.set_size(points)
+        said = _cut(said, width * 72 / DPI, font)
+        axes.text(x, y, said, font=font, va='top', parse_math=False, **style)
+
+    def name(label: int) -> str:
+        text = ' '.join(str(known.get(label, '')).split())
+        return text if text and text.isprintable() and _font(text) else str(label)
+
+    for x, said in ((GAP, 'class'), (typical_at, 'typical'), (dropped_at, 'dropped')):
+        write(x, 8, said, 10, weight='bold')
+    note = 'farthest first, by the angle to the dominant centre'
+    write(dropped_at, 26, note + ('; below, the class proposed' if lines == 2 else ''))
+    for i, row in enumerate(rows):
+        top = HEAD + i * height
+        write(GAP, top + 8, name(row.label), 10, NAMES - GAP, weight='bold')
+        total = len(row.images) if row.total is None else row.total
+        write(GAP, top + 28, f'{total} dropped')
+        if row.typical is None:
+            write(typical_at, top + 24, 'none kept')
+        else:
+            _paste(canvas, row.typical, top, typical_at, frame=3)
+        order = np.argsort(-np.asarray(row.angles, float), kind='stable')[:MOST_DROPPED]
+        for j, index in enumerate(order):
+            left = dropped_at + j * step
+            _paste(canvas, row.images[index], top, left)
+            middle, below = left + THUMB / 2, top + THUMB + 3
+            write(middle, below, f'{row.angles[index]:.0f}{DEGREE}', ha='center')
+            if row.proposed is not None:
+                said = name(row.proposed[index])
+                write(middle, below + LINE, said, width=THUMB, ha='center', color=RIGHT)
+    axes.imshow(canvas[..., ::-1], extent=(0, size[1], size[0], 0), interpolation='nearest')
+    axes.set_aspect('auto')
+    return figure
+
+
+def _angles(name: str, values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values, float)
+    if values.ndim != 1 or len(values) == 0:
+        raise ValueError(f'{name} must be (N,), at least one, got {values.shape}')
+    inside = (values >= 0) & (values <= 180)
+    if not inside.all():
+        raise ValueError(f'{name} must be in [0, 180], got {values[~inside][0]}')
+    return values
+
+
+def _paste(canvas: np.ndarray, image: np.ndarray, top: int, left: int, frame: int = 0) -> None:
+    """Put an image into the middle of a square, as large as fits, with a frame around it."""
+    height, width = image.shape[:2]
+    scale = (THUMB - 2 * max(frame, 1)) / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    small = cv2.resize(image, size, interpolation=how)
+    color = (178, 114, 0) if frame else (204, 204, 204)
+    around = [max(frame, 1)] * 4
+    small = cv2.copyMakeBorder(small, *around, cv2.BORDER_CONSTANT, value=color)
+    height, width = small.shape[:2]
+    top, left = top + (THUMB - height) // 2, left + (THUMB - width) // 2
+    canvas[top : top + height, left : left + width] = small
+
+
+def _font(text: str) -> FontProperties | None:
+    """A font that has all characters: matplotlib's, or one of this machine; None for none."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    for font in (FontProperties(), *(FontProperties(fname=file) for file in _font_files())):
+        face = get_font(findfont(font))
+        if all(face.get_char_index(ord(character)) for character in text):
+            return font
+    return None
+
+
+@cache
+def _font_files() -> list[str]:
+    # Not matplotlib's list of names, which does not know what was installed after it was made.
+    from matplotlib.font_manager import findSystemFonts
+
+    found = {Path(file).name: file for file in findSystemFonts()}
+    return [found[name] for name in FONTS if name in found]
+
+
+def _cut(text: str, width: float, font: FontProperties) -> str:
+    """The text, or as much of it as fits into so many points, with dots for the rest."""
+    from matplotlib.textpath import text_to_path
+
+    def fits(said: str) -> bool:
+        return text_to_path.get_text_width_height_descent(said, font, ismath=False)[0] <= width
+
+    if fits(text):
+        return text
+    end = len(text)
+    while end and not fits(f'{text[:end]}...'):
+        end -= 1
+    return f'{text[:end]}...'

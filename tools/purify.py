@@ -1,0 +1,161 @@
+"""Find mislabelled samples of a training set: python tools/purify.py CONFIG CHECKPOINT --out DIR.
+
+python tools/purify.py run CONFIG trains with K centres, purifies, and trains on what is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+from pathlib import Path
+from statistics import mean
+
+import mmengine
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from rich.console import Console
+from rich.table import Table
+
+from mmarcface.engine.launch import add_common_arguments, load_config, start_processes
+from mmarcface.engine.purifying import CLEAN, NOISY, PURIFIED, purify_checkpoint, run_stages
+
+FOUND = ('kept', 'dropped', 'relabelled')
+
+
+def parse_args() -> argparse.Namespace:
+    run = sys.argv[1:2] == ['run']
+    parser = argparse.ArgumentParser(
+        prog='purify.py run' if run else None,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_common_arguments(parser)
+    if run:
+        parser.add_argument(
+            '--seeds',
+            type=int,
+            nargs='+',
+            help='of training and of NoisyLabels; all of it once for each',
+        )
+        parser.add_argument(
+            '--ceiling', action='store_true', help='also train on the truth, if NoisyLabels has it'
+        )
+    else:
+        parser.add_argument('checkpoint', help='path or URL of the checkpoint')
+        parser.add_argument(
+            '--out', metavar='DIR', help='./work_dirs/CONFIG/purification by default'
+        )
+    settings = parser.add_argument_group(
+        'settings', "those of the config's purification by default"
+    )
+    settings.add_argument(
+        '--threshold',
+        type=lambda text: text if text == 'auto' else float(text),
+        metavar='auto|DEGREES',
+        help='largest angle to the dominant centre; auto, the default, finds it from the angles',
+    )
+    settings.add_argument(
+        '--rule',
+        choices=('angle', 'centre'),
+        help='centre: keep only samples of the dominant centre; angle, the default: by angle alone',
+    )
+    settings.add_argument('--min-per-class', type=int, metavar='N', help='keep so many in any case')
+    settings.add_argument(
+        '--relabel',
+        action='store_true',
+        default=None,
+        help='give a sample to another class, instead of dropping it, where one is near',
+    )
+    parser.add_argument('--format', choices=('csv', 'parquet'), default='csv', help='of the lists')
+    parser.set_defaults(run=run)
+    return parser.parse_args(sys.argv[2:] if run else None)
+
+
+def main() -> None:
+    args = parse_args()
+    config = load_config(args)
+    settings = dict(config.get('purification', {}))
+    given = {
+        name: getattr(args, name) for name in ('threshold', 'rule', 'min_per_class', 'relabel')
+    }
+    settings |= {name: value for name, value in given.items() if value is not None}
+    if args.launcher != 'none':
+        start_processes(config)
+    if args.run:
+        run(args, config, settings)
+        return
+    out = Path(args.out or Path(config.work_dir, 'purification'))
+    summary = purify_checkpoint(config, args.checkpoint, out, settings, args.format)
+    if summary is not None:
+        print(describe(summary))
+        print(
+            f'Lists, summary.json and figures are in {out}. To train on what is kept:\n'
+            f'python tools/train.py {args.config} --work-dir DIR --cfg-options '
+            f'model.head.num_subcenters=1 train_dataloader.dataset.filter_file={out}/keep.'
+            f'{args.format}'
+        )
+
+
+def run(args: argparse.Namespace, config: Config, settings: dict) -> None:
+    seeds = args.seeds or [config.get('randomness', {}).get('seed', 0)]
+    runs = []
+    for seed in seeds:
+        own = copy.deepcopy(config)
+        own.work_dir = str(Path(config.work_dir, f'seed{seed}'))
+        own.setdefault('randomness', {}).update(seed=seed)
+        noisy = own.train_dataloader.dataset
+        if 'symmetric' in noisy:
+            noisy.seed = seed
+        results = run_stages(own, settings, args.format, args.ceiling)
+        if is_main_process():
+            mmengine.dump(results, Path(own.work_dir, 'results.json'), indent=1)
+            runs.append(results)
+    if is_main_process():
+        show(runs, seeds)
+        print(f'Lists and figures are in {own.work_dir}/purification, all figures in results.json')
+
+
+def describe(summary: dict) -> str:
+    """What a purification found, in two lines or three."""
+    how = 'given'
+    if summary['auto']:
+        auto = summary['auto']
+        how = f'found from the angles, which tell of {auto["noise_share"]:.1%} wrong labels'
+    lines = [
+        ', '.join(f'{summary[name]} {name}' for name in FOUND if summary[name])
+        + f' of {summary["samples"]} samples in {summary["classes"]} classes',
+        f'threshold {summary["threshold"]:.1f} degrees, {how}',
+    ]
+    truth = summary['truth']
+    if truth:
+        lines.append(
+            'by the truth: ' + ', '.join(f'{k} {v:.3f}' for k, v in truth.items() if v is not None)
+        )
+    return '\n'.join(lines)
+
+
+def show(runs: list[dict], seeds: list[int]) -> None:
+    """The mean over the seeds, stage by stage."""
+    stages = [stage for stage in runs[0] if stage != 'purification']
+    figures = list(runs[0][PURIFIED])
+    title = f'Seeds {", ".join(map(str, seeds))}, mean' if len(seeds) > 1 else f'Seed {seeds[0]}'
+    table = Table(title=title, title_justify='left')
+    table.add_column('training set, centres')
+    for name in figures:
+        table.add_column(name.rpartition('/')[2], justify='right')
+    means = {s: {f: mean(run[s][f] for run in runs) for f in figures} for s in stages}
+    for stage in stages:
+        table.add_row(stage, *(f'{means[stage][name]:.2f}' for name in figures))
+    if CLEAN in means:
+        lost = {f: means[CLEAN][f] - means[NOISY][f] for f in figures}
+        won = {f: means[PURIFIED][f] - means[NOISY][f] for f in figures}
+        share = (f'{won[f] / lost[f]:.0%}' if lost[f] else '-' for f in figures)
+        table.add_row('won back of what noise costs', *share)
+    Console(width=100).print(table)
+    for seed, results in zip(seeds, runs, strict=True):
+        print(f'Seed {seed}: {describe(results["purification"])}')
+
+
+if __name__ == '__main__':
+    main()
