@@ -64,8 +64,10 @@ def test_config_survives_the_round_trip_that_a_resume_makes(path):
 
 def test_docstring_gives_the_command_and_the_result(path):
     docstring = ast.get_docstring(ast.parse(path.read_text()))
-    tool = 'train' if 'train_dataloader' in Config.fromfile(path) else 'test'
-    assert f'python tools/{tool}.py {path.relative_to(ROOT)}' in docstring
+    config = Config.fromfile(path)
+    tool = 'train.py' if 'train_dataloader' in config else 'test.py'
+    tool = 'purify.py run' if 'purification' in config else tool
+    assert f'python tools/{tool} {path.relative_to(ROOT)}' in docstring
     assert re.search(r'(Recall@1|Rank-1|[Aa]ccuracy) \d|was not measured', docstring)
     assert '@@' not in docstring
 

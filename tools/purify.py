@@ -6,7 +6,7 @@ python tools/purify.py run CONFIG trains with K centres, purifies, and trains on
 from __future__ import annotations
 
 import argparse
-import copy
+import shlex
 import sys
 from pathlib import Path
 from statistics import mean
@@ -18,7 +18,14 @@ from rich.console import Console
 from rich.table import Table
 
 from mmarcface.engine.launch import add_common_arguments, load_config, start_processes
-from mmarcface.engine.purifying import CLEAN, NOISY, PURIFIED, purify_checkpoint, run_stages
+from mmarcface.engine.purifying import (
+    CLEAN,
+    NOISY,
+    PURIFIED,
+    purify_checkpoint,
+    run_stages,
+    with_seed,
+)
 
 FOUND = ('kept', 'dropped', 'relabelled')
 
@@ -90,30 +97,24 @@ def main() -> None:
     if summary is not None:
         print(describe(summary))
         print(
-            f'Lists, summary.json and figures are in {out}. To train on what is kept:\n'
-            f'python tools/train.py {args.config} --work-dir DIR --cfg-options '
-            f'model.head.num_subcenters=1 train_dataloader.dataset.filter_file={out}/keep.'
-            f'{args.format}'
+            f'Lists, summary.json and figures are in {out}. To train on what is kept, with one '
+            f'centre a class:\npython tools/train.py {shlex.quote(str(out / "purified.py"))}'
         )
 
 
 def run(args: argparse.Namespace, config: Config, settings: dict) -> None:
-    seeds = args.seeds or [config.get('randomness', {}).get('seed', 0)]
+    seeds = args.seeds or [config.get('randomness', {}).get('seed') or 0]
     runs = []
     for seed in seeds:
-        own = copy.deepcopy(config)
+        own = with_seed(config, seed)
         own.work_dir = str(Path(config.work_dir, f'seed{seed}'))
-        own.setdefault('randomness', {}).update(seed=seed)
-        noisy = own.train_dataloader.dataset
-        if 'symmetric' in noisy:
-            noisy.seed = seed
         results = run_stages(own, settings, args.format, args.ceiling)
         if is_main_process():
             mmengine.dump(results, Path(own.work_dir, 'results.json'), indent=1)
             runs.append(results)
     if is_main_process():
         show(runs, seeds)
-        print(f'Lists and figures are in {own.work_dir}/purification, all figures in results.json')
+        print(f'Lists and figures are in {config.work_dir}/seed*/purification')
 
 
 def describe(summary: dict) -> str:
@@ -136,22 +137,19 @@ def describe(summary: dict) -> str:
 
 
 def show(runs: list[dict], seeds: list[int]) -> None:
-    """The mean over the seeds, stage by stage."""
+    """The mean over the seeds, a column for each stage."""
     stages = [stage for stage in runs[0] if stage != 'purification']
-    figures = list(runs[0][PURIFIED])
-    title = f'Seeds {", ".join(map(str, seeds))}, mean' if len(seeds) > 1 else f'Seed {seeds[0]}'
+    title = f'Mean of seeds {", ".join(map(str, seeds))}' if len(seeds) > 1 else f'Seed {seeds[0]}'
     table = Table(title=title, title_justify='left')
-    table.add_column('training set, centres')
-    for name in figures:
-        table.add_column(name.rpartition('/')[2], justify='right')
-    means = {s: {f: mean(run[s][f] for run in runs) for f in figures} for s in stages}
-    for stage in stages:
-        table.add_row(stage, *(f'{means[stage][name]:.2f}' for name in figures))
-    if CLEAN in means:
-        lost = {f: means[CLEAN][f] - means[NOISY][f] for f in figures}
-        won = {f: means[PURIFIED][f] - means[NOISY][f] for f in figures}
-        share = (f'{won[f] / lost[f]:.0%}' if lost[f] else '-' for f in figures)
-        table.add_row('won back of what noise costs', *share)
+    for column in ['', *stages, *['won back'] * (CLEAN in stages)]:
+        table.add_column(column, justify='right' if column else 'left')
+    for name in runs[0][PURIFIED]:
+        values = {stage: mean(run[stage][name] for run in runs) for stage in stages}
+        cells = [f'{value:.2f}' for value in values.values()]
+        if CLEAN in stages:
+            lost, won = values[CLEAN] - values[NOISY], values[PURIFIED] - values[NOISY]
+            cells.append(f'{won / lost:.0%}' if lost > 0 else '-')
+        table.add_row(name.partition('/')[2] or name, *cells)
     Console(width=100).print(table)
     for seed, results in zip(seeds, runs, strict=True):
         print(f'Seed {seed}: {describe(results["purification"])}')

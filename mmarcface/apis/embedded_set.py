@@ -59,11 +59,13 @@ class EmbeddedSet:
         self.folder = Path(folder)
         self.number = len(dataset)
         self.size = BATCHES_IN_BLOCK * batch_size
-        self._begin(_identity(model, dataset, self.size))
+        if is_main_process():
+            self._begin(_identity(model, dataset, self.size))
+        barrier()
         own = range(len(self))[get_rank() :: get_world_size()]
         todo = [block for block in own if not self._file(block).exists()]
         batches = [
-            list(places)
+            places
             for block in todo
             for places in _batched(range(self.number)[self.places(block)], batch_size)
         ]
@@ -105,30 +107,31 @@ class EmbeddedSet:
             Which of the places are in the block, (k,), and their embeddings, (k, D).
         """
         for block, inside in self:
-            here = ((places >= block.start) & (places < block.stop)).nonzero().squeeze(1)
-            if len(here):
-                yield here, inside[places[here] - block.start]
+            ends = torch.tensor([block.start, block.stop])
+            first, last = torch.searchsorted(places, ends).tolist()
+            if first < last:
+                yield torch.arange(first, last), inside[places[first:last] - block.start]
 
     def _file(self, block: int) -> Path:
         return self.folder / f'block{block}.npy'
 
     def _begin(self, identity: str) -> None:
         """Leave in the folder only what is of this model and data set."""
-        if is_main_process():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            mark = self.folder / 'made_from'
-            if mark.exists() and mark.read_text() != identity:
-                print_log(
-                    f'The embeddings in {self.folder} are of other weights, images or transforms: '
-                    'embedding anew',
-                    'current',
-                    logging.WARNING,
-                )
-            if not mark.exists() or mark.read_text() != identity:
-                for path in self.folder.glob('block*.npy'):
-                    path.unlink()
-                mark.write_text(identity)
-        barrier()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        mark = self.folder / 'made_from'
+        before = mark.read_text() if mark.exists() else None
+        if before == identity:
+            return
+        if before is not None:
+            print_log(
+                f'The embeddings in {self.folder} are of other weights, images or transforms: '
+                'embedding anew',
+                'current',
+                logging.WARNING,
+            )
+        for path in self.folder.glob('block*.npy'):
+            path.unlink()
+        mark.write_text(identity)
 
     def _write(self, block: int, embeddings: torch.Tensor) -> None:
         bad = (~embeddings.isfinite().all(1)).nonzero().squeeze(1)
@@ -148,7 +151,7 @@ def _identity(model: nn.Module, dataset: BaseDataset, size: int) -> str:
         of_model = fingerprint_model(model)
     else:
         preprocessor = model.data_preprocessor
-        facts = [getattr(preprocessor, name, None) for name in ('mean', 'std', 'to_rgb')]
+        facts = [model, *(getattr(preprocessor, name, None) for name in ('mean', 'std', 'to_rgb'))]
         of_model = fingerprint_weights(model, repr(facts))
     return hashlib.sha256(f'{of_model} {fingerprint_images(dataset)} {size}'.encode()).hexdigest()
 

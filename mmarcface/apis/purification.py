@@ -61,7 +61,7 @@ class Purification:
         min_per_class: so many of a class stay in any case.
         data_set: fingerprint of the data set.
         true_labels: where the data set knows them, (N,), -1 for none of the classes; else None.
-            Nothing else depends on them but what :meth:`score` says.
+            Used by :meth:`score` and to colour a figure, and for nothing else.
     """
 
     names: list[str]
@@ -210,8 +210,8 @@ def purify(
         relabel: propose another class for a sample, instead of dropping it, where it is within
             the threshold of that one's dominant centre, and nearer than to its own.
         state: folder of the embeddings, N * D * 4 bytes, where an interrupted call goes on, and
-            another threshold costs no embedding; shared by all processes. By default they are
-            gone when this returns.
+            another threshold costs no embedding; shared by all processes. By default one of this
+            machine's own that is gone when this returns.
         batch_size: images embedded at a time by each process.
         num_workers: of the loader of each process.
 
@@ -223,38 +223,47 @@ def purify(
             have no labels or the same name, an argument is out of its range, or 'auto' finds no
             threshold.
     """
-    _check(threshold, rule, min_per_class)
+    check_settings(threshold, rule, min_per_class)
     if is_model_wrapper(model):
         model = model.module
     weight, number = _centres(model)
     labels, true_labels = _labels(dataset, len(weight) // number)
+    if is_main_process():
+        # Names that will not do are better known before hours of embedding.
+        names, data_set = sample_names(dataset), fingerprint_of(dataset)
     with _folder(state) as folder:
         embedded = EmbeddedSet(model, dataset, folder, batch_size, num_workers)
         if not is_main_process():
             return None
+        weight = weight.float().cpu()
         cosines = torch.cat(
             [own_cosines(found, weight, labels[places], number) for places, found in embedded]
         )
+        nearest = cosines.argmax(1)
         counts = count_nearest(cosines, labels, len(weight) // number)
         dominant = dominant_subcenters(counts)
         angles = angles_to(cosines, dominant[labels])
-        centres = unit(weight).unflatten(0, (-1, number))[torch.arange(len(dominant)), dominant]
+        groups = weight.unflatten(0, (-1, number))
+        centres = unit(groups[torch.arange(len(groups)), dominant])
         present = counts.sum(1) > 0
         other_angles = _other_angles(embedded, centres, labels, present)
         mixture = None
         if threshold == 'auto':
             mixture = _fit(angles, other_angles)
             threshold = mixture.threshold
-        on_dominant = cosines.argmax(1) == dominant[labels] if rule == 'centre' else None
+        on_dominant = nearest == dominant[labels] if rule == 'centre' else None
         keep = keep_mask(angles, labels, threshold, on_dominant, min_per_class)
         proposed = None
         if relabel:
-            proposed = _propose(embedded, centres, present, keep, labels, angles, threshold)
+            device = next(model.parameters()).device
+            proposed = _propose(
+                embedded, centres.to(device), present, keep, labels, angles, threshold
+            )
     return Purification(
-        names=sample_names(dataset),
+        names=names,
         labels=labels,
         angles=angles,
-        nearest=cosines.argmax(1),
+        nearest=nearest,
         keep=keep,
         proposed=proposed,
         counts=counts,
@@ -263,12 +272,29 @@ def purify(
         other_angles=other_angles,
         rule=rule,
         min_per_class=min_per_class,
-        data_set=fingerprint_of(dataset),
+        data_set=data_set,
         true_labels=true_labels,
     )
 
 
-def _check(threshold: float | str, rule: str, min_per_class: int) -> None:
+def check_settings(
+    threshold: float | str = 'auto',
+    rule: str = 'angle',
+    min_per_class: int = 1,
+    relabel: bool = False,
+) -> None:
+    """Refuse what :func:`purify` would refuse, before a training that comes first.
+
+    Args:
+        threshold: see :func:`purify`.
+        rule: the same.
+        min_per_class: the same.
+        relabel: the same.
+
+    Raises:
+        ValueError: if one is out of its range.
+        TypeError: for another name.
+    """
     if isinstance(threshold, str) and threshold != 'auto':
         raise ValueError(f"threshold must be degrees or 'auto', got {threshold!r}")
     if not isinstance(threshold, str) and not 0 < threshold <= 180:
@@ -280,7 +306,7 @@ def _check(threshold: float | str, rule: str, min_per_class: int) -> None:
 
 
 def _centres(model: nn.Module) -> tuple[torch.Tensor, int]:
-    """The centres of a model's head, (C * K, D), on the CPU, and K."""
+    """The centres of a model's head, (C * K, D), and K."""
     head = getattr(model, 'head', None)
     # mmpretrain's ArcFaceClsHead has them a level deeper.
     weight = getattr(getattr(head, 'norm_product', head), 'weight', None)
@@ -291,7 +317,7 @@ def _centres(model: nn.Module) -> tuple[torch.Tensor, int]:
             f'such as SubCenterArcFaceHead; the head here, {type(head).__name__}, has '
             f'{number} (num_subcenters): train with num_subcenters=3 first'
         )
-    return weight.detach().float().cpu(), number
+    return weight.detach(), number
 
 
 def _labels(dataset: BaseDataset, num_classes: int) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -383,13 +409,15 @@ def _propose(
     proposed = torch.full_like(labels, -1)
     places = (~keep).nonzero().squeeze(1)
     at_once = max(1, MOST_PRODUCTS // len(centres))
+    device = centres.device
+    absent = ~present.to(device)
     for here, found in embedded.rows(places):
         for part, vectors in zip(here.split(at_once), found.split(at_once), strict=True):
             rows = places[part]
-            cosines = unit(vectors) @ centres.T
-            cosines[:, ~present] = -math.inf
-            cosines[torch.arange(len(rows)), labels[rows]] = -math.inf
-            best, classes = cosines.max(1)
+            cosines = unit(vectors.to(device)) @ centres.T
+            cosines[:, absent] = -math.inf
+            cosines[torch.arange(len(rows)), labels[rows].to(device)] = -math.inf
+            best, classes = (one.cpu() for one in cosines.max(1))
             away = angles_to(best[:, None], torch.zeros_like(rows))
             fits = (away <= threshold) & (away < angles[rows])
             proposed[rows] = torch.where(fits, classes, -1)

@@ -15,6 +15,11 @@ from mmarcface.visualization import Dropped, draw_angles, draw_dropped, draw_sub
 from .purification import Purification
 
 FORMATS = ('csv', 'parquet')
+# What an earlier call may have left.
+FILES = (
+    *(f'{name}.{format}' for name in ('keep', 'drop') for format in FORMATS),
+    *('summary.json', 'angles.png', 'subcenters.png', 'dropped.png'),
+)
 # Of the contact sheet.
 MOST_CLASSES, MOST_IN_ROW = 12, 12
 
@@ -50,29 +55,35 @@ def save_purification(
     """
     if format not in FORMATS:
         raise ValueError(f'format must be one of {FORMATS}, got {format!r}')
+    dropped = purification.dropped
+    if dropped.all():
+        raise ValueError(
+            f'all {len(dropped)} samples would be dropped at {purification.threshold} degrees: '
+            'nothing is written'
+        )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
     report = (about or {}) | purification.report()
-    dropped = purification.dropped
     suspicious = torch.argsort(purification.angles, descending=True, stable=True)
     _write(purification, (~dropped).nonzero().squeeze(1), folder / f'keep.{format}')
     _write(purification, suspicious[dropped[suspicious]], folder / f'drop.{format}')
     mmengine.dump(report, folder / 'summary.json', indent=1)
     truth = purification.true_labels
-    figures = dict(
-        angles=draw_angles(
-            purification.angles.numpy(),
-            purification.threshold,
-            purification.other_angles.numpy(),
-            None if truth is None else (truth != purification.labels).numpy(),
-        ),
-        subcenters=draw_subcenters(purification.counts.numpy()),
-    )
-    rows = _rows(purification, dataset)
-    if rows:
-        figures['dropped'] = draw_dropped(rows, dataset.metainfo.get('classes'))
-    for name, figure in figures.items():
-        figure.savefig(folder / f'{name}.png', dpi=100)
+    draw_angles(
+        purification.angles.numpy(),
+        purification.threshold,
+        purification.other_angles.numpy() if len(purification.other_angles) else None,
+        None if truth is None else (truth != purification.labels).numpy(),
+        (~purification.keep).numpy(),
+    ).savefig(folder / 'angles.png', dpi=100)
+    draw_subcenters(purification.counts.numpy()).savefig(folder / 'subcenters.png', dpi=100)
+    labels = [found['label'] for found in report['classes_by_dropped'][:MOST_CLASSES]]
+    if labels:
+        rows = [_row(purification, dataset, label) for label in labels]
+        names = dataset.metainfo.get('classes')
+        draw_dropped(rows, names).savefig(folder / 'dropped.png', dpi=100)
     return report
 
 
@@ -88,36 +99,30 @@ def _write(purification: Purification, places: torch.Tensor, path: Path) -> None
     write_list(path, dict(sample=names) | columns, purification.data_set)
 
 
-def _rows(purification: Purification, dataset: BaseDataset) -> list[Dropped]:
-    """For the contact sheet, the classes with the largest share of samples not kept."""
-    labels, angles, out = purification.labels, purification.angles, ~purification.keep
-    rows = []
-    for found in purification.report()['classes_by_dropped'][:MOST_CLASSES]:
-        label = found['label']
-        own = (labels == label).nonzero().squeeze(1)
-        own = own[torch.argsort(angles[own], stable=True)]
-        kept, not_kept = own[~out[own]], own[out[own]].flip(0)
-        shown = not_kept[:MOST_IN_ROW].tolist()
-        rows.append(
-            Dropped(
-                label=label,
-                typical=_image(dataset, int(kept[0])) if len(kept) else None,
-                images=[_image(dataset, place) for place in shown],
-                angles=angles[shown].tolist(),
-                proposed=None
-                if purification.proposed is None
-                else purification.proposed[shown].tolist(),
-                total=len(not_kept),
-            )
-        )
-    return rows
+def _row(purification: Purification, dataset: BaseDataset, label: int) -> Dropped:
+    """A class on the contact sheet."""
+    angles, proposed = purification.angles, purification.proposed
+    own = (purification.labels == label).nonzero().squeeze(1)
+    own = own[torch.argsort(angles[own], stable=True)]
+    kept, not_kept = own[purification.keep[own]], own[~purification.keep[own]].flip(0)
+    shown = not_kept[:MOST_IN_ROW].tolist()
+    return Dropped(
+        label=label,
+        typical=_image(dataset, int(kept[0])) if len(kept) else None,
+        images=[_image(dataset, place) for place in shown],
+        angles=angles[shown].tolist(),
+        proposed=None if proposed is None else proposed[shown].tolist(),
+        total=len(not_kept),
+    )
 
 
 def _image(dataset: BaseDataset, place: int) -> np.ndarray:
-    """A sample's image as the pipeline's first transform that gives one reads it."""
+    """A sample's image as the pipeline's first transform that gives one reads it, BGR, uint8."""
     sample = dataset.get_data_info(place)
     for transform in dataset.pipeline.transforms:
         if 'img' in sample:
             break
         sample = transform(sample)
-    return sample['img']
+    image = np.asarray(sample['img']).clip(0, 255).astype(np.uint8)
+    image = image[..., None] if image.ndim == 2 else image
+    return image.repeat(3, axis=2) if image.shape[2] == 1 else image

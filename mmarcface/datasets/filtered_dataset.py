@@ -54,7 +54,7 @@ class BorrowedSamples(LazySamples):
     """
 
     dataset: BaseDataset
-    names: Sequence[str]
+    names: NamesOf
     places: np.ndarray
     labels: np.ndarray
 
@@ -70,8 +70,9 @@ class BorrowedSamples(LazySamples):
     def make(self, place: int) -> dict:
         """See :meth:`LazySamples.make`."""
         origin = int(self.places[place])
-        own = dict(gt_label=int(self.labels[place]), sample_name=self.names[origin])
-        return self.dataset.get_data_info(origin) | own
+        sample = self.dataset.get_data_info(origin)
+        name = self.names.of(origin, sample)
+        return sample | dict(gt_label=int(self.labels[place]), sample_name=name)
 
     def take(self, places: np.ndarray | slice, labels: np.ndarray) -> BorrowedSamples:
         """See :meth:`LazySamples.take`."""

@@ -98,8 +98,7 @@ def write_list(path: str | Path, columns: Mapping[str, Sequence], fingerprint: s
         ValueError: if the suffix is another, a column is missing, of another length or type, or a
             name is there twice.
     """
-    suffix, pa = _suffix(path), _pyarrow()
-    columns = {name: columns[name] for name in sorted(columns, key=_column_order)}
+    suffix, pa = _suffix(path), import_pyarrow()
     missing = [name for name in ('sample', 'label') if name not in columns]
     if missing or 'data_set' in columns:
         raise ValueError(
@@ -139,7 +138,7 @@ def read_list(path: str | Path) -> KeepList:
         ValueError: if it is damaged, lacks a column, keeps nothing, was made for two data sets, or
             has a label that is no integer or a sample twice.
     """
-    suffix, pa = _suffix(path), _pyarrow()
+    suffix, pa = _suffix(path), import_pyarrow()
     if not Path(path).is_file():
         raise FileNotFoundError(f'keep-list {path} does not exist')
     try:
@@ -177,7 +176,12 @@ def _suffix(path: str | Path) -> str:
     return suffix
 
 
-def _pyarrow() -> ModuleType:
+def import_pyarrow() -> ModuleType:
+    """The library of the lists.
+
+    Raises:
+        ImportError: if it is not installed.
+    """
     try:
         import pyarrow
         import pyarrow.compute
@@ -191,13 +195,9 @@ def _pyarrow() -> ModuleType:
     return pyarrow
 
 
-def _column_order(name: str) -> int:
-    return NEEDED.index(name) if name in NEEDED else len(NEEDED)
-
-
 def _array(name: str, values: Sequence) -> pyarrow.Array:
     """A column in the type that both formats have."""
-    pa = _pyarrow()
+    pa = import_pyarrow()
     kind = pa.string() if name == 'sample' else pa.int64() if name in INTEGERS else None
     if name == 'angle':
         values = np.round(np.asarray(values, np.float64), ANGLE_DECIMALS)
@@ -227,7 +227,7 @@ def _refuse_repeated(what: str, names: Sequence[str], where: Callable[[int], str
 
 
 def _read_csv(path: str | Path) -> pyarrow.Table:
-    pa = _pyarrow()
+    pa = import_pyarrow()
     with open(path, encoding='utf-8-sig', errors='replace', newline='') as file:
         header = next(csv.reader(file), [])
     _check_columns(path, header)
@@ -245,7 +245,7 @@ def _read_csv(path: str | Path) -> pyarrow.Table:
 
 
 def _read_parquet(path: str | Path) -> pyarrow.Table:
-    with _pyarrow().parquet.ParquetFile(path) as file:
+    with import_pyarrow().parquet.ParquetFile(path) as file:
         _check_columns(path, file.schema_arrow.names)
         return file.read(NEEDED)
 
@@ -260,7 +260,7 @@ def _check_columns(path: str | Path, names: Sequence[str]) -> None:
 
 def _integers(texts: pyarrow.ChunkedArray, where: Callable[[int], str]) -> np.ndarray:
     """Labels of which each is a whole number that int64 has."""
-    pa = _pyarrow()
+    pa = import_pyarrow()
     good = pa.compute.match_substring_regex(texts, r'^-?[0-9]{1,18}$')
     row = good.index(pa.scalar(False)).as_py()
     if row >= 0:

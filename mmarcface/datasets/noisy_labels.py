@@ -9,16 +9,16 @@ import numpy as np
 
 from mmarcface.registry import DATASETS
 
-from .filtered_dataset import BorrowedSamples
+from .filtered_dataset import BorrowedSamples, FilteredDataset
 from .keep_list import digest
-from .labelled import LabelledDataset, LazySamples
+from .labelled import LazySamples
 from .sample_names import num_classes_of, refuse_repeated_names
 
 STRANGER = -1
 
 
 @DATASETS.register_module()
-class NoisyLabels(LabelledDataset):
+class NoisyLabels(FilteredDataset):
     """Another data set with wrong labels and strangers' images, for experiments.
 
     Of n samples, ``round(rate * n)`` are changed by each kind of noise, and none by two:
@@ -45,12 +45,12 @@ class NoisyLabels(LabelledDataset):
         mapping: for asymmetric noise, the wrong class of each class; the next, and the first for
             the last, by default.
         seed: another gives other noise.
-        **kwargs: see :class:`LabelledDataset`; ``pipeline`` is for all samples.
+        **kwargs: see :class:`FilteredDataset`; ``pipeline`` is for all samples.
 
     Raises:
         ValueError: if a rate is out of its range, there is one class only, ``mapping`` lacks a
             class, maps one to itself or to none, or there are no strangers, too few, or some
-            without need; else as :class:`LabelledDataset` and the data sets.
+            without need; else as :class:`FilteredDataset` and the data sets.
     """
 
     def __init__(
@@ -75,18 +75,15 @@ class NoisyLabels(LabelledDataset):
                 'strangers must be given if open_set is above 0, and only then; got '
                 f'{"none" if strangers is None else "some"} with open_set={open_set}'
             )
-        self.config = dataset
         self.strangers = strangers
         self.rates = rates
         self.mapping = mapping
         self.seed = seed
-        super().__init__(ann_file='', serialize_data=False, **kwargs)
+        super().__init__(dataset, **kwargs)
 
     def load_data_list(self) -> Sequence[dict]:
         """One dict for each sample, made when asked for; ``true_label`` is in it."""
-        dataset = DATASETS.build(self.config)
-        self._metainfo = dataset.metainfo | self._metainfo
-        clean = BorrowedSamples.of(dataset)
+        clean = super().load_data_list()
         num_classes = num_classes_of(self._metainfo, clean.labels)
         wrong_class = self._wrong_classes(num_classes)
         order, chance = self._shuffle(clean.names)
@@ -108,7 +105,8 @@ class NoisyLabels(LabelledDataset):
         strangers = self._invite(len(open_set))
         if strangers is not None:
             guests[open_set] = self._shuffle(strangers.names)[0][: len(open_set)]
-        return _NoisySamples(clean, strangers, np.arange(len(clean)), labels, truth, guests)
+        samples = clean.take(slice(None), labels)
+        return _NoisySamples(samples, strangers, truth, guests)
 
     def _wrong_classes(self, num_classes: int) -> np.ndarray | None:
         """For each class, the one of its asymmetric noise."""
@@ -151,25 +149,26 @@ class NoisyLabels(LabelledDataset):
 
 @dataclass
 class _NoisySamples(LazySamples):
-    clean: BorrowedSamples
+    samples: BorrowedSamples
     strangers: BorrowedSamples | None
-    places: np.ndarray
-    labels: np.ndarray
     truth: np.ndarray
     # Places among the strangers, or -1.
     guests: np.ndarray
 
+    @property
+    def labels(self) -> np.ndarray:
+        """See :class:`LazySamples`."""
+        return self.samples.labels
+
     def make(self, place: int) -> dict:
         """See :meth:`LazySamples.make`."""
-        origin, guest = int(self.places[place]), int(self.guests[place])
-        sample = self.clean[origin] if guest < 0 else self.strangers[guest]
-        return sample | dict(
-            gt_label=int(self.labels[place]),
-            true_label=int(self.truth[place]),
-            sample_name=self.clean.names[origin],
-        )
+        sample, guest = self.samples[place], int(self.guests[place])
+        own = {name: sample[name] for name in ('gt_label', 'sample_name')}
+        if guest >= 0:
+            sample = self.strangers[guest]
+        return sample | own | dict(true_label=int(self.truth[place]))
 
     def take(self, places: np.ndarray | slice, labels: np.ndarray) -> _NoisySamples:
         """See :meth:`LazySamples.take`."""
-        chosen = (column[places] for column in (self.truth, self.guests))
-        return _NoisySamples(self.clean, self.strangers, self.places[places], labels, *chosen)
+        samples = self.samples.take(places, labels)
+        return _NoisySamples(samples, self.strangers, self.truth[places], self.guests[places])

@@ -140,11 +140,20 @@ class NamesOf(Sequence):
     def __getitem__(self, place: int) -> str:
         if not 0 <= place < len(self):
             raise IndexError(place)
+        return self.of(place, self.dataset.get_data_info(place))
+
+    def of(self, place: int, sample: dict) -> str:
+        """The name of a sample that is at hand.
+
+        Args:
+            place: of the sample, in [0, N).
+            sample: what ``get_data_info`` says of it.
+        """
         if not self.parts:
-            return self.name(self.dataset.get_data_info(place))
+            return self.name(sample)
         ends = self.dataset.cumulative_sizes
         part = bisect_right(ends, place)
-        return f'{part}/{self.parts[part][place - (ends[part - 1] if part else 0)]}'
+        return f'{part}/{self.parts[part].of(place - (ends[part - 1] if part else 0), sample)}'
 
     def __iter__(self) -> Iterator[str]:
         return map(self.__getitem__, range(len(self)))

@@ -6,6 +6,7 @@ import argparse
 import atexit
 import os
 import time
+from datetime import timedelta
 from numbers import Integral
 from pathlib import Path
 
@@ -32,6 +33,8 @@ DECIDES_WEIGHTS = (
     'model', 'train_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'custom_hooks',
     'randomness', 'keep_list',
 )  # fmt: skip
+# For a process that works alone, as on the lists of a purification; in seconds.
+LONGEST_WAIT = 2 * 3600
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -146,7 +149,7 @@ def start_processes(config: Config) -> None:
         ValueError: if this machine cannot have one of this kind.
     """
     if torch.cuda.is_available():
-        init_dist(config.launcher, backend='nccl')
+        init_dist(config.launcher, backend='nccl', timeout=LONGEST_WAIT)
     else:
         _start_cpu_processes(config)
 
@@ -165,10 +168,17 @@ def train_unless_done(config: Config) -> Runner:
     """
     folder = Path(config.work_dir)
     checkpoint = find_latest_checkpoint(config.work_dir) if folder.exists() else None
+    done = False
     if checkpoint is not None:
-        _refuse_other_settings(config, checkpoint)
-        config.resume, config.load_from = True, checkpoint
+        meta = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')['meta']
+        _refuse_other_settings(config, checkpoint, meta['cfg'])
+        unit = 'iter' if 'max_iters' in config.train_cfg else 'epoch'
+        done = meta[unit] >= config.train_cfg[f'max_{unit}s']
+        config.resume, config.load_from = not done, checkpoint
     runner = build_runner(config)
+    if done:
+        runner.load_or_resume()
+        return runner
     for loop in (runner.train_loop, runner.val_loop):
         if loop is not None:
             check_data(loop)
@@ -176,9 +186,8 @@ def train_unless_done(config: Config) -> Runner:
     return runner
 
 
-def _refuse_other_settings(config: Config, checkpoint: str) -> None:
-    texts = config.pretty_text, CheckpointLoader.load_checkpoint(checkpoint, 'cpu')['meta']['cfg']
-    now, then = (Config.fromstring(text, '.py') for text in texts)
+def _refuse_other_settings(config: Config, checkpoint: str, its_config: str) -> None:
+    now, then = (Config.fromstring(text, '.py') for text in (config.pretty_text, its_config))
     for name in DECIDES_WEIGHTS:
         if now.get(name) != then.get(name):
             raise ValueError(
@@ -197,7 +206,7 @@ def _start_cpu_processes(config: Config) -> None:
         )
     # A judge is trained in the group of the model that it judges.
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group('gloo')
+        torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=LONGEST_WAIT))
         # gloo's threads free the tensors of the last exchange when they get hold of the
         # interpreter, and abort the process where it has ended by then (pytorch issue 190489).
         atexit.register(time.sleep, 1)

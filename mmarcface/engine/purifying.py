@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from pathlib import Path
 from typing import Any
 
+import mmengine
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
 from mmengine.device import get_device
@@ -17,10 +17,12 @@ from mmengine.runner import find_latest_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmarcface.apis import get_model, purify, save_purification
-from mmarcface.datasets import NoisyLabels
-from mmarcface.datasets.labelled import LabelledDataset
+from mmarcface.apis.purification import check_settings
+from mmarcface.datasets import LabelledDataset, NoisyLabels
+from mmarcface.datasets.keep_list import fingerprint_samples, import_pyarrow, read_list
 from mmarcface.engine.hooks import SubCenterHook
-from mmarcface.registry import DATASETS, HOOKS
+from mmarcface.models import SubCenterArcFaceHead
+from mmarcface.registry import DATASETS, HOOKS, MODELS
 
 from .launch import train_unless_done
 
@@ -36,10 +38,13 @@ def purify_checkpoint(
 ) -> dict | None:
     """Purify the training set of a config, and write down what was found.
 
+    Beside what :func:`mmarcface.apis.save_purification` writes the folder gets ``purified.py``, the
+    config of a training on what is kept, with one centre a class, and ``embeddings``.
+
     Args:
         config: of the trained model.
         checkpoint: its weights.
-        out: folder for lists, summary and figures, and for the embeddings.
+        out: the folder.
         settings: of :func:`mmarcface.apis.purify`.
         format: of the lists, 'csv' or 'parquet'.
 
@@ -48,10 +53,11 @@ def purify_checkpoint(
 
     Raises:
         ValueError: if config, checkpoint and data do not fit; see :func:`mmarcface.apis.purify`.
+        ImportError: if the package ``pyarrow`` is not installed.
     """
+    dataset = _check(config, settings)
     _refuse_single_centre(config, checkpoint)
     model = get_model(config, pretrained=checkpoint, device=get_device())
-    dataset = training_set(config)
     loader = config.train_dataloader
     found = purify(
         model,
@@ -64,28 +70,61 @@ def purify_checkpoint(
     if found is None:
         return None
     about = dict(config=config.filename, checkpoint=str(checkpoint))
-    return save_purification(found, dataset, out, format, about)
+    keep = Path(out, f'keep.{format}')
+    summary = save_purification(found, dataset, out, format, about)
+    summary['keep_list'] = _fingerprint(keep)
+    mmengine.dump(summary, keep.with_name('summary.json'), indent=1)
+    purified = _filtered(_one_centre(config), keep)
+    # Not the folder of the training before.
+    purified.work_dir = str(Path(out, 'purified'))
+    purified.dump(keep.with_name('purified.py'))
+    return summary
 
 
 def training_set(config: Config) -> BaseDataset:
-    """The data set that a config trains on, unfiltered, with the pipeline that it tests with.
+    """The data set that a config trains on, with the pipeline that it tests with.
 
     Args:
         config: with data loaders.
 
     Raises:
-        ValueError: if the config trains on nothing, or tests on nothing.
+        ValueError: if the config trains on nothing, tests on nothing, or trains on ``indices`` or
+            on a data set that no list can be given to.
     """
     for name in ('train_dataloader', 'test_dataloader'):
         if not config.get(name):
             raise ValueError(f'the config has no {name}, which purification needs')
-    settings = copy.deepcopy(_innermost(config.train_dataloader.dataset))
-    settings.pop('filter_file', None)
+    settings = _innermost(config.train_dataloader.dataset)
+    if 'datasets' in settings:
+        raise ValueError(
+            f'train_dataloader.dataset must be one data set, got {settings.type}: write '
+            "dict(type='mmarcface.FilteredDataset', dataset=..., pipeline=...) around it"
+        )
+    if settings.get('indices') is not None:
+        raise ValueError(
+            'train_dataloader.dataset must have no indices, which would count what a list keeps; '
+            f'got {settings.indices}'
+        )
     pipeline = _innermost(config.test_dataloader.dataset).get('pipeline')
     if not pipeline:
         raise ValueError('the data set of test_dataloader has no pipeline to prepare images with')
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        return DATASETS.build(dict(settings, pipeline=pipeline))
+        return DATASETS.build(dict(copy.deepcopy(settings), pipeline=pipeline))
+
+
+def with_seed(config: Config, seed: int) -> Config:
+    """The same training with another seed, also of the noise of a ``NoisyLabels``.
+
+    Args:
+        config: of the training.
+        seed: the seed.
+    """
+    config = copy.deepcopy(config)
+    config.setdefault('randomness', {}).update(seed=seed)
+    dataset = _innermost(config.train_dataloader.dataset)
+    if _class_of(dataset) is NoisyLabels:
+        dataset.seed = seed
+    return config
 
 
 def run_stages(
@@ -94,7 +133,7 @@ def run_stages(
     """Train on all samples with one centre and with several, purify, train on what is kept.
 
     Every stage has a folder of its own in the work dir. What is there is not done again, and what
-    was interrupted goes on.
+    was interrupted goes on. A keep-list that was edited by hand is taken as it is.
 
     Args:
         config: with a head that has several centres a class.
@@ -107,25 +146,42 @@ def run_stages(
         process, None on the others.
 
     Raises:
-        ValueError: if the head has one centre a class, there is no truth for ``ceiling``, or a
-            folder has a checkpoint of other settings.
+        ValueError: if the head has one centre a class, there is no truth for ``ceiling``, a
+            folder has a checkpoint of other settings, or see :func:`purify_checkpoint`.
     """
     folder = Path(config.work_dir)
-    number = config.model.head.get('num_subcenters', 3)
+    number = _num_subcenters(config)
     if number < 2:
-        raise ValueError(f'model.head.num_subcenters must be at least 2, got {number}')
+        raise ValueError(
+            'to purify, model.head must have several centres a class: set num_subcenters=3, or '
+            f'type=SubCenterArcFaceHead; got {config.model.head.type} with {number}'
+        )
+    clean = _one_centre(_truth(config)) if ceiling else None
+    _check(config, settings)
     results = {}
     if ceiling:
-        results[CLEAN] = _train(_one_centre(_truth(config)), folder / 'clean')
+        results[CLEAN] = _train(clean, folder / 'clean')
     results[NOISY] = _train(_one_centre(config), folder / 'noisy')
     results[SUBCENTER.format(number)] = _train(config, folder / 'subcenter')
-    out = folder / 'purification'
-    checkpoint = find_latest_checkpoint(folder / 'subcenter')
-    summary = purify_checkpoint(config, checkpoint, out, settings, format)
+    keep = folder / 'purification' / f'keep.{format}'
+    summary = _summary_of_edited(keep)
+    if summary is None:
+        checkpoint = find_latest_checkpoint(folder / 'subcenter')
+        summary = purify_checkpoint(config, checkpoint, keep.parent, settings, format)
     barrier()
-    purified = _filtered(_one_centre(config), out / f'keep.{format}')
+    purified = _filtered(_one_centre(config), keep)
+    if settings.get('min_per_class') == 0:
+        # It may empty a class, as was asked for.
+        _innermost(purified.train_dataloader.dataset).filter_mismatch = 'report'
     results[PURIFIED] = _train(purified, folder / 'purified')
     return results | dict(purification=summary) if is_main_process() else None
+
+
+def _check(config: Config, settings: dict[str, Any]) -> BaseDataset:
+    """The data set to purify, if nothing speaks against it."""
+    check_settings(**settings)
+    import_pyarrow()
+    return training_set(config)
 
 
 def _train(config: Config, folder: Path) -> dict[str, float]:
@@ -138,12 +194,18 @@ def _train(config: Config, folder: Path) -> dict[str, float]:
     return train_unless_done(config).test()
 
 
+def _num_subcenters(config: Config) -> int:
+    head = config.model.get('head') or ConfigDict(type='none')
+    default = 3 if _class_of(head, MODELS) is SubCenterArcFaceHead else 1
+    return head.get('num_subcenters', default)
+
+
 def _one_centre(config: Config) -> Config:
     """The same training with one centre a class."""
     config = copy.deepcopy(config)
     config.model.head.num_subcenters = 1
     hooks = config.get('custom_hooks') or []
-    config.custom_hooks = [h for h in hooks if _class_of(h, HOOKS) is not SubCenterHook]
+    config.custom_hooks = [hook for hook in hooks if _class_of(hook, HOOKS) is not SubCenterHook]
     return config
 
 
@@ -170,9 +232,27 @@ def _filtered(config: Config, path: Path) -> Config:
         dataset.clear()
         dataset.update(type='mmarcface.FilteredDataset', dataset=inner, pipeline=pipeline)
     dataset.filter_file = str(path)
-    # Recorded in the checkpoints, and compared with when they are to be used again.
-    config.keep_list = dict(path=str(path), sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    # Checkpoints record it, and are refused where the list has changed.
+    config.keep_list = _fingerprint(path)
     return config
+
+
+def _fingerprint(path: Path) -> str:
+    """Of what a list keeps, and under which labels."""
+    kept = read_list(path)
+    return fingerprint_samples(kept.samples, kept.labels.tolist())
+
+
+def _summary_of_edited(keep: Path) -> dict | None:
+    """The summary of a list that was edited by hand; None where it was not, or is not there."""
+    summary = keep.with_name('summary.json')
+    if not keep.exists() or not summary.exists():
+        return None
+    content = mmengine.load(summary)
+    if content.get('keep_list') == _fingerprint(keep):
+        return None
+    print_log(f'{keep} was edited, and is taken as it is; delete it to purify anew', 'current')
+    return content
 
 
 def _innermost(dataset: ConfigDict) -> ConfigDict:
@@ -182,16 +262,16 @@ def _innermost(dataset: ConfigDict) -> ConfigDict:
     return dataset
 
 
-def _class_of(config: ConfigDict, registry: Registry = DATASETS) -> type:
+def _class_of(config: ConfigDict, registry: Registry = DATASETS) -> type | None:
     kind = config['type']
     return kind if isinstance(kind, type) else registry.get(kind)
 
 
 def _refuse_single_centre(config: Config, checkpoint: str) -> None:
-    number = config.model.head.get('num_subcenters')
     state = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
     weight = state.get('state_dict', state).get('head.weight')
-    if weight is not None and number != 1 and len(weight) == config.model.head.num_classes:
+    head = config.model.get('head') or {}
+    if weight is not None and len(weight) == head.get('num_classes'):
         raise ValueError(
             f'{checkpoint} was trained with one centre a class, which cannot tell noise from the '
             'rest: train with num_subcenters=3 (SubCenterArcFaceHead), or let tools/purify.py run '

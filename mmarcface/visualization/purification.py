@@ -83,6 +83,7 @@ def draw_angles(
     threshold: float,
     other_angles: np.ndarray | None = None,
     wrong: np.ndarray | None = None,
+    dropped: np.ndarray | None = None,
 ) -> Figure:
     """Draw how far samples are from the dominant centre of their class, and what a threshold drops.
 
@@ -94,21 +95,22 @@ def draw_angles(
             higher, and the legend says so.
         wrong: which samples are known to have a wrong label, (N,), bool; None where nothing is
             known.
+        dropped: which samples are dropped, (N,), bool, where the threshold alone does not tell.
 
     Returns:
         The figure, to be saved by its ``savefig``.
 
     Raises:
-        ValueError: if there are no angles, one is not in [0, 180], or ``wrong`` is of another
-            length.
+        ValueError: if there are no angles, one is not in [0, 180], or ``wrong`` or ``dropped`` is
+            of another length.
     """
     from matplotlib.figure import Figure
 
     angles = _angles('angles', angles)
-    if wrong is not None:
-        wrong = np.asarray(wrong, bool)
-        if wrong.shape != angles.shape:
-            raise ValueError(f'wrong must be {angles.shape} as angles, got {wrong.shape}')
+    dropped = angles > threshold if dropped is None else dropped
+    for name, flags in dict(wrong=wrong, dropped=dropped).items():
+        if flags is not None and np.shape(flags) != angles.shape:
+            raise ValueError(f'{name} must be {angles.shape} as angles, got {np.shape(flags)}')
     others = np.empty(0) if other_angles is None else _angles('other_angles', other_angles)
     edges = np.arange(0, 180 + BIN, BIN)
 
@@ -140,7 +142,6 @@ def draw_angles(
         axes.stairs(scale * outline, edges, color='black', linestyle='--', label=label)
     axes.axvline(threshold, color='black', linewidth=1.5)
 
-    dropped = angles > threshold
     said = f'threshold {threshold:g}{DEGREE} drops {100 * dropped.mean():.1f}%'
     if wrong is not None and wrong.any() and not wrong.all():
         found, lost = 100 * dropped[wrong].mean(), 100 * dropped[~wrong].mean()

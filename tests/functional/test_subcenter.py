@@ -1,15 +1,21 @@
 import math
+import re
+from dataclasses import astuple
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
+from sklearn.metrics import precision_score, recall_score
 
 from mmarcface.functional.subcenter import (
     angles_to,
     count_nearest,
     dead_subcenters,
     dominant_subcenters,
+    fit_angles,
     keep_mask,
     own_cosines,
 )
@@ -248,3 +254,160 @@ def test_arguments_are_left_as_they_were():
 def test_wrong_minimum():
     with pytest.raises(ValueError, match='min_per_class must be at least 0, got -1'):
         keep_mask(torch.ones(1), torch.zeros(1, dtype=torch.long), min_per_class=-1)
+
+
+RIGHT, WRONG, NUMBER = (30.0, 0.2), (85.0, 0.08), 20000
+
+
+def draw(share, right=RIGHT, wrong=WRONG, number=NUMBER, seed=0):
+    """Angles of which a share is as wrong as the others, which are wrong, and the others."""
+    rng = np.random.default_rng(seed)
+    is_wrong = np.arange(number) < round(share * number)
+
+    def angles(kind, count):
+        return np.minimum(np.exp(rng.normal(math.log(kind[0]), kind[1], count)), 180)
+
+    own = np.where(is_wrong, angles(wrong, number), angles(right, number))
+    return torch.from_numpy(own), is_wrong, torch.from_numpy(angles(wrong, number))
+
+
+def bayes(share, right, wrong) -> float:
+    """Where, between the two medians, both kinds are as likely: by halving."""
+    low, high = right[0], wrong[0]
+    for _ in range(60):
+        middle = (low + high) / 2
+        wrong_density = share * norm.pdf(math.log(middle), math.log(wrong[0]), wrong[1])
+        right_density = (1 - share) * norm.pdf(math.log(middle), math.log(right[0]), right[1])
+        low, high = (low, middle) if wrong_density > right_density else (middle, high)
+    return low
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.floats(0.02, 0.6),
+    st.floats(15, 45),
+    st.floats(0.1, 0.25),
+    st.floats(75, 100),
+    st.floats(0.04, 0.12),
+    st.integers(0, 10),
+)
+def test_threshold_is_where_a_sample_is_as_likely_wrong(share, near, wide, far, narrow, seed):
+    right, wrong = (near, wide), (far, narrow)
+    angles, is_wrong, others = draw(share, right, wrong, seed=seed)
+    fit = fit_angles(angles, others)
+    best = bayes(share, right, wrong)
+    assert fit.threshold == pytest.approx(best, rel=0.03)
+    assert fit.noise_share == pytest.approx(share, abs=0.01)
+    distance = abs(math.log(far) - math.log(near)) / math.sqrt((wide**2 + narrow**2) / 2)
+    assert fit.separation == pytest.approx(distance, rel=0.06)
+    dropped = angles.numpy() > fit.threshold
+    assert fit.precision == pytest.approx(precision_score(is_wrong, dropped), abs=0.03)
+    assert fit.recall == pytest.approx(recall_score(is_wrong, dropped), abs=0.03)
+    # No threshold errs much less than this one.
+    errors = (dropped != is_wrong).mean()
+    least = min(((angles.numpy() > t) != is_wrong).mean() for t in np.arange(20, 100, 0.5))
+    assert errors <= least + 0.002
+    assert fit.misfit < 0.03
+
+
+def test_half_of_the_labels_are_wrong():
+    angles, is_wrong, others = draw(0.5)
+    fit = fit_angles(angles, others)
+    assert fit.noise_share == pytest.approx(0.5, abs=0.005)
+    assert precision_score(is_wrong, angles.numpy() > fit.threshold) > 0.99
+    assert recall_score(is_wrong, angles.numpy() > fit.threshold) > 0.99
+
+
+@pytest.mark.parametrize('near', [10.0, 30.0, 50.0])
+def test_without_noise_little_is_dropped(near):
+    for seed in range(3):
+        angles, _, others = draw(0, (near, 0.2), seed=seed)
+        fit = fit_angles(angles, others)
+        assert (angles > fit.threshold).double().mean() < 0.02
+        assert fit.noise_share < 0.02
+        # Of angles that are not normal either.
+        angles = 5 + (near - 5) * torch.rand(2000, generator=torch.Generator().manual_seed(seed))
+        assert (angles > fit_angles(angles, others).threshold).double().mean() < 0.02
+
+
+def test_few_wrong_ones_are_seen_among_many():
+    angles, is_wrong, others = draw(0.002)
+    fit = fit_angles(angles, others)
+    dropped = angles.numpy() > fit.threshold
+    assert recall_score(is_wrong, dropped) > 0.8
+    assert precision_score(is_wrong, dropped) > 0.8
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.floats(0, 0.6), st.integers(2, 200), st.integers(0, 5))
+def test_fit_depends_on_no_order_and_no_precision(share, number, seed):
+    angles, _, others = draw(share, number=number, seed=seed)
+    fit = fit_angles(angles, others)
+    for turned in (angles.flip(0), angles[torch.randperm(number)]):
+        assert fit_angles(turned, others.flip(0)) == fit
+    # Each twice is the same distribution.
+    assert astuple(fit_angles(angles.repeat(2), others.repeat(2))) == pytest.approx(astuple(fit))
+
+
+def test_noise_that_is_nearer_than_other_classes_is_noticed():
+    """As where wrong labels are all of the class that is most alike."""
+    near, _, others = draw(0.4, wrong=(55, 0.05))
+    far = draw(0)[2]
+    assert others.median() < 60 < far.median()
+    assert fit_angles(near, far).misfit > 0.1
+    assert fit_angles(near, others).misfit < 0.03
+
+
+@pytest.mark.parametrize('angle', [0.0, 0.5, 30.0, 60.0])
+def test_one_sample(angle):
+    fit = fit_angles(torch.tensor([angle]), draw(0)[2])
+    assert fit.threshold > angle
+    assert fit.noise_share < 0.01
+    assert fit.precision is None or 0 <= fit.precision <= 1
+
+
+def test_angles_at_both_ends():
+    angles = torch.tensor([0.0] * 3 + [20.0] * 50 + [25.0] * 50 + [87.0] * 5 + [180.0])
+    fit = fit_angles(angles, torch.tensor([0.0] + [90.0, 85.0] * 500 + [180.0]))
+    assert 25 <= fit.threshold < 87
+    assert fit.noise_share == pytest.approx(6 / 109, abs=0.03)
+    same = torch.full((10,), 180.0)
+    assert fit_angles(0 * same, same).threshold > 0
+
+
+@pytest.mark.parametrize(('share', 'classes'), [(0.2, 5), (0.4, 20)])
+def test_wrong_ones_are_near_one_of_the_other_classes(share, classes):
+    """The one that they are of."""
+    angles, is_wrong, others = draw(share)
+    met = round(share / (classes - 1) * NUMBER)
+    others[:met] = angles[~torch.from_numpy(is_wrong)][:met]
+    fit = fit_angles(angles, others)
+    dropped = angles.numpy() > fit.threshold
+    assert fit.noise_share == pytest.approx(share, abs=0.02)
+    assert recall_score(is_wrong, dropped) > 0.99
+    assert dropped[~is_wrong].mean() < 0.01
+
+
+def test_nothing_to_fit():
+    some = torch.tensor([30.0])
+    for arguments, name in ((some[:0], some), 'angles'), ((some, some[:0]), 'other_angles'):
+        with pytest.raises(ValueError, match=f'^{name} must be at least one, got none'):
+            fit_angles(*arguments)
+
+
+@pytest.mark.parametrize('bad', [-0.1, 180.5, math.nan, math.inf])
+def test_angles_that_are_none(bad):
+    good, wrong = torch.tensor([30.0, 90.0]), torch.tensor([30.0, bad])
+    for arguments, name in ((wrong, good), 'angles'), ((good, wrong), 'other_angles'):
+        with pytest.raises(ValueError, match=rf'^{name} must be in \[0, 180\] degrees, got {bad}'):
+            fit_angles(*arguments)
+
+
+@pytest.mark.parametrize('near', [85.0, 84.0, 95.0, 150.0])
+def test_kinds_that_cannot_be_told_apart(near):
+    angles, _, others = draw(0, (near, 0.08))
+    with pytest.raises(ValueError, match='no threshold can be found') as error:
+        fit_angles(angles, others)
+    median = re.search(r'median (\d+\.\d) degrees\) .* \((\d+\.\d); sep', str(error.value))
+    wanted = [float(angles.median()), float(others.median())]
+    assert [float(text) for text in median.groups()] == pytest.approx(wanted, abs=0.11)

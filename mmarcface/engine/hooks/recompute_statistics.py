@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from copy import deepcopy
 
 import torch
+from mmengine.dataset import DefaultSampler
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.optim.swa_utils import update_bn
 
 from mmarcface.registry import HOOKS
@@ -33,11 +34,25 @@ class RecomputeStatisticsHook(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Recompute, if a validation or the end of the training follows."""
-        if self.is_last_train_epoch(runner) or self.every_n_epochs(
-            runner, runner.train_loop.val_interval
+        if isinstance(runner.train_loop, EpochBasedTrainLoop) and (
+            self.is_last_train_epoch(runner)
+            or self.every_n_epochs(runner, runner.train_loop.val_interval)
         ):
-            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-            update_bn(self._images(runner, model), model)
+            self._recompute(runner)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
+    ) -> None:
+        """The same in training by iterations, where an epoch has no end."""
+        if not isinstance(runner.train_loop, EpochBasedTrainLoop) and (
+            self.is_last_train_iter(runner)
+            or self.every_n_train_iters(runner, runner.train_loop.val_interval)
+        ):
+            self._recompute(runner)
+
+    def _recompute(self, runner: Runner) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        update_bn(self._images(runner, model), model)
 
     def _images(self, runner: Runner, model: torch.nn.Module) -> Iterator[torch.Tensor]:
         config = deepcopy(runner.cfg.train_dataloader)
@@ -45,6 +60,8 @@ class RecomputeStatisticsHook(Hook):
         # No gradients are kept, so larger batches fit, whose variances are less noisy.
         config.batch_size *= 4
         config.drop_last = False
+        # One pass, where that of training may have no end.
+        config.sampler = dict(type=DefaultSampler, shuffle=False)
         for batch in Runner.build_dataloader(config):
             inputs = model.data_preprocessor(batch, False)['inputs']
             yield inputs

@@ -94,9 +94,7 @@ class SubCenterHook(Hook):
         self.counts.index_put_((labels, nearest), one, accumulate=True)
         centres = (self._dominant_so_far() if self.dominant is None else self.dominant)[labels]
         places = (angles_to(cosines, centres) * BINS_PER_DEGREE).long()
-        self.histogram.index_put_(
-            (places.clamp(max=len(self.histogram) - 1),), one, accumulate=True
-        )
+        self.histogram.index_put_((places.clamp(0, len(self.histogram) - 1),), one, accumulate=True)
         self.on_dominant += (nearest == centres).sum()
 
     def _start(self) -> None:

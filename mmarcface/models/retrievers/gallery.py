@@ -6,7 +6,9 @@ import hashlib
 import os
 import re
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,7 +120,7 @@ class Gallery:
                     f'{cache} is out of date ({" and ".join(stale)}): embedding the gallery again',
                     stacklevel=2,
                 )
-        gallery = cls(_embed(model, loader), samples=_samples(loader.dataset), **wanted)
+        gallery = cls(_embed(model, loader), samples=list(_samples(loader.dataset)), **wanted)
         gallery._check(f'{len(loader.dataset)} images')
         if cache is not None:
             gallery.save(cache)
@@ -164,30 +166,39 @@ def fingerprint_images(dataset: Dataset) -> str:
 
     '' for a data set that cannot tell what it holds (no ``get_data_info``): it fits no cache.
     """
-    samples = _samples(dataset)
-    if len(samples) != len(dataset):
+    if not hasattr(dataset, 'get_data_info'):
         return ''
-    pipeline = repr(getattr(dataset, 'pipeline', None))
+    pipeline = repr(_pipelines(dataset))
     # A transform without a repr of its own shows its address.
     digest = hashlib.sha256(re.sub(r' at 0x[0-9a-f]+', '', pipeline).encode())
-    for sample in samples:
+    state_of = lru_cache(_state)
+    for sample in _samples(dataset):
         digest.update(repr(sorted(sample.items())).encode())
-        path = Path(file_of(sample.get('img_path', '')))
-        if path.is_file():
-            status = path.stat()
-            digest.update(f'{status.st_size} {status.st_mtime_ns}'.encode())
+        digest.update(state_of(file_of(sample.get('img_path', ''))).encode())
     return digest.hexdigest()
 
 
-def _samples(dataset: Dataset) -> list[dict]:
+def _pipelines(dataset: Dataset) -> list:
+    """That of a data set, or those of the data sets in a wrapper."""
+    inside = [*getattr(dataset, 'datasets', []), *filter(None, [getattr(dataset, 'dataset', None)])]
+    return [getattr(dataset, 'pipeline', None), *map(_pipelines, inside)]
+
+
+def _state(file: str) -> str:
+    """Size and time of change of a file; '' for none."""
+    path = Path(file)
+    if not path.is_file():
+        return ''
+    status = path.stat()
+    return f'{status.st_size} {status.st_mtime_ns}'
+
+
+def _samples(dataset: Dataset) -> Iterator[dict]:
     """Plain facts of each sample, which a weights-only load can read back."""
-    if not hasattr(dataset, 'get_data_info'):
-        return []
     plain = (str, int, float, bool)
-    return [
-        {key: value for key, value in dataset.get_data_info(i).items() if isinstance(value, plain)}
-        for i in range(len(dataset))
-    ]
+    for place in range(len(dataset) if hasattr(dataset, 'get_data_info') else 0):
+        sample = dataset.get_data_info(place)
+        yield {key: value for key, value in sample.items() if isinstance(value, plain)}
 
 
 @torch.no_grad()
