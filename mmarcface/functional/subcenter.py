@@ -176,8 +176,10 @@ def fit_angles(angles: torch.Tensor, other_angles: torch.Tensor) -> AngleMixture
     The logarithms of both kinds' angles are taken as normally distributed; the mean and deviation
     of the wrong ones are those of ``other_angles``, those of the right ones and the shares of both
     are found by expectation maximisation. The threshold is where a sample is as likely wrong as
-    right. Where the net has learnt noise by heart, or labels are confused with similar classes, wrong
-    samples are nearer than assumed, and fewer are found; with fewer than about 20 classes, many
+    right.
+
+    Where the net has learnt noise by heart, or labels are confused with similar classes, wrong
+    samples are nearer than assumed, and fewer are found. With fewer than about 20 classes, many
     wrong labels are among ``other_angles`` those of their true class, and right ones get lost. The
     misfit tells of both.
 
