@@ -4,6 +4,7 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
+from mmengine.runner import IterBasedTrainLoop
 from torch import nn
 
 from mmarcface.engine import RecomputeStatisticsHook, ResultsTableHook
@@ -51,6 +52,19 @@ def test_statistics_are_those_of_the_training_images(model, mirrored, number):
 @pytest.mark.parametrize(('epoch', 'due'), [(0, False), (3, True), (4, False), (8, True)])
 def test_statistics_are_renewed_before_a_validation_and_at_the_end(model, epoch, due):
     RecomputeStatisticsHook().after_train_epoch(runner_of(model, [1], epoch))
+    assert bool(model.image_encoder[0].running_mean.abs().sum()) == due
+
+
+@pytest.mark.parametrize(('done', 'due'), [(3, False), (4, True), (5, False), (9, True)])
+def test_statistics_are_renewed_in_iterations_that_have_no_epoch(model, done, due):
+    runner = runner_of(model, [1], 0)
+    runner.cfg.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
+    runner.train_loop = object.__new__(IterBasedTrainLoop)
+    runner.train_loop.val_interval, runner.iter, runner.max_iters = 4, done - 1, 9
+    hook = RecomputeStatisticsHook()
+    hook.after_train_epoch(runner)
+    assert model.image_encoder[0].running_mean.abs().sum() == 0
+    hook.after_train_iter(runner, done - 1)
     assert bool(model.image_encoder[0].running_mean.abs().sum()) == due
 
 

@@ -9,7 +9,7 @@ import torch
 from mmengine.dataset import DefaultSampler
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.optim.swa_utils import update_bn
 
 from mmarcface.registry import HOOKS
@@ -34,7 +34,7 @@ class RecomputeStatisticsHook(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Recompute, if a validation or the end of the training follows."""
-        if isinstance(runner.train_loop, EpochBasedTrainLoop) and (
+        if not isinstance(runner.train_loop, IterBasedTrainLoop) and (
             self.is_last_train_epoch(runner)
             or self.every_n_epochs(runner, runner.train_loop.val_interval)
         ):
@@ -44,7 +44,7 @@ class RecomputeStatisticsHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
     ) -> None:
         """The same in training by iterations, where an epoch has no end."""
-        if not isinstance(runner.train_loop, EpochBasedTrainLoop) and (
+        if isinstance(runner.train_loop, IterBasedTrainLoop) and (
             self.is_last_train_iter(runner)
             or self.every_n_train_iters(runner, runner.train_loop.val_interval)
         ):
@@ -61,7 +61,7 @@ class RecomputeStatisticsHook(Hook):
         config.batch_size *= 4
         config.drop_last = False
         # One pass, where that of training may have no end.
-        config.sampler = dict(type=DefaultSampler, shuffle=False)
+        config.sampler = dict(type=DefaultSampler, shuffle=True)
         for batch in Runner.build_dataloader(config):
             inputs = model.data_preprocessor(batch, False)['inputs']
             yield inputs
