@@ -28,6 +28,9 @@ from mmarcface.engine.purifying import (
 )
 
 FOUND = ('kept', 'dropped', 'relabelled')
+# Figures of the test: intervals, and what is no merit, are not for a table.
+NOT_COMPARED = ('_low', '_high', '_std', 'Threshold')
+LESS_IS_BETTER = ('EER',)
 
 
 def parse_args() -> argparse.Namespace:
@@ -144,11 +147,14 @@ def show(runs: list[dict], seeds: list[int]) -> None:
     for column in ['', *stages, *['won back'] * (CLEAN in stages)]:
         table.add_column(column, justify='right' if column else 'left')
     for name in runs[0][PURIFIED]:
+        if name.endswith(NOT_COMPARED):
+            continue
         values = {stage: mean(run[stage][name] for run in runs) for stage in stages}
         cells = [f'{value:.2f}' for value in values.values()]
         if CLEAN in stages:
+            sign = -1 if name.endswith(LESS_IS_BETTER) else 1
             lost, won = values[CLEAN] - values[NOISY], values[PURIFIED] - values[NOISY]
-            cells.append(f'{won / lost:.0%}' if lost > 0 else '-')
+            cells.append(f'{won / lost:.0%}' if sign * lost > 0 else '-')
         table.add_row(name.partition('/')[2] or name, *cells)
     Console(width=100).print(table)
     for seed, results in zip(seeds, runs, strict=True):
