@@ -2,7 +2,9 @@
 
     python tools/purify.py run configs/subcenter/iresnet18-subcenter-arcface_orl-strangers.py --ceiling
 
-was not measured yet.
+Three nets and, with --ceiling, a fourth without strangers: 12 minutes of one CPU core. Seed 0, in percent: what is dropped
+is strange with precision 87.0 and recall 100.0. Of ten people never seen, noisy K=1 gets Recall@1 100.00 and AUC 99.34,
+purified K=1 Recall@1 100.00 and AUC 98.58, clean K=1 Recall@1 100.00 and AUC 99.13: this noise costs little here.
 """
 
 from mmengine.config import read_base
