@@ -1,6 +1,7 @@
 """Find mislabelled samples of a training set: python tools/purify.py CONFIG CHECKPOINT --out DIR.
 
-python tools/purify.py run CONFIG trains with K centres, purifies, and trains on what is kept.
+python tools/purify.py run CONFIG trains with K centres a class, purifies, trains with one on what
+is kept and, to compare, on everything.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def parse_args() -> argparse.Namespace:
     )
     settings.add_argument(
         '--threshold',
-        type=lambda text: text if text == 'auto' else float(text),
+        type=degrees,
         metavar='auto|DEGREES',
         help='largest angle to the dominant centre; auto, the default, finds it from the angles',
     )
@@ -80,6 +81,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--format', choices=('csv', 'parquet'), default='csv', help='of the lists')
     parser.set_defaults(run=run)
     return parser.parse_args(sys.argv[2:] if run else None)
+
+
+def degrees(text: str) -> float | str:
+    return text if text == 'auto' else float(text)
 
 
 def main() -> None:
@@ -131,6 +136,11 @@ def describe(summary: dict) -> str:
         + f' of {summary["samples"]} samples in {summary["classes"]} classes',
         f'threshold {summary["threshold"]:.1f} degrees, {how}',
     ]
+    if summary['below_minimum']:
+        lines.append(
+            f'in {summary["below_minimum"]} classes samples are kept beyond it, as '
+            f'{summary["min_per_class"]} are to stay in each (--min-per-class)'
+        )
     truth = summary['truth']
     if truth:
         lines.append(

@@ -42,7 +42,7 @@ MOST_PRODUCTS = 1 << 24
 MISFIT = 0.1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Purification:
     """What sub-centers say of a training set; all lists are in the order of the data set.
 
@@ -78,6 +78,12 @@ class Purification:
     min_per_class: int
     data_set: str
     true_labels: torch.Tensor | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}({int(self.keep.sum())} of {len(self.keep)} samples kept at '
+            f'{self.threshold} degrees)'
+        )
 
     @cached_property
     def relabelled(self) -> torch.Tensor:

@@ -166,8 +166,7 @@ def train_unless_done(config: Config) -> Runner:
     Raises:
         ValueError: if what the work dir has was trained with other settings.
     """
-    folder = Path(config.work_dir)
-    checkpoint = find_latest_checkpoint(config.work_dir) if folder.exists() else None
+    checkpoint = latest_checkpoint(config.work_dir)
     done = False
     if checkpoint is not None:
         meta = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')['meta']
@@ -177,6 +176,7 @@ def train_unless_done(config: Config) -> Runner:
         config.resume, config.load_from = not done, checkpoint
     runner = build_runner(config)
     if done:
+        runner.logger.info(f'{checkpoint} is the end of this training, which is not done again')
         runner.load_or_resume()
         return runner
     for loop in (runner.train_loop, runner.val_loop):
@@ -184,6 +184,16 @@ def train_unless_done(config: Config) -> Runner:
             check_data(loop)
     runner.train()
     return runner
+
+
+def latest_checkpoint(work_dir: str | Path) -> str | None:
+    """The checkpoint that a training in a folder goes on from; None where there is none (more).
+
+    Args:
+        work_dir: of the training; need not exist.
+    """
+    checkpoint = find_latest_checkpoint(str(work_dir)) if Path(work_dir).exists() else None
+    return checkpoint if checkpoint is not None and Path(checkpoint).is_file() else None
 
 
 def _refuse_other_settings(config: Config, checkpoint: str, its_config: str) -> None:

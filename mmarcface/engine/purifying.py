@@ -13,7 +13,6 @@ from mmengine.device import get_device
 from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope, Registry
-from mmengine.runner import find_latest_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmarcface.apis import get_model, purify, save_purification
@@ -24,7 +23,7 @@ from mmarcface.engine.hooks import SubCenterHook
 from mmarcface.models import SubCenterArcFaceHead
 from mmarcface.registry import DATASETS, HOOKS, MODELS
 
-from .launch import train_unless_done
+from .launch import latest_checkpoint, train_unless_done
 
 CLEAN, NOISY, SUBCENTER, PURIFIED = 'clean, K=1', 'noisy, K=1', 'noisy, K={}', 'purified, K=1'
 
@@ -71,12 +70,17 @@ def purify_checkpoint(
         return None
     about = dict(config=config.filename, checkpoint=str(checkpoint))
     keep = Path(out, f'keep.{format}')
+    for written in map(keep.with_suffix, ('.csv', '.parquet')):
+        if _summary_of_edited(written) is not None:
+            aside = written.with_stem('keep-edited')
+            written.rename(aside)
+            print_log(f'{written} was edited: it is now {aside}', 'current')
     summary = save_purification(found, dataset, out, format, about)
     summary['keep_list'] = _fingerprint(keep)
     mmengine.dump(summary, keep.with_name('summary.json'), indent=1)
-    purified = _filtered(_one_centre(config), keep)
-    # Not the folder of the training before.
-    purified.work_dir = str(Path(out, 'purified'))
+    # To be used from any folder.
+    purified = _filtered(_one_centre(config), keep.absolute())
+    purified.work_dir = str(keep.absolute().with_name('purified'))
     purified.dump(keep.with_name('purified.py'))
     return summary
 
@@ -130,10 +134,12 @@ def with_seed(config: Config, seed: int) -> Config:
 def run_stages(
     config: Config, settings: dict[str, Any], format: str = 'csv', ceiling: bool = False
 ) -> dict[str, dict] | None:
-    """Train on all samples with one centre and with several, purify, train on what is kept.
+    """Train with several centres a class, purify, train on what is kept with one; compare.
 
-    Every stage has a folder of its own in the work dir. What is there is not done again, and what
-    was interrupted goes on. A keep-list that was edited by hand is taken as it is.
+    Every stage has a folder of its own in the work dir: ``subcenter``, ``purification``,
+    ``purified``, ``clean`` and ``noisy``, the last two to compare with. What is there is not done
+    again, and what was interrupted goes on. A keep-list that was edited by hand is taken as it is.
+    A training on another list is put aside, as ``purified-LIST``.
 
     Args:
         config: with a head that has several centres a class.
@@ -158,22 +164,27 @@ def run_stages(
         )
     clean = _one_centre(_truth(config)) if ceiling else None
     _check(config, settings)
-    results = {}
-    if ceiling:
-        results[CLEAN] = _train(clean, folder / 'clean')
-    results[NOISY] = _train(_one_centre(config), folder / 'noisy')
-    results[SUBCENTER.format(number)] = _train(config, folder / 'subcenter')
+    # The list comes first, and what it is compared with last.
+    of_subcenters = _train(config, folder / 'subcenter')
     keep = folder / 'purification' / f'keep.{format}'
     summary = _summary_of_edited(keep)
-    if summary is None:
-        checkpoint = find_latest_checkpoint(folder / 'subcenter')
+    if summary is not None:
+        print_log(f'{keep} was edited, and is taken as it is; delete it to purify anew', 'current')
+    else:
+        checkpoint = latest_checkpoint(folder / 'subcenter')
         summary = purify_checkpoint(config, checkpoint, keep.parent, settings, format)
     barrier()
     purified = _filtered(_one_centre(config), keep)
+    if is_main_process():
+        _put_aside(folder / 'purified', purified.keep_list)
+    barrier()
     if settings.get('min_per_class') == 0:
         # It may empty a class, as was asked for.
         _innermost(purified.train_dataloader.dataset).filter_mismatch = 'report'
-    results[PURIFIED] = _train(purified, folder / 'purified')
+    of_purified = _train(purified, folder / 'purified')
+    results = {CLEAN: _train(clean, folder / 'clean')} if ceiling else {}
+    results[NOISY] = _train(_one_centre(config), folder / 'noisy')
+    results |= {SUBCENTER.format(number): of_subcenters, PURIFIED: of_purified}
     return results | dict(purification=summary) if is_main_process() else None
 
 
@@ -190,7 +201,6 @@ def _train(config: Config, folder: Path) -> dict[str, float]:
     config.work_dir = str(folder)
     # Runners of one name in one process would share a log.
     config.experiment_name = '-'.join(folder.parts[-3:])
-    print_log(f'{folder}: training, if it is not done', 'current')
     return train_unless_done(config).test()
 
 
@@ -249,10 +259,21 @@ def _summary_of_edited(keep: Path) -> dict | None:
     if not keep.exists() or not summary.exists():
         return None
     content = mmengine.load(summary)
-    if content.get('keep_list') == _fingerprint(keep):
-        return None
-    print_log(f'{keep} was edited, and is taken as it is; delete it to purify anew', 'current')
-    return content
+    return None if content.get('keep_list') == _fingerprint(keep) else content
+
+
+def _put_aside(folder: Path, keep_list: str) -> None:
+    """Leave in the folder only a training on this list; those on others get a name of their own."""
+    checkpoint = latest_checkpoint(folder)
+    if checkpoint is not None:
+        text = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')['meta']['cfg']
+        trained_on = Config.fromstring(text, '.py').get('keep_list')
+        if trained_on == keep_list:
+            return
+        folder.rename(f'{folder}-{trained_on}')
+    before = folder.with_name(f'{folder.name}-{keep_list}')
+    if before.exists():
+        before.rename(folder)
 
 
 def _innermost(dataset: ConfigDict) -> ConfigDict:

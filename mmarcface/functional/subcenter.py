@@ -150,8 +150,10 @@ class AngleMixture:
     Attributes:
         threshold: in degrees; beyond it a sample is rather wrong than right. 180 where none is.
         noise_share: share of samples whose label is wrong, in [0, 1].
-        precision: share of wrong ones among the dropped, if the assumptions hold; None if none are.
-        recall: share of the wrong ones that are dropped, if they hold; None if there are none.
+        expected_precision: share of wrong ones among the dropped, if the assumptions hold; None if
+            none are.
+        expected_recall: share of the wrong ones that are dropped, if they hold; None if there are
+            none.
         separation: distance of the two means by the root mean square of the two deviations, all of
             log angles (Ashman's D); above 2 the two can be told apart.
         misfit: largest difference of the fitted and the observed cumulative distribution, in
@@ -160,8 +162,8 @@ class AngleMixture:
 
     threshold: float
     noise_share: float
-    precision: float | None
-    recall: float | None
+    expected_precision: float | None
+    expected_recall: float | None
     separation: float
     misfit: float
 
@@ -212,13 +214,17 @@ def fit_angles(angles: torch.Tensor, other_angles: torch.Tensor) -> AngleMixture
         if abs(share - before) < 1e-6:
             break
     separation = (wrong_mean - mean) / math.sqrt((wrong_deviation**2 + deviation**2) / 2)
-    if separation < SEPARATED or share > MOST_NOISE:
+    reasons = []
+    if separation < SEPARATED:
+        reasons.append(f'their separation is {separation:.1f} and must be {SEPARATED}')
+    if share > MOST_NOISE:
+        reasons.append(f'{share:.0%} of the labels would be wrong, {MOST_NOISE:.0%} is the most')
+    if reasons:
         raise ValueError(
             'no threshold can be found: samples are hardly nearer to the centre of their class '
-            f'(median {_median(own):.1f} degrees) than to those of others '
-            f'({_median(other):.1f}; separation {separation:.1f}, wanted {SEPARATED}; noise share '
-            f'{share:.2f}, wanted at most {MOST_NOISE}). The net has not learnt the classes: train '
-            'it longer, or with a smaller margin or scale; or give a threshold in degrees'
+            f'(median {_median(own):.1f} degrees) than to those of others ({_median(other):.1f}): '
+            f'{" and ".join(reasons)}. The net has not learnt the classes: train it longer, or '
+            'with a smaller margin or scale; or give a threshold in degrees'
         )
     rather_wrong = (posterior > 0.5) & (x > mean)
     threshold = float(_BINS[rather_wrong][0]) - BIN / 2 if rather_wrong.any() else 180.0
@@ -230,8 +236,8 @@ def fit_angles(angles: torch.Tensor, other_angles: torch.Tensor) -> AngleMixture
     return AngleMixture(
         threshold=round(threshold, 1),
         noise_share=share,
-        precision=_share(wrongs[dropped], own[dropped]),
-        recall=_share(wrongs[dropped], wrongs),
+        expected_precision=_share(wrongs[dropped], own[dropped]),
+        expected_recall=_share(wrongs[dropped], wrongs),
         separation=separation,
         misfit=float((density.cumsum(0) - own.cumsum(0)).abs().max()),
     )

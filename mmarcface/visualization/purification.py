@@ -48,7 +48,7 @@ class Dropped:
             None where none was kept.
         images: of those dropped, each (H, W, 3), uint8, BGR, of any sizes and in any order.
         angles: of each to the dominant centre, in degrees.
-        proposed: of each the class that it may be of; None where none is proposed.
+        proposed: of each the class that it may be of, -1 for none; None where none is proposed.
         total: how many were dropped, where ``images`` are but some of them; their number by
             default.
 
@@ -279,15 +279,17 @@ def draw_dropped(
         text = ' '.join(str(known.get(label, '')).split())
         return text if text and text.isprintable() and _font(text) else str(label)
 
-    for x, said in ((GAP, 'class'), (typical_at, 'typical'), (dropped_at, 'dropped')):
+    headings = 'class', 'typical', 'not kept' if lines == 2 else 'dropped'
+    for x, said in zip((GAP, typical_at, dropped_at), headings, strict=True):
         write(x, 8, said, 10, weight='bold')
     note = 'farthest first, by the angle to the dominant centre'
-    write(dropped_at, 26, note + ('; below, the class proposed' if lines == 2 else ''))
+    note = 'by the angle to the dominant centre; below, another class' if lines == 2 else note
+    write(dropped_at, 26, note)
     for i, row in enumerate(rows):
         top = HEAD + i * height
         write(GAP, top + 8, name(row.label), 10, NAMES - GAP, weight='bold')
         total = len(row.images) if row.total is None else row.total
-        write(GAP, top + 28, f'{total} dropped')
+        write(GAP, top + 28, f'{total} {headings[2]}')
         if row.typical is None:
             write(typical_at, top + 24, 'none kept')
         else:
@@ -298,7 +300,7 @@ def draw_dropped(
             _paste(canvas, row.images[index], top, left)
             middle, below = left + THUMB / 2, top + THUMB + 3
             write(middle, below, f'{row.angles[index]:.0f}{DEGREE}', ha='center')
-            if row.proposed is not None:
+            if row.proposed is not None and row.proposed[index] >= 0:
                 said = name(row.proposed[index])
                 write(middle, below + LINE, said, width=THUMB, ha='center', color=RIGHT)
     axes.imshow(canvas[..., ::-1], extent=(0, size[1], size[0], 0), interpolation='nearest')

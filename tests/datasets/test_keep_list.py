@@ -80,7 +80,7 @@ def test_other_readers_read_it(tmp_path, suffix):
         'abc',
     )
     rows = rows_of(path)
-    assert list(rows[0]) == ['sample', 'label', 'angle', 'given_label', 'why', 'data_set']
+    assert list(rows[0]) == ['angle', 'label', 'given_label', 'sample', 'why', 'data_set']
     assert [row['sample'] for row in rows] == AWKWARD
     assert [int(row['label']) for row in rows] == list(range(count))
     assert [float(row['angle']) for row in rows] == [round(float(angle), 4) for angle in angles]

@@ -301,8 +301,8 @@ def test_threshold_is_where_a_sample_is_as_likely_wrong(share, near, wide, far, 
     distance = abs(math.log(far) - math.log(near)) / math.sqrt((wide**2 + narrow**2) / 2)
     assert fit.separation == pytest.approx(distance, rel=0.06)
     dropped = angles.numpy() > fit.threshold
-    assert fit.precision == pytest.approx(precision_score(is_wrong, dropped), abs=0.03)
-    assert fit.recall == pytest.approx(recall_score(is_wrong, dropped), abs=0.03)
+    assert fit.expected_precision == pytest.approx(precision_score(is_wrong, dropped), abs=0.03)
+    assert fit.expected_recall == pytest.approx(recall_score(is_wrong, dropped), abs=0.03)
     # No threshold errs much less than this one.
     errors = (dropped != is_wrong).mean()
     least = min(((angles.numpy() > t) != is_wrong).mean() for t in np.arange(20, 100, 0.5))
@@ -363,7 +363,7 @@ def test_one_sample(angle):
     fit = fit_angles(torch.tensor([angle]), draw(0)[2])
     assert fit.threshold > angle
     assert fit.noise_share < 0.01
-    assert fit.precision is None or 0 <= fit.precision <= 1
+    assert fit.expected_precision is None or 0 <= fit.expected_precision <= 1
 
 
 def test_angles_at_both_ends():
@@ -408,6 +408,6 @@ def test_kinds_that_cannot_be_told_apart(near):
     angles, _, others = draw(0, (near, 0.08))
     with pytest.raises(ValueError, match='no threshold can be found') as error:
         fit_angles(angles, others)
-    median = re.search(r'median (\d+\.\d) degrees\) .* \((\d+\.\d); sep', str(error.value))
+    median = re.search(r'median (\d+\.\d) degrees\) .* \((\d+\.\d)\): ', str(error.value))
     wanted = [float(angles.median()), float(others.median())]
     assert [float(text) for text in median.groups()] == pytest.approx(wanted, abs=0.11)

@@ -177,7 +177,7 @@ def test_interrupted_runs_go_on(tmp_path, tool, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             tool(*words)
     before = files_of(folder)
-    assert {path.parts[0] for path in before} == {'noisy', 'subcenter'}
+    assert {path.parts[0] for path in before} == {'subcenter'}
     said = tool(*words)
     after = files_of(folder)
     assert before.items() <= after.items()
@@ -211,11 +211,16 @@ def test_another_threshold_is_not_mixed_with_what_is_there(trained, tool, monkey
     words = 'run', trained / 'net.py', '--seeds', 4
     folder = trained / 'work_dirs' / 'net' / 'seed4'
     before, keep = files_of(folder), (folder / 'purification' / 'keep.csv').read_bytes()
-    message = r'purified/epoch_2.pth was trained with another .*keep_list.*: remove it, or take an'
-    with pytest.raises(ValueError, match=message):
-        tool(*words, '--threshold', 40)
+    tool(*words, '--threshold', 40)
+    assert (folder / 'purification' / 'keep.csv').read_bytes() != keep
+    trainings = {path.parts[0] for path in files_of(folder) if path.suffix == '.pth'}
+    (aside,) = (name for name in trainings if name.startswith('purified-'))
+    kept = json.loads((folder / 'purification' / 'summary.json').read_text())['keep_list']
+    state = torch.load(folder / 'purified' / 'epoch_2.pth', weights_only=False)
+    assert Config.fromstring(state['meta']['cfg'], '.py').keep_list == kept != aside[9:]
     tool(*words)
-    assert files_of(folder) == before
+    assert before.items() <= files_of(folder).items()
+    assert (folder / f'purified-{kept}' / 'epoch_2.pth').exists()
     assert (folder / 'purification' / 'keep.csv').read_bytes() == keep
 
 
@@ -310,15 +315,16 @@ def test_an_edited_list_is_taken_as_it_is(tmp_path, tool):
     before, lines = files_of(folder), keep.read_text().splitlines(keepends=True)
     edited = ''.join(lines[:1] + lines[2:])
     keep.write_text(edited)
-    with pytest.raises(ValueError, match='was trained with another keep_list'):
-        tool(*words)
-    shutil.rmtree(folder / 'purified')
     tool(*words)
     assert keep.read_text() == edited
     state = torch.load(folder / 'purified' / 'epoch_2.pth', weights_only=False)
     assert state['meta']['iter'] == 2 * ((len(lines) - 2) // BATCH)
     stays = {path for path in before if path.parts[0] != 'purified'}
     assert {path: files_of(folder)[path] for path in stays} == {p: before[p] for p in stays}
+    # Another purification into the same folder keeps it, under another name.
+    tool(tmp_path / 'net.py', folder / 'subcenter' / 'epoch_2.pth', '--out', keep.parent)
+    assert keep.with_name('keep-edited.csv').read_text() == edited
+    assert keep.read_text() == ''.join(lines)
 
 
 @pytest.mark.parametrize('repeated', [False, True], ids=['bare', 'repeated'])
@@ -393,7 +399,15 @@ def test_seeds_are_of_the_noise_too(tmp_path, tool, monkeypatch, kind):
 
 
 SUMMARY = dict(
-    kept=3, dropped=1, relabelled=0, samples=4, classes=2, threshold=60.0, auto=None, truth=None
+    kept=3,
+    dropped=1,
+    relabelled=0,
+    samples=4,
+    classes=2,
+    threshold=60.0,
+    auto=None,
+    truth=None,
+    below_minimum=0,
 )
 
 
