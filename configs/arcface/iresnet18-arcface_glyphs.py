@@ -11,44 +11,13 @@ characters never seen in training seed 0 gets 81.17 and 23.72.
 from mmengine.config import read_base
 
 with read_base():
+    from .._base_.datasets.han_glyphs import *
     from .._base_.default_runtime import *
     from .._base_.schedules.sgd_40e import *
 
-from mmengine.dataset import DefaultSampler
-from mmpretrain.datasets import PackInputs
-
-from mmarcface.datasets import RenderGlyph
-from mmarcface.evaluation import RetrievalMetric
 from mmarcface.models import ArcFaceHead, EmbeddingRetriever, IResNet
 
-data_preprocessor = dict(mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True)
-pipeline = [dict(type=RenderGlyph, size=32), dict(type=PackInputs)]
-
-# The data set is named, not imported: mmpretrain.get_model looks it up by its name.
-train_dataloader = dict(
-    batch_size=100,
-    num_workers=0,
-    dataset=dict(type='mmarcface.HanGlyphs', num_classes=200, renderings=50, pipeline=pipeline),
-    sampler=dict(type=DefaultSampler, shuffle=True),
-)
-val_dataloader = dict(
-    batch_size=100,
-    num_workers=0,
-    dataset=dict(
-        type='mmarcface.HanGlyphs',
-        num_classes=200,
-        renderings=20,
-        first_rendering=1000,
-        pipeline=pipeline,
-    ),
-    sampler=dict(type=DefaultSampler, shuffle=False),
-)
-test_dataloader = val_dataloader
-val_evaluator = dict(type=RetrievalMetric, recall_at=(1,), map_at=())
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
-
+train_dataloader.dataset.update(renderings=50)
 model = dict(
     type=EmbeddingRetriever,
     image_encoder=dict(type=IResNet, depth=18, embedding_dim=128, input_size=32, base_channels=16),

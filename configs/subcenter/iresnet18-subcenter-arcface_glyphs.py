@@ -10,48 +10,22 @@ and recall 98.0; noisy K=1 Recall@1 98.20, K=3 Recall@1 98.60, purified K=1 Reca
 from mmengine.config import read_base
 
 with read_base():
+    from .._base_.datasets.han_glyphs import *
     from .._base_.default_runtime import *
     from .._base_.schedules.sgd_1200i import *
 
-from mmengine.dataset import DefaultSampler, InfiniteSampler
-from mmpretrain.datasets import PackInputs
+from mmengine.dataset import InfiniteSampler
 
-from mmarcface.datasets import RenderGlyph
 from mmarcface.engine import SubCenterHook
-from mmarcface.evaluation import RetrievalMetric
 from mmarcface.models import EmbeddingRetriever, IResNet, SubCenterArcFaceHead
 
-data_preprocessor = dict(mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True)
-pipeline = [dict(type=RenderGlyph, size=32), dict(type=PackInputs)]
-
-train_dataloader = dict(
-    batch_size=100,
-    num_workers=0,
-    dataset=dict(
-        type='mmarcface.NoisyLabels',
-        dataset=dict(type='mmarcface.HanGlyphs', num_classes=200, renderings=100),
-        symmetric=0.38,
-        pipeline=pipeline,
-    ),
-    sampler=dict(type=InfiniteSampler, shuffle=True),
+train_dataloader.dataset = dict(
+    type='mmarcface.NoisyLabels',
+    dataset=dict(type='mmarcface.HanGlyphs', num_classes=200, renderings=100),
+    symmetric=0.38,
+    pipeline=pipeline,
 )
-val_dataloader = dict(
-    batch_size=100,
-    num_workers=0,
-    dataset=dict(
-        type='mmarcface.HanGlyphs',
-        num_classes=200,
-        renderings=20,
-        first_rendering=1000,
-        pipeline=pipeline,
-    ),
-    sampler=dict(type=DefaultSampler, shuffle=False),
-)
-test_dataloader = val_dataloader
-val_evaluator = dict(type=RetrievalMetric, recall_at=(1,), map_at=())
-test_evaluator = val_evaluator
-val_cfg = dict()
-test_cfg = dict()
+train_dataloader.update(sampler=dict(type=InfiniteSampler, shuffle=True))
 
 model = dict(
     type=EmbeddingRetriever,
