@@ -110,7 +110,7 @@ def test_as_a_user_runs_it(run_tool, trained, tmp_path):
 
     # What it says to do next.
     run_tool('train.py', *next_command(done.stdout))
-    state = torch.load(tmp_path / 'out' / 'purified' / 'epoch_1.pth', weights_only=False)
+    state = torch.load(tmp_path / 'out' / 'purified' / 'epoch_1.pth', weights_only=True)
     assert state['state_dict']['head.weight'].shape == (4, 8)
     assert state['meta']['iter'] == len(kept) // BATCH
 
@@ -130,7 +130,7 @@ def test_run(trained, tmp_path, tool):
     assert results['purification']['kept'] == len(kept) < 40
     assert f'Seed 1: {len(kept)} kept' in said
     for stage, centres in (('noisy', 1), ('subcenter', 3), ('purified', 1)):
-        state = torch.load(folder / stage / 'epoch_2.pth', weights_only=False)
+        state = torch.load(folder / stage / 'epoch_2.pth', weights_only=True)
         assert state['state_dict']['head.weight'].shape == (4 * centres, 8)
         # The noise is that of the seed.
         used = Config.fromstring(state['meta']['cfg'], '.py')
@@ -150,7 +150,7 @@ def test_run(trained, tmp_path, tool):
 def test_purified_training_sees_what_is_kept(trained):
     folder = trained / 'work_dirs' / 'net' / 'seed4'
     kept = {row['sample']: int(row['label']) for row in rows_of(folder / 'purification/keep.csv')}
-    state = torch.load(folder / 'purified' / 'epoch_2.pth', weights_only=False)
+    state = torch.load(folder / 'purified' / 'epoch_2.pth', weights_only=True)
     config = Config.fromstring(state['meta']['cfg'], '.py')
     config.train_dataloader.dataset.pop('filter_file')
     whole = training_set(config)
@@ -161,7 +161,7 @@ def test_purified_training_sees_what_is_kept(trained):
     assert kept.items() <= labels.items()
     # Of two epochs.
     assert state['meta']['iter'] == 2 * (len(kept) // BATCH)
-    clean = torch.load(folder / 'clean' / 'epoch_2.pth', weights_only=False)
+    clean = torch.load(folder / 'clean' / 'epoch_2.pth', weights_only=True)
     used = Config.fromstring(clean['meta']['cfg'], '.py').train_dataloader.dataset
     assert used.type == 'mmarcface.ORLFaces'
     results = json.loads((folder / 'results.json').read_text())
@@ -216,7 +216,7 @@ def test_another_threshold_is_not_mixed_with_what_is_there(trained, tool, monkey
     trainings = {path.parts[0] for path in files_of(folder) if path.suffix == '.pth'}
     (aside,) = (name for name in trainings if name.startswith('purified-'))
     kept = json.loads((folder / 'purification' / 'summary.json').read_text())['keep_list']
-    state = torch.load(folder / 'purified' / 'epoch_2.pth', weights_only=False)
+    state = torch.load(folder / 'purified' / 'epoch_2.pth', weights_only=True)
     assert Config.fromstring(state['meta']['cfg'], '.py').keep_list == kept != aside[9:]
     tool(*words)
     assert before.items() <= files_of(folder).items()
@@ -317,7 +317,7 @@ def test_an_edited_list_is_taken_as_it_is(tmp_path, tool):
     keep.write_text(edited)
     tool(*words)
     assert keep.read_text() == edited
-    state = torch.load(folder / 'purified' / 'epoch_2.pth', weights_only=False)
+    state = torch.load(folder / 'purified' / 'epoch_2.pth', weights_only=True)
     assert state['meta']['iter'] == 2 * ((len(lines) - 2) // BATCH)
     stays = {path for path in before if path.parts[0] != 'purified'}
     assert {path: files_of(folder)[path] for path in stays} == {p: before[p] for p in stays}
@@ -349,7 +349,7 @@ def test_data_sets_of_mmpretrain(orl, tmp_path, tool, repeated):
     assert kept | dropped == names
     assert kept
     assert dropped
-    state = torch.load(folder / 'purified' / 'epoch_2.pth', weights_only=False)
+    state = torch.load(folder / 'purified' / 'epoch_2.pth', weights_only=True)
     times = 2 if repeated else 1
     assert state['meta']['iter'] == 2 * (len(kept) * times // BATCH)
     used = Config.fromstring(state['meta']['cfg'], '.py').train_dataloader.dataset
@@ -374,7 +374,7 @@ def test_next_command_suits_the_data_set(orl, trained, tmp_path, tool, monkeypat
     config_of(dataset).dump(tmp_path / 'net.py')
     said = tool(tmp_path / 'net.py', checkpoint_in(trained), '--out', tmp_path / 'out')
     call(monkeypatch, *next_command(said), name='train.py')
-    state = torch.load(tmp_path / 'out' / 'purified' / 'epoch_1.pth', weights_only=False)
+    state = torch.load(tmp_path / 'out' / 'purified' / 'epoch_1.pth', weights_only=True)
     kept = len(rows_of(tmp_path / 'out' / 'keep.csv')) * (2 if repeated else 1)
     assert state['meta']['iter'] == kept // BATCH
 
