@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 from mmpretrain.datasets import BaseDataset
 
 from .keep_list import KeepList, fingerprint_samples, read_list
-from .sample_names import num_classes_of, path_name, refuse_repeated_names
+from .sample_names import name_of, num_classes_of, refuse_repeated_names
 
 MISMATCHES = ('refuse', 'report')
 
@@ -102,9 +102,7 @@ class LabelledDataset(BaseDataset):
             Its ``sample_name`` if it has one, else its path relative to ``data_root`` or the prefix
             of images; for an image inside a larger file the file's name and the key.
         """
-        if 'sample_name' in sample:
-            return sample['sample_name']
-        return path_name(sample['img_path'], list(filter(None, (self.data_root, self.img_prefix))))
+        return name_of(sample, list(filter(None, (self.data_root, self.img_prefix))))
 
     @property
     def fingerprint(self) -> str:

@@ -99,6 +99,18 @@ def path_name(path: str, roots: Sequence[str] = ()) -> str:
     return (os.path.abspath(path) if inside is None else inside).replace(os.sep, '/')
 
 
+def name_of(sample: dict, roots: Sequence[str] = ()) -> str:
+    """What a sample is called: its ``sample_name`` if it has one, else after its path.
+
+    Args:
+        sample: from ``get_data_info``.
+        roots: see :func:`path_name`.
+    """
+    return (
+        sample['sample_name'] if 'sample_name' in sample else path_name(sample['img_path'], roots)
+    )
+
+
 def refuse_repeated_names(names: Sequence[str]) -> None:
     """See that every sample has a name of its own.
 
@@ -182,13 +194,7 @@ def _naming(dataset) -> Callable[[dict], str]:
             paths.append(sample['img_path'])
     if any(_inside(path, roots) is None for path in paths):
         roots = [os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])]
-    return partial(_own_or_path_name, roots=roots)
-
-
-def _own_or_path_name(sample: dict, roots: Sequence[str]) -> str:
-    if 'sample_name' in sample:
-        return sample['sample_name']
-    return path_name(sample['img_path'], roots)
+    return partial(name_of, roots=roots)
 
 
 def _inside(path: str, roots: Sequence[str]) -> str | None:
