@@ -6,10 +6,10 @@ from pathlib import Path
 import mmengine
 from mmengine.dist import is_main_process
 from mmengine.evaluator import DumpResults
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmarcface.engine.launch import add_common_arguments, build_runner, check_data, load_config
+from mmarcface.engine.saved_weights import keep_loaded_weights, trained_model
 from mmarcface.evaluation.thresholds import save_thresholds, thresholds_file
 from mmarcface.models.retrievers.gallery import fingerprint_model
 
@@ -47,12 +47,11 @@ def write_thresholds(runner: Runner, checkpoint: str | None) -> None:
     }
     if not calibrations:
         return
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     beside = checkpoint is not None and Path(checkpoint).is_file()
     places = [thresholds_file(checkpoint)] if beside else []
     for place in [*places, Path(runner.work_dir, 'thresholds.json')]:
         try:
-            save_thresholds(place, fingerprint_model(model), calibrations)
+            save_thresholds(place, fingerprint_model(trained_model(runner)), calibrations)
         except OSError:  # A folder of others, or read-only: the work dir is ours.
             continue
         runner.logger.info(f'Thresholds are in {place}')
@@ -66,6 +65,7 @@ def main() -> None:
     if args.amp:
         config.test_cfg.fp16 = True
     runner = build_runner(config)
+    keep_loaded_weights(runner)
     parameter = next((name for name, _ in runner.model.named_parameters()), None)
     if args.checkpoint is None and parameter is not None:
         raise SystemExit(

@@ -6,10 +6,11 @@ from mmengine.hooks import (
     IterTimerHook,
     LoggerHook,
     ParamSchedulerHook,
-    SyncBuffersHook,
 )
 from mmengine.visualization import LocalVisBackend
 from mmpretrain.visualization import UniversalVisualizer
+
+from mmarcface.engine import SyncStatisticsHook
 
 default_scope = 'mmpretrain'
 
@@ -21,7 +22,7 @@ default_hooks = dict(
     sampler_seed=dict(type=DistSamplerSeedHook),
 )
 # BN statistics are averaged over the processes before they are tested or saved.
-custom_hooks = [dict(type=SyncBuffersHook)]
+custom_hooks = [dict(type=SyncStatisticsHook)]
 
 env_cfg = dict(
     cudnn_benchmark=True,

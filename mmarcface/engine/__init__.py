@@ -6,6 +6,7 @@ from .hooks import (
     RecomputeStatisticsHook,
     ResultsTableHook,
     SubCenterHook,
+    SyncStatisticsHook,
 )
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     'RecomputeStatisticsHook',
     'ResultsTableHook',
     'SubCenterHook',
+    'SyncStatisticsHook',
 ]

@@ -39,6 +39,7 @@ def runner_of(model: nn.Module, folder: Path, *backends, classes=CLASSES, size: 
     return SimpleNamespace(
         model=model,
         iter=40,
+        hooks=[],
         visualizer=visualizer,
         val_dataloader=SimpleNamespace(dataset=Data(range(size))),
         train_dataloader=SimpleNamespace(dataset=Data(range(size))),

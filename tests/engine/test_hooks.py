@@ -1,74 +1,69 @@
-from types import SimpleNamespace
+"""The table at the end of a training, of runners that were built in one way or another."""
 
 import pytest
 import torch
-from mmengine.config import ConfigDict
-from mmengine.registry import DefaultScope
-from mmengine.runner import IterBasedTrainLoop
-from torch import nn
 
-from mmarcface.engine import RecomputeStatisticsHook, ResultsTableHook
-from mmarcface.models import EmbeddingRetriever
+from tests.engine.training import loader, orl, train
+
+PIXELS = dict(type='mmarcface.Pixels')
+CONCAT = dict(type='ConcatDataset', datasets=[orl([4, 5]), orl([4, 5], indices=5)])
 
 
-def runner_of(model, people, epoch):
-    pipeline = [
-        dict(type='mmarcface.LoadImageFromFile'),
-        dict(type='mmpretrain.Resize', scale=(24, 28)),
-        dict(type='mmpretrain.PackInputs'),
-    ]
-    loader = dict(
-        batch_size=8,
-        dataset=dict(type='mmarcface.ORLFaces', people=people, pipeline=pipeline),
-        sampler=dict(type='DefaultSampler', shuffle=True),
-        collate_fn=dict(type='default_collate'),
-    )
-    cfg = ConfigDict(train_dataloader=loader | dict(drop_last=True), test_dataloader=loader)
-    return SimpleNamespace(
-        model=model, cfg=cfg, epoch=epoch, max_epochs=9, train_loop=SimpleNamespace(val_interval=4)
-    )
+def log_of(work_dir) -> str:
+    return next(work_dir.glob('*/*.log')).read_text()
 
 
-@pytest.fixture
-def model():
-    encoder = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten())
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        yield EmbeddingRetriever(encoder, data_preprocessor=dict(mean=[0.0] * 3, std=[1.0] * 3))
+@pytest.mark.parametrize('from_config', [True, False], ids=['config', 'keywords'])
+def test_table_has_figures_and_baseline_and_names_the_checkpoint(tmp_path, from_config):
+    table = dict(type='mmarcface.ResultsTableHook', figures=['verification/AUC'], baseline=PIXELS)
+    runner = train(tmp_path, table, from_config=from_config, log_level='INFO')
+    text = log_of(tmp_path)
+    assert 'this model' in text
+    assert f'{runner.val_evaluator.metrics[0].prefix}' == 'verification'
+    assert 'pixels' in text.split('this model')[1]
+    assert 'epoch_2.pth' in text.split('pixels')[-1]
+    assert ('tools/test.py' in text) == from_config
 
 
-@pytest.mark.parametrize(('mirrored', 'number'), [(True, 40), (False, 20)])
-def test_statistics_are_those_of_the_training_images(model, mirrored, number):
-    runner = runner_of(model, [1, 2], epoch=3)
-    hook = RecomputeStatisticsHook(mirrored)
-    hook.after_train_epoch(runner)
-    norm = model.image_encoder[0]
-    images = torch.cat(list(hook._images(runner, model)))
-    assert len(images) == number
-    torch.testing.assert_close(norm.running_mean, images.mean((0, 2, 3)), rtol=1e-3, atol=0)
-    torch.testing.assert_close(norm.running_var, images.var((0, 2, 3)), rtol=1e-2, atol=0)
-    assert norm.momentum == 0.1
+def test_figures_of_the_model_stay_after_those_of_the_baseline(tmp_path):
+    table = dict(type='mmarcface.ResultsTableHook', baseline=PIXELS)
+    with_table = train(tmp_path / 'with', table)
+    without = train(tmp_path / 'without')
+    found, wanted = (r.val_evaluator.metrics[0].calibrations for r in (with_table, without))
+    assert found == wanted
 
 
-@pytest.mark.parametrize(('epoch', 'due'), [(0, False), (3, True), (4, False), (8, True)])
-def test_statistics_are_renewed_before_a_validation_and_at_the_end(model, epoch, due):
-    RecomputeStatisticsHook().after_train_epoch(runner_of(model, [1], epoch))
-    assert bool(model.image_encoder[0].running_mean.abs().sum()) == due
+def test_unknown_figure_is_named_at_the_first_validation_and_costs_nothing(tmp_path):
+    table = dict(type='mmarcface.ResultsTableHook', figures=['verification/AUC', 'retrieval/R@7'])
+    train(tmp_path, table, log_level='INFO')
+    text = log_of(tmp_path)
+    assert "must be among ['verification/Accuracy'" in text
+    assert "got 'retrieval/R@7'" in text
+    assert 'AUC' in text.split('this model')[0]
+    assert (tmp_path / 'epoch_2.pth').is_file()
 
 
-@pytest.mark.parametrize(('done', 'due'), [(3, False), (4, True), (5, False), (9, True)])
-def test_statistics_are_renewed_in_iterations_that_have_no_epoch(model, done, due):
-    runner = runner_of(model, [1], 0)
-    runner.cfg.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
-    runner.train_loop = object.__new__(IterBasedTrainLoop)
-    runner.train_loop.val_interval, runner.iter, runner.max_iters = 4, done - 1, 9
-    hook = RecomputeStatisticsHook()
-    hook.after_train_epoch(runner)
-    assert model.image_encoder[0].running_mean.abs().sum() == 0
-    hook.after_train_iter(runner, done - 1)
-    assert bool(model.image_encoder[0].running_mean.abs().sum()) == due
+def test_wrong_baseline_is_refused_before_training(tmp_path):
+    table = dict(type='mmarcface.ResultsTableHook', baseline=dict(type='mmarcface.Pixel'))
+    with pytest.raises(KeyError, match='Pixel'):
+        train(tmp_path, table)
+    assert not list(tmp_path.glob('*.pth'))
 
 
-def test_unknown_figure_is_named_at_the_first_validation():
-    hook = ResultsTableHook(figures=['retrieval/Recall@1', 'retrieval/Recall@7'])
-    with pytest.raises(ValueError, match=r"figures must be among .* got 'retrieval/Recall@7'"):
-        hook.after_val_epoch(None, {'retrieval/Recall@1': 90.0})
+def test_plot_refuses_a_validation_set_whose_samples_cannot_be_told_apart(tmp_path):
+    plot = dict(type='mmarcface.EmbeddingPlotHook')
+    with pytest.raises(ValueError, match='those of ConcatDataset repeat'):
+        train(tmp_path, plot, val_dataloader=loader(CONCAT))
+    assert not list(tmp_path.glob('*.pth'))
+
+
+def test_plot_shows_the_centers_that_are_saved(tmp_path):
+    # Of people that the model was trained on, whose centers are drawn.
+    plot, average = dict(type='mmarcface.EmbeddingPlotHook'), dict(type='EMAHook', momentum=0.2)
+    runner = train(tmp_path, plot, average, val_dataloader=loader(orl()))
+    hook = next(hook for hook in runner.hooks if type(hook).__name__ == 'EmbeddingPlotHook')
+    path = (tmp_path / 'last_checkpoint').read_text()
+    state = torch.load(path, weights_only=False)['state_dict']
+    centers = torch.from_numpy(hook.panel.centers)
+    torch.testing.assert_close(centers, state['head.weight'], rtol=0, atol=0)
+    assert not torch.equal(centers, runner.model.head.weight)

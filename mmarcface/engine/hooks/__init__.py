@@ -4,6 +4,7 @@ from .margins import AdaptiveMarginsHook, MarginScheduleHook
 from .recompute_statistics import RecomputeStatisticsHook
 from .results_table import ResultsTableHook
 from .subcenter import SubCenterHook
+from .sync_statistics import SyncStatisticsHook
 
 __all__ = [
     'AdaptiveMarginsHook',
@@ -13,4 +14,5 @@ __all__ = [
     'RecomputeStatisticsHook',
     'ResultsTableHook',
     'SubCenterHook',
+    'SyncStatisticsHook',
 ]

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from mmengine.dist import collect_results, get_world_size, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.visualization import TensorboardVisBackend
 from mmpretrain.structures import DataSample
+from torch.utils.data import DataLoader
 
+from mmarcface.engine.saved_weights import saved_model
 from mmarcface.registry import HOOKS
 from mmarcface.visualization import Embedded, draw_embeddings, to_image
 
@@ -34,8 +35,12 @@ class EmbeddingPlotHook(Hook):
             with a fixed seed, and the angles in the picture are theirs.
 
     Raises:
-        ValueError: if a number is below 1; in validation if the samples have no embeddings.
+        ValueError: if a number is below 1; before training if a validation set of several sets has
+            a ``sample_idx`` twice; in validation if the samples have no embeddings.
     """
+
+    # After CheckpointHook.
+    priority = 'VERY_LOW'
 
     def __init__(self, interval: int = 1, max_points: int = 2000):
         for name, value in dict(interval=interval, max_points=max_points).items():
@@ -46,6 +51,16 @@ class EmbeddingPlotHook(Hook):
         self.validations = 0
         self.kept = []
         self.panel = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Refuse samples that cannot be told apart."""
+        dataset = runner.val_loop and runner.val_loop.dataloader.dataset
+        # Of mmengine's ConcatDataset, whose parts count for themselves.
+        if hasattr(dataset, 'cumulative_sizes') and len(dataset.cumulative_sizes) > 1:
+            raise ValueError(
+                'EmbeddingPlotHook needs samples of different sample_idx, and those of '
+                f'{type(dataset).__name__} repeat: give one data set to val_dataloader'
+            )
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Choose the images to draw, the same on every process."""
@@ -85,15 +100,18 @@ class EmbeddingPlotHook(Hook):
         self.kept = []
         if not is_main_process():
             return
-        samples = {index: (label, vector) for shard in shards for index, label, vector in shard}
+        # The first of an image, as mmpretrain's EMAHook may evaluate other weights after its own.
+        samples = {
+            index: (label, vector) for shard in shards[::-1] for index, label, vector in shard[::-1]
+        }
         labels, vectors = zip(*(samples[index] for index in sorted(samples)), strict=True)
         labels, vectors = np.array(labels), np.stack(vectors)
-        classes = runner.val_dataloader.dataset.metainfo.get('classes')
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        head = getattr(model, 'head', None)
+        classes = _classes(runner.val_dataloader)
+        # Not the trained model, whose embeddings these are not under an EMAHook.
+        head = getattr(saved_model(runner), 'head', None)
         weight = getattr(head, 'weight', None)
         # Of other people the numbers may be the same, where those in validation are unseen.
-        learnt = runner.train_dataloader.dataset.metainfo.get('classes')
+        learnt = _classes(runner.train_dataloader)
         has_centers = (
             isinstance(weight, torch.Tensor)
             and weight.shape[1:] == vectors.shape[1:]
@@ -118,3 +136,7 @@ class EmbeddingPlotHook(Hook):
                 backend.experiment.add_embedding(
                     vectors, metadata=names, global_step=runner.iter, tag='embeddings'
                 )
+
+
+def _classes(loader: DataLoader) -> Sequence[str] | None:
+    return getattr(loader.dataset, 'metainfo', {}).get('classes')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import shlex
 from collections.abc import Sequence
@@ -9,11 +10,11 @@ from pathlib import Path
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, find_latest_checkpoint
 from rich.console import Console
 from rich.table import Table
 
+from mmarcface.engine.saved_weights import trained_model
 from mmarcface.models import EmbeddingRetriever
 from mmarcface.registry import HOOKS
 
@@ -27,10 +28,14 @@ class ResultsTableHook(Hook):
 
     Args:
         title: the heading of the table.
-        figures: names of the metrics' figures to show; all by default.
+        figures: names of the metrics' figures to show; all by default. One that the metrics do not
+            give is named in the log at the first validation, and left out.
         baseline: config of an image encoder, such as ``dict(type='mmarcface.Pixels')``; none by
             default.
     """
+
+    # After CheckpointHook.
+    priority = 'VERY_LOW'
 
     def __init__(
         self,
@@ -43,16 +48,21 @@ class ResultsTableHook(Hook):
         self.baseline = baseline
         self.latest = None
 
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Remember the figures of the last validation.
+    def before_train(self, runner: Runner) -> None:
+        """Build the baseline, so that a wrong one is noticed at once."""
+        if self.baseline is not None:
+            preprocessor = trained_model(runner).data_preprocessor
+            self.encoder = EmbeddingRetriever(self.baseline, data_preprocessor=preprocessor).eval()
 
-        Raises:
-            ValueError: if one of ``figures`` is none of the metrics'.
-        """
-        self.latest = metrics
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Remember the figures of the last validation."""
         unknown = [name for name in self.figures or [] if name not in metrics]
-        if unknown:
-            raise ValueError(f'figures must be among {list(metrics)}, got {unknown[0]!r}')
+        if unknown and self.latest is None:
+            runner.logger.error(
+                f'figures of ResultsTableHook must be among {list(metrics)}, got {unknown[0]!r}: '
+                'it will not be in the table',
+            )
+        self.latest = metrics
 
     def after_train(self, runner: Runner) -> None:
         """Log the table and the next commands."""
@@ -61,7 +71,8 @@ class ResultsTableHook(Hook):
         rows = {'this model': self.latest}
         if self.baseline is not None:
             rows[self.baseline_name] = self._evaluate_baseline(runner)
-        figures = self.figures or list(self.latest)
+        wanted = self.figures or self.latest
+        figures = [name for name in wanted if name in self.latest]
         table = Table(title=f'{self.title} (percent)', title_justify='left')
         table.add_column('')
         for name in figures:
@@ -80,27 +91,26 @@ class ResultsTableHook(Hook):
 
     @torch.no_grad()
     def _evaluate_baseline(self, runner: Runner) -> dict[str, float]:
-        trained = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        model = EmbeddingRetriever(
-            self.baseline, data_preprocessor=trained.data_preprocessor
-        ).eval()
-        evaluator = runner.build_evaluator(runner.cfg.val_evaluator)
-        evaluator.dataset_meta = runner.val_dataloader.dataset.metainfo
-        for batch in runner.val_dataloader:
-            evaluator.process(data_samples=model.test_step(batch), data_batch=batch)
-        return evaluator.evaluate(len(runner.val_dataloader.dataset))
+        loop = runner.val_loop
+        # Metrics note what they find, such as thresholds, and the model's are to stay.
+        evaluator = copy.deepcopy(loop.evaluator)
+        for batch in loop.dataloader:
+            evaluator.process(data_samples=self.encoder.test_step(batch), data_batch=batch)
+        return evaluator.evaluate(len(loop.dataloader.dataset))
 
     @staticmethod
     def _next_steps(runner: Runner) -> str:
-        config = Path(runner.cfg.filename)
-        # As mmengine wrote it, with all that the command line changed.
-        used = Path(runner.work_dir, config.name)
         checkpoint = find_latest_checkpoint(runner.work_dir)
+        if 'model' not in runner.cfg:  # A runner that was not built from a config.
+            return f'The checkpoint is {checkpoint}\n'
+        # As mmengine wrote it, with all that the command line changed.
+        name = Path(runner.cfg.filename or f'{runner.timestamp}.py').name
+        used = Path(runner.work_dir, name)
         test = shlex.join(['python', 'tools/test.py', str(used), str(checkpoint)])
+        search = f"Search({str(used)!r}, 'FOLDER', pretrained={str(checkpoint)!r}, head=None)"
         return (
             'Next, test the checkpoint, and search a folder of images of your own with it:\n'
             f'  {test} --out figures.json\n'
             '  python -c "from mmarcface.apis import ImageRetrievalInferencer as Search; '
-            f"print(Search('{config}', 'FOLDER', pretrained='{checkpoint}', head=None)"
-            "('IMAGE', topk=3))\"\n"
+            f"print({search}('IMAGE', topk=3))\"\n"
         )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mmarcface.engine.saved_weights import trained_model
 from mmarcface.functional.subcenter import (
     angles_to,
     dead_subcenters,
@@ -53,8 +53,7 @@ class SubCenterHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Begin to observe the head."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        head = getattr(model, 'head', None)
+        head = getattr(trained_model(runner), 'head', None)
         number = getattr(head, 'num_subcenters', 1)
         if not isinstance(head, ClassHead) or number == 1:
             raise ValueError(

@@ -1,0 +1,62 @@
+"""Which weights a checkpoint gives, where a hook averages those that are trained."""
+
+from __future__ import annotations
+
+from mmengine.hooks import EMAHook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+
+def trained_model(runner: Runner) -> nn.Module:
+    """The model that the optimizer works on, without the wrapper for several processes."""
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def saved_model(runner: Runner) -> nn.Module:
+    """The model whose weights a plain load of a checkpoint gives.
+
+    Under an EMAHook, mmengine's or mmpretrain's, with any average (also StochasticWeightAverage),
+    checkpoints hold the averaged weights as ``state_dict``; all that a training says of its model
+    has to be of them. Buffers of this copy may be behind those of :func:`trained_model` until the
+    hook's ``after_train_iter``.
+
+    Args:
+        runner: of a training that has begun.
+    """
+    averages = averaging_hooks(runner)
+    return averages[-1].ema_model.module if averages else trained_model(runner)
+
+
+def averaging_hooks(runner: Runner) -> list[EMAHook]:
+    """The hooks of a runner that average weights, mmpretrain's among them."""
+    return [hook for hook in runner.hooks if isinstance(hook, EMAHook)]
+
+
+def keep_loaded_weights(runner: Runner) -> None:
+    """Leave out the hooks that would put other weights in place of those that were loaded.
+
+    Args:
+        runner: that tests and does not train.
+    """
+    averages = averaging_hooks(runner)
+    runner.hooks[:] = [hook for hook in runner.hooks if hook not in averages]
+
+
+def refuse_other_figures(runner: Runner) -> None:
+    """Refuse hooks that would have figures of other weights than checkpoints give.
+
+    Args:
+        runner: before it trains or tests.
+
+    Raises:
+        ValueError: if an EMAHook evaluates the weights that are trained, not their average.
+    """
+    for hook in averaging_hooks(runner):
+        if getattr(hook, 'evaluate_on_origin', False):
+            raise ValueError(
+                f'{type(hook).__name__} must have evaluate_on_ema=True and '
+                'evaluate_on_origin=False: checkpoints give the averaged weights, and figures of '
+                'others would not be theirs; got '
+                f'evaluate_on_ema={hook.evaluate_on_ema}, evaluate_on_origin=True'
+            )
