@@ -11,6 +11,7 @@ from mmarcface.registry import DATASETS
 
 from .labelled import LabelledDataset
 from .landmarks import read_landmarks
+from .text_lists import read_lines, split_fields
 
 SPLITS = ('train', 'val', 'test')
 HOMEPAGE = 'https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html'
@@ -102,13 +103,11 @@ def _read_table(path: str | Path, rule: str, most: float = math.inf) -> dict[str
             f'{path} does not exist: fetch it from {HOMEPAGE}, or correct data_root'
         )
     rows = {}
-    for number, line in enumerate(Path(path).read_bytes().rstrip().splitlines(), 1):
-        fields = line.decode(errors='replace').split()
+    for number, line in enumerate(read_lines(path), 1):
+        fields = split_fields(line, 2)
         good = len(fields) == 2 and fields[1].isascii() and fields[1].isdigit()
         if not good or int(fields[1][:18]) > most:
-            raise ValueError(
-                f'{path}:{number}: a line must be "{rule}"; got {line.decode(errors="replace")!r}'
-            )
+            raise ValueError(f'{path}:{number}: a line must be "{rule}"; got {line!r}')
         if fields[0] in rows:
             raise ValueError(
                 f'{path}:{number}: {fields[0]} is in line {rows[fields[0]][0]} already'

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
-from mmpretrain.datasets import BaseDataset
 
 from mmarcface.registry import DATASETS
 
 from .landmarks import read_landmarks
-from .pairs import Pairs, Shared
+from .pairs import Pairs
+from .subsets import Placed, SubsettableDataset
+from .text_lists import delimiter_of, iterate_lines
 
 GALLERIES = {'ijbb': ('S1', 'S2'), 'ijbc': ('G1', 'G2')}
 
 
-@dataclass(frozen=True)
-class Templates(Shared):
+@dataclass(frozen=True, eq=False)
+class Templates(Placed):
     """Which samples of a data set make up which template; ``metainfo['templates']``.
 
     Attributes:
@@ -39,9 +42,28 @@ class Templates(Shared):
     galleries: dict[str, tuple[np.ndarray, np.ndarray]] | None = None
     probes: tuple[np.ndarray, np.ndarray] | None = None
 
+    def of_part(self, places: np.ndarray, number: int) -> Templates:
+        """See :meth:`Placed.of_part`: templates of the samples that are left, by their numbers."""
+        template = self.template[places]
+        there = np.zeros(1 + self.template.max(), bool)
+        there[template] = True
+
+        def enrolled(lists: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+            templates, subjects = lists
+            return templates[there[templates]], subjects[there[templates]]
+
+        return Templates(
+            template,
+            self.media[places],
+            self.detection_score[places],
+            self.pairs and self.pairs.among(there),
+            self.galleries and {name: enrolled(of) for name, of in self.galleries.items()},
+            self.probes and enrolled(self.probes),
+        )
+
 
 @DATASETS.register_module()
-class IJB(BaseDataset):
+class IJB(SubsettableDataset):
     """IJB-B (227,630 faces) or IJB-C (469,375), with the lists that insightface hands out.
 
     Layout, here of IJB-C; that of IJB-B has ijbb for ijbc and its galleries are S1 and S2::
@@ -136,7 +158,7 @@ class IJB(BaseDataset):
     def _enrolled(self, numbers: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Templates and subjects of a list, where a template may be in several lines."""
         path = self._file(name)
-        ids, subjects = _columns(path, 'TEMPLATE_ID,SUBJECT_ID', delimiter=',', skip=1)
+        ids, subjects = _columns(path, 'TEMPLATE_ID,SUBJECT_ID', csv=True)
         templates, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
         wrong = np.flatnonzero(subjects != subjects[first][inverse])
         if len(wrong):
@@ -159,37 +181,43 @@ def _places(numbers: np.ndarray, ids: np.ndarray, path: Path, skip: int = 0) -> 
     return places
 
 
-def _columns(
-    path: Path, rule: str, names: int = 0, delimiter: str | None = None, skip: int = 0
-) -> list[np.ndarray]:
+def _columns(path: Path, rule: str, names: int = 0, csv: bool = False) -> list[np.ndarray]:
     """Columns of a list: names first, then numbers as ``rule`` shows; further ones are left out."""
-    number = len(rule.replace(',', ' ').split()[:3]) if delimiter is None else 2
-    options = dict(delimiter=delimiter, skiprows=skip, comments=None, encoding='utf-8')
+    number = 2 if csv else len(rule.split()[:3])
+    delimiter = delimiter_of(next(iterate_lines(path), '')) if csv else None
+    kinds = [object] * names + [np.int64] * (number - names)
+
+    def rows() -> Iterator[str]:
+        for line in islice(iterate_lines(path), int(csv), None):
+            if not line:
+                raise ValueError('NumPy skips it, after which the places of rows tell no line')
+            yield line
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            columns = [
-                np.loadtxt(
-                    path, str if place < names else np.int64, usecols=place, ndmin=1, **options
-                )
-                for place in range(number)
-            ]
-        if len(columns[0]):
-            return columns
+            table = np.loadtxt(
+                rows(),
+                [(f'column {place}', kind) for place, kind in enumerate(kinds)],
+                comments=None,
+                delimiter=delimiter,
+                usecols=range(number),
+                ndmin=1,
+            )
+        if len(table):
+            return [table[name].copy() for name in table.dtype.names]
     except (ValueError, OverflowError):
         pass
-    _refuse(path, rule, number, names, delimiter, skip)
+    _refuse(path, rule, number, names, delimiter)
 
 
-def _refuse(
-    path: Path, rule: str, number: int, names: int, delimiter: str | None, skip: int
-) -> NoReturn:
+def _refuse(path: Path, rule: str, number: int, names: int, delimiter: str | None) -> NoReturn:
     """Name the first line that breaks the format."""
-    for line, text in enumerate(path.read_bytes().splitlines()[skip:], 1 + skip):
-        shown = text.decode(errors='replace')
-        fields = shown.split(delimiter)
+    header = int(delimiter is not None)
+    for line, text in enumerate(islice(iterate_lines(path), header, None), 1 + header):
+        fields = text.split(delimiter)
         numbers = [field.strip() for field in fields[names:number]]
         whole = all(f.isascii() and f.isdigit() and len(f) < 19 for f in numbers)
-        if len(fields) < number or not whole or '\N{REPLACEMENT CHARACTER}' in shown:
-            raise ValueError(f'{path}:{line}: a line must be "{rule}" in UTF-8; got {shown!r}')
+        if len(fields) < number or not whole:
+            raise ValueError(f'{path}:{line}: a line must be "{rule}"; got {text!r}')
     raise ValueError(f'{path} has no lines of "{rule}"')

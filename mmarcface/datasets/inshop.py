@@ -7,6 +7,7 @@ from pathlib import Path
 from mmarcface.registry import DATASETS
 
 from .labelled import LabelledDataset
+from .text_lists import read_lines, split_fields
 
 STATUSES = ('train', 'query', 'gallery')
 SPLITS = {status: (status,) for status in STATUSES} | {'test': ('query', 'gallery')}
@@ -86,10 +87,10 @@ class InShop(LabelledDataset):
 
     def _read(self) -> list[tuple[int, str, str, str]]:
         """Line number, image, item and status of every line."""
-        lines = Path(self.ann_file).read_text().splitlines()
+        lines = read_lines(self.ann_file)
         rows = []
         for number, line in enumerate(lines[2:], 3):
-            fields = line.split()
+            fields = split_fields(line, 3)
             if len(fields) != 3 or fields[2] not in STATUSES:
                 raise ValueError(
                     f'{self.ann_file}:{number}: a line must be "image_name item_id status" with '

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from .text_lists import delimiter_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -150,7 +153,10 @@ def read_list(path: str | Path) -> KeepList:
         raise ValueError(f'{path} keeps nothing: it has no rows')
 
     def where(row: int) -> str:
-        return f'{path}:{row + 2}' if suffix == '.csv' else f'{path}, row {row + 1}'
+        if suffix == '.parquet':
+            return f'{path}, row {row + 1}'
+        line, _ = next(islice(_csv_rows(path), row + 1, None))
+        return f'{path}:{line}'
 
     for name, values in texts.items():
         if values.null_count:
@@ -228,20 +234,43 @@ def _refuse_repeated(what: str, names: Sequence[str], where: Callable[[int], str
 
 def _read_csv(path: str | Path) -> pyarrow.Table:
     pa = import_pyarrow()
-    with open(path, encoding='utf-8-sig', errors='replace', newline='') as file:
-        header = next(csv.reader(file), [])
+    line, header = next(_csv_rows(path), (0, []))
+    header = [name.strip() for name in header]
     _check_columns(path, header)
-    return pa.csv.read_csv(
+    table = pa.csv.read_csv(
         path,
         # With one thread, errors tell the row.
-        read_options=pa.csv.ReadOptions(use_threads=False),
-        parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+        read_options=pa.csv.ReadOptions(use_threads=False, column_names=header, skip_rows=line),
+        parse_options=pa.csv.ParseOptions(
+            delimiter=_csv_delimiter(path),
+            newlines_in_values=True,
+            invalid_row_handler=lambda row: 'error' if row.text.strip() else 'skip',
+        ),
         convert_options=pa.csv.ConvertOptions(
             include_columns=NEEDED,
             column_types=dict.fromkeys(NEEDED, pa.string()),
             strings_can_be_null=False,
         ),
     )
+    # Blanks that end a line, or follow a delimiter; the name of a file may end with one.
+    for name in ('label', 'data_set'):
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, pa.compute.utf8_trim_whitespace(table[name]))
+    return table
+
+
+def _csv_rows(path: str | Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are not blank, the header among them, each with the line that it ends in."""
+    with open(path, encoding='utf-8-sig', errors='replace', newline='') as file:
+        reader = csv.reader(file, delimiter=_csv_delimiter(path))
+        for row in reader:
+            if any(map(str.strip, row)):
+                yield reader.line_num, row
+
+
+def _csv_delimiter(path: str | Path) -> str:
+    with open(path, encoding='utf-8-sig', errors='replace') as file:
+        return delimiter_of(next(filter(str.strip, file), ''))
 
 
 def _read_parquet(path: str | Path) -> pyarrow.Table:

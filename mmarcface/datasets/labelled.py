@@ -10,15 +10,16 @@ from os.path import expanduser
 import numpy as np
 from mmengine.dataset import force_full_init
 from mmengine.logging import print_log
-from mmpretrain.datasets import BaseDataset
 
 from .keep_list import KeepList, fingerprint_samples, read_list
 from .sample_names import name_of, num_classes_of, refuse_repeated_names
+from .subsets import Shared, SubsettableDataset
+from .text_lists import read_lines
 
 MISMATCHES = ('refuse', 'report')
 
 
-class LazySamples(Sequence):
+class LazySamples(Shared, Sequence):
     """Samples of which arrays tell all, so that millions take little memory and workers share it.
 
     Attributes:
@@ -53,7 +54,7 @@ class LazySamples(Sequence):
         return self.make(place)
 
 
-class LabelledDataset(BaseDataset):
+class LabelledDataset(SubsettableDataset):
     """A data set with a class for each sample, to train on all of it or on what a list keeps.
 
     The classes stay those of the whole data set, and the samples keep their order; ``indices``
@@ -108,13 +109,19 @@ class LabelledDataset(BaseDataset):
     def fingerprint(self) -> str:
         """That of the whole data set, before a list or ``indices`` choose from it."""
         if self._fingerprint is None:
+            metainfo = self._metainfo
             # What is left out now has to be read again.
+            self._metainfo = dict(metainfo)
             self._fingerprint = fingerprint_samples(*self._named(self.load_data_list()))
+            self._metainfo = metainfo
         return self._fingerprint
 
     def filter_data(self) -> Sequence[dict]:
         """The samples that the list keeps; all where there is none."""
         samples = super().filter_data()
+        if isinstance(samples, LazySamples):
+            # They take no memory as they are.
+            self.serialize_data = False
         if self.filter_file is None:
             return samples
         for key in {'pairs', 'templates'} & set(self._metainfo):
@@ -134,7 +141,8 @@ class LabelledDataset(BaseDataset):
     def get_data_info(self, idx: int) -> dict:
         """The sample at a place; mmengine copies it, and one of arrays is made anew each time."""
         if isinstance(self.data_list, LazySamples):
-            return self.data_list[idx] | dict(sample_idx=idx if idx >= 0 else len(self) + idx)
+            place = self._place(idx)
+            return self.data_list[place] | dict(sample_idx=place)
         return super().get_data_info(idx)
 
     @force_full_init
@@ -143,6 +151,18 @@ class LabelledDataset(BaseDataset):
         if isinstance(self.data_list, LazySamples):
             return self.data_list.labels
         return super().get_gt_labels()
+
+    def _get_unserialized_subset(self, indices: int | Sequence[int]) -> Sequence[dict]:
+        samples = self.data_list
+        if not isinstance(samples, LazySamples):
+            return super()._get_unserialized_subset(indices)
+        places = self._keep_places(indices, len(samples))
+        return samples.take(places, samples.labels[places])
+
+    def _compat_classes(self, metainfo: dict | None, classes: str | Sequence[str] | None) -> dict:
+        if isinstance(classes, str):
+            classes = read_lines(expanduser(classes))
+        return super()._compat_classes(metainfo, classes)
 
     def _named(self, samples: Sequence[dict]) -> tuple[list[str], list[int]]:
         """Names and classes of samples as they were loaded."""

@@ -7,6 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from .text_lists import read_lines, split_fields
+
+# Values that a line may have: x and y of two or five points, and a score.
+COUNTS = (4, 5, 10, 11)
+
 
 def read_landmarks(path: str | Path) -> dict[str, np.ndarray]:
     """Landmarks of a text file with lines ``name x1 y1 x2 y2 ...``, two or five points each.
@@ -28,19 +33,17 @@ def read_landmarks(path: str | Path) -> dict[str, np.ndarray]:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'{path} does not exist: a list of landmarks is needed')
-    try:
-        lines = Path(path).read_text(encoding='utf-8').rstrip().splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f'{path} must be text in UTF-8: {error}') from None
+    lines = read_lines(path)
     announced = None
     start = 0
-    if lines and lines[0].strip().isdecimal():
+    if lines and lines[0].isdecimal():
         announced, start = int(lines[0]), 2
+    with_name = [1 + count for count in COUNTS]
     landmarks, seen = {}, {}
     for number, line in enumerate(lines[start:], start + 1):
-        name, *fields = line.split() or ['']
+        name, *fields = split_fields(line, *with_name) or ['']
         values = [_number(field) for field in fields]
-        if len(values) not in (4, 5, 10, 11) or None in values:
+        if len(values) not in COUNTS or None in values:
             raise ValueError(
                 f'{path}:{number}: a line must be the name of an image and x and y of two or five '
                 f'points; got {line!r}'

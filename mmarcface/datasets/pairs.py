@@ -7,20 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from mmengine.logging import print_log
+
+from .subsets import Placed
+from .text_lists import read_lines, split_fields
 
 
-class Shared:
-    """Facts of a data set that are not to be changed, nor copied, of which there may be millions.
-
-    mmengine copies all of ``metainfo`` whenever it is asked for.
-    """
-
-    def __deepcopy__(self, _: dict) -> Shared:
-        return self
-
-
-@dataclass(frozen=True)
-class Pairs(Shared):
+@dataclass(frozen=True, eq=False)
+class Pairs(Placed):
     """Which samples of a data set are compared; data sets give it as ``metainfo['pairs']``.
 
     Attributes:
@@ -36,6 +30,31 @@ class Pairs(Shared):
     def shifted(self, number: int) -> Pairs:
         """The same pairs where that many samples come before."""
         return Pairs(self.indices + number, self.is_same, self.folds)
+
+    def of_part(self, places: np.ndarray, number: int) -> Pairs:
+        """See :meth:`Placed.of_part`: the pairs of which both samples are left.
+
+        Their folds count from 0 on without gaps, and a line in the log says how many pairs are.
+        """
+        new = np.full(number, -1)
+        new[places] = np.arange(len(places))
+        kept = self.among(new >= 0)
+        folds = kept.folds.copy()
+        tested = folds >= 0
+        folds[tested] = np.unique(folds[tested], return_inverse=True)[1]
+        return Pairs(new[kept.indices], kept.is_same, folds)
+
+    def among(self, there: np.ndarray) -> Pairs:
+        """The pairs of which both sides are there; a line in the log says how many these are.
+
+        Args:
+            there: whether each of what ``indices`` name is, (N,), bool.
+        """
+        kept = there[self.indices].all(1)
+        print_log(
+            f'{kept.sum()} of {len(kept)} pairs are among the samples that are left', 'current'
+        )
+        return Pairs(self.indices[kept], self.is_same[kept], self.folds[kept])
 
 
 @dataclass
@@ -84,7 +103,8 @@ def read_pairs(path: str | Path) -> list[ListedPair]:
         )
     pairs = []
     for place, line in enumerate(lines):
-        fields, same = _fields(line), place % (2 * number) < number
+        same = place % (2 * number) < number
+        fields = split_fields(line, 3 if same else 4)
         names, numbers = (fields[:1] * 2, fields[1:]) if same else (fields[::2], fields[1::2])
         good = len(fields) == (3 if same else 4) and all(map(_is_number, numbers))
         # What must be two: numbers of one name, or names.
@@ -147,7 +167,7 @@ def read_people(path: str | Path) -> list[tuple[int, str, int, int]]:
             left = int(line)
             counts.append(left)
             continue
-        fields = _fields(line)
+        fields = split_fields(line, 2)
         if len(fields) != 2 or not _is_number(fields[1]):
             raise ValueError(f'{path}:{number}: a line must be "name images"; got {line!r}')
         if seen.setdefault(fields[0], number) != number:
@@ -217,21 +237,11 @@ def make_pairs(
 
 def _read_numbers(path: str | Path, most: int, rule: str) -> tuple[list[str], list[int]]:
     """The lines after the first, and the numbers in that."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'{path} does not exist')
-    try:
-        first, *lines = Path(path).read_text(encoding='utf-8').rstrip().splitlines() or ['']
-    except UnicodeDecodeError as error:
-        raise ValueError(f'{path} must be text in UTF-8: {error}') from None
+    first, *lines = read_lines(path) or ['']
     fields = first.split()
     if not 1 <= len(fields) <= most or not all(map(_is_number, fields)):
         raise ValueError(f'{path}:1: the first line must be {rule}; got {first!r}')
     return lines, [int(field) for field in fields]
-
-
-def _fields(line: str) -> list[str]:
-    """Names may hold spaces where tabs are between the fields."""
-    return line.split('\t') if '\t' in line else line.split()
 
 
 def _is_number(field: str) -> bool:

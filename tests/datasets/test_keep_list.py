@@ -191,7 +191,7 @@ def test_wrong_header(tmp_path, suffix):
         (b'', 'got nothing, it is empty'),
         (b'sample,label,data_set\na,1,x\nb,2\n', r'Row #3: Expected 3 columns, got 2: b,2'),
         (b'sample,label,data_set\n\xff,1,x\n', 'cannot be read, is it damaged.*UTF8'),
-        (b'sample;label;data_set\na;1;x\n', 'got sample;label;data_set'),
+        (b'sample label data_set\na 1 x\n', 'got sample label data_set'),
     ],
 )
 def test_damaged_csv(tmp_path, content, message):

@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mmarcface.datasets.text_lists import read_lines
+
 
 class ClassMargins(nn.Module):
     """The margin of each class, from a number, a sequence or a text file.
@@ -74,7 +76,7 @@ class ClassMargins(nn.Module):
 
 def _read_margins(path: str | Path) -> list[float]:
     margins = []
-    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         try:
             margins.append(float(line))
         except ValueError:

@@ -1,0 +1,156 @@
+"""Parts of data sets, with what the whole says of its samples by their place."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mmengine.dataset import force_full_init
+from mmpretrain.datasets import BaseDataset
+
+
+class Shared:
+    """Facts of a data set that are not to be changed, nor copied, of which there may be millions.
+
+    mmengine copies all of ``metainfo`` whenever it is asked for.
+    """
+
+    def __deepcopy__(self, _: dict) -> Shared:
+        return self
+
+
+class Placed(Shared):
+    """Facts that name samples by their place in the data set; they are values of ``metainfo``."""
+
+    @abstractmethod
+    def of_part(self, places: np.ndarray, number: int) -> Placed:
+        """What is left of the facts where some of the samples are left.
+
+        Args:
+            places: of these samples in the whole, in their new order, (N,), int64.
+            number: how many samples the whole has.
+        """
+
+
+class SubsettableDataset(BaseDataset):
+    """A data set of which each of mmengine's ways takes a part, serialized or not.
+
+    These are ``indices``, ``get_subset`` and ``get_subset_``, and wrappers that use them, such as
+    :class:`mmpretrain.datasets.KFoldDataset`. They take a number, the first samples or, below 0,
+    the last ones, or places, from the end on if below 0. ``metainfo`` is that of the loaded data,
+    also with ``lazy_init``, and where it names samples by place (``pairs``, ``templates``) a part
+    has what is among its samples.
+
+    Args:
+        *args: see :class:`mmpretrain.datasets.BaseDataset`.
+        **kwargs: see :class:`mmpretrain.datasets.BaseDataset`.
+
+    Raises:
+        ValueError: if ``indices`` are no integers, or beyond the samples.
+    """
+
+    _loading = False
+
+    def full_init(self) -> None:
+        """Load the samples, unless they are."""
+        if self._loading:
+            return  # What loads them asks for what is known so far.
+        self._loading = True
+        try:
+            super().full_init()
+        finally:
+            self._loading = False
+
+    @property
+    def metainfo(self) -> dict:
+        """What is known of the data set as a whole; a wrapper asks before anything is loaded."""
+        self.full_init()
+        return super().metainfo
+
+    @property
+    def CLASSES(self) -> Sequence[str] | None:
+        """Names of the classes."""
+        self.full_init()
+        return super().CLASSES
+
+    @force_full_init
+    def get_data_info(self, idx: int) -> dict:
+        """What is known of sample ``idx``, in [-N, N)."""
+        return super().get_data_info(self._place(idx))
+
+    @force_full_init
+    def get_subset(self, indices: int | Sequence[int]) -> SubsettableDataset:
+        """A part of the data set, as a data set of its own.
+
+        Args:
+            indices: see the class.
+        """
+        part = self._copy_without_annotation()
+        for name in {'data_list', 'data_bytes', 'data_address'} & set(vars(self)):
+            setattr(part, name, getattr(self, name))
+        part.get_subset_(indices)
+        return part
+
+    def _place(self, idx: int) -> int:
+        """A place in [0, N)."""
+        number = len(self)
+        if not -number <= idx < number:
+            raise IndexError(f'{type(self).__name__} has {number} samples, got place {idx}')
+        return idx % number
+
+    # All of mmengine's ways come here, with `indices` while the data set is being loaded.
+    def _get_unserialized_subset(self, indices: int | Sequence[int]) -> Sequence[dict]:
+        places = self._keep_places(indices, len(self.data_list))
+        return [self.data_list[place] for place in places.tolist()]
+
+    def _get_serialized_subset(self, indices: int | Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        places = self._keep_places(indices, len(self.data_address))
+        return super()._get_serialized_subset(places.tolist())
+
+    def _serialize_data(self) -> tuple[np.ndarray, np.ndarray]:
+        if not self.data_list:
+            return np.zeros(0, np.uint8), np.zeros(0, np.int64)
+        return super()._serialize_data()
+
+    def _copy_without_annotation(self, memo: dict | None = None) -> SubsettableDataset:
+        # mmengine's default is one dict for all calls, by which subsets share their attributes.
+        return super()._copy_without_annotation({} if memo is None else memo)
+
+    def _keep_places(self, indices: int | Sequence[int], number: int) -> np.ndarray:
+        """Places of the samples to keep, in [0, number), of which alone ``metainfo`` now tells."""
+        places = places_of(indices, number)
+        self._metainfo = _of_part(self._metainfo, places, number)
+        return places
+
+
+def places_of(indices: int | Sequence[int], number: int) -> np.ndarray:
+    """The places that mmengine's ``indices`` mean, (P,), int64, in [0, number).
+
+    Args:
+        indices: a number, the first samples or, below 0, the last ones, or places.
+        number: how many samples there are.
+
+    Raises:
+        ValueError: if they are no integers, or beyond the samples.
+    """
+    if isinstance(indices, int | np.integer) and not isinstance(indices, bool):
+        if abs(indices) > number:
+            raise ValueError(f'indices must be in [-{number}, {number}], got {indices}')
+        return np.arange(number)[:indices] if indices >= 0 else np.arange(number)[indices:]
+    places = np.array(list(indices))
+    if not len(places):
+        return places.astype(np.int64)
+    if places.ndim != 1 or places.dtype.kind not in 'iu':
+        raise ValueError(f'indices must be an integer or places, got {indices}')
+    beyond = places[(places < -number) | (places >= number)]
+    if len(beyond):
+        raise ValueError(f'places in indices must be in [-{number}, {number}), got {beyond[0]}')
+    return places.astype(np.int64) % number
+
+
+def _of_part(facts: Any, places: np.ndarray, number: int) -> Any:
+    if isinstance(facts, dict):
+        return {name: _of_part(value, places, number) for name, value in facts.items()}
+    return facts.of_part(places, number) if isinstance(facts, Placed) else facts

@@ -1,0 +1,76 @@
+"""Lists in text files, whatever program and system wrote them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """All lines of a list; see :func:`iterate_lines`.
+
+    Args:
+        path: the file.
+    """
+    return list(iterate_lines(path))
+
+
+def iterate_lines(path: str | Path) -> Iterator[str]:
+    """The lines of a list in UTF-8, one at a time.
+
+    A byte order mark, blanks around a line and blank lines at the end of the file are left out.
+    Lines end in LF, CRLF or CR, and the system's locale makes no difference. Blank lines before
+    the last line are kept, as something may be missing there.
+
+    Args:
+        path: the file.
+
+    Yields:
+        Lines in their order; the first is line 1 in errors.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if a line is not UTF-8; it names file and line.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'{path} does not exist')
+    blank = 0
+    with open(path, encoding='utf-8-sig', errors='surrogateescape') as file:
+        for number, line in enumerate(file, 1):
+            line = line.strip()
+            if not line:
+                blank += 1
+                continue
+            try:
+                line.isascii() or line.encode()
+            except UnicodeEncodeError as error:
+                # Such a byte has become a character of its own, above 0xDC00.
+                byte = ord(line[error.start]) - 0xDC00
+                raise ValueError(
+                    f'{path}:{number}: a list must be text in UTF-8, got the byte {byte:#x}: save '
+                    'it in this encoding'
+                ) from None
+            yield from [''] * blank
+            blank = 0
+            yield line
+
+
+def split_fields(line: str, *counts: int) -> list[str]:
+    """The fields of a line, which may hold blanks where tabs are between them.
+
+    Args:
+        line: from :func:`read_lines`.
+        counts: how many fields there may be; where tabs do not give one of these numbers, blanks
+            of any kind are between the fields.
+    """
+    by_tabs = [field for field in map(str.strip, line.split('\t')) if field]
+    return by_tabs if len(by_tabs) in counts else line.split()
+
+
+def delimiter_of(header: str) -> str:
+    """What is between the columns of a CSV file: a comma, or a semicolon or tab in its place.
+
+    Args:
+        header: the first line, with the names of the columns.
+    """
+    return next((delimiter for delimiter in ',;\t' if delimiter in header), ',')
