@@ -32,8 +32,7 @@ class FilteredDataset(LabelledDataset):
 
     def __init__(self, dataset: dict, **kwargs):
         self.config = dataset
-        # The list of samples takes no memory as it is.
-        super().__init__(ann_file='', serialize_data=False, **kwargs)
+        super().__init__(ann_file='', **kwargs)
 
     def load_data_list(self) -> Sequence[dict]:
         """One dict for each sample, made when asked for, with its ``sample_name``."""

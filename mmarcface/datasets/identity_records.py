@@ -44,8 +44,7 @@ class IdentityRecords(LabelledDataset):
     """
 
     def __init__(self, path: str, **kwargs):
-        # The list of samples takes no memory as it is.
-        super().__init__(ann_file=path, serialize_data=False, **kwargs)
+        super().__init__(ann_file=path, **kwargs)
 
     def load_data_list(self) -> Sequence[dict]:
         """One dict for each image, made when asked for: ``img_path`` and ``gt_label``."""

@@ -7,10 +7,11 @@ from mmpretrain.datasets import BaseDataset
 from mmarcface.registry import DATASETS
 
 from .pairs import Pairs
+from .subsets import SubsettableDataset
 
 
 @DATASETS.register_module()
-class VerificationSets(BaseDataset):
+class VerificationSets(SubsettableDataset):
     """Several sets of pairs, such as LFW, CFP-FP and AgeDB-30, for one :class:`VerificationMetric`.
 
     The metric gives figures of each by its name, such as ``verification/lfw/Accuracy``, and the
@@ -50,7 +51,7 @@ class VerificationSets(BaseDataset):
 
 
 @DATASETS.register_module()
-class ProbesAndGallery(BaseDataset):
+class ProbesAndGallery(SubsettableDataset):
     """Probes, a gallery and distractors as one data set, for :class:`IdentificationMetric`.
 
     Samples of the probes have the role 'query', all others the role 'gallery'. Probes and gallery

@@ -59,7 +59,7 @@ class MNIST(LabelledDataset):
         """One dict for each image: its ``row`` in the array of images, and ``gt_label``."""
         read = self._read_idx if self.data_root else self._read_package
         self.path, self.images, labels = read()
-        num_classes = len(self.metainfo['classes'])
+        num_classes = len(self._metainfo['classes'])
         bad = np.flatnonzero(labels >= num_classes)
         if len(bad):
             raise ValueError(

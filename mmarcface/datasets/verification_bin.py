@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from mmpretrain.datasets import BaseDataset
 
 from mmarcface.functional.verification import consecutive_folds
 from mmarcface.registry import DATASETS
@@ -11,10 +10,11 @@ from mmarcface.registry import DATASETS
 from .bin_file import BinFile
 from .containers import address, open_once
 from .pairs import Pairs
+from .subsets import SubsettableDataset
 
 
 @DATASETS.register_module()
-class VerificationBin(BaseDataset):
+class VerificationBin(SubsettableDataset):
     """Image pairs as insightface gives LFW, CFP-FP, AgeDB-30, CALFW and CPLFW.
 
     Layout::
