@@ -8,7 +8,7 @@ from .identity_folder import IdentityFolder
 from .identity_records import IdentityRecords
 from .ijb import IJB
 from .inshop import InShop
-from .joined import ProbesAndGallery, VerificationSets
+from .joined import JoinedIdentities, ProbesAndGallery, VerificationSets
 from .labelled import LabelledDataset
 from .lfw import LFW
 from .mnist import MNIST
@@ -28,6 +28,7 @@ __all__ = [
     'IdentityFolder',
     'IdentityRecords',
     'InShop',
+    'JoinedIdentities',
     'LabelledDataset',
     'LoadImageFromFile',
     'NoisyLabels',

@@ -44,6 +44,9 @@ def labels_of(dataset) -> np.ndarray:
     """
     if hasattr(dataset, 'cumulative_sizes'):
         return np.concatenate([labels_of(part) for part in dataset.datasets])
+    if len(dataset) and hasattr(getattr(dataset, 'data_list', None), 'labels'):
+        # Of samples that are made when asked for, of which there may be millions.
+        return dataset.data_list.labels.astype(np.int64)
     labels = [dataset.get_data_info(place).get('gt_label') for place in range(len(dataset))]
     for place, label in enumerate(labels):
         if not isinstance(label, int | np.integer):

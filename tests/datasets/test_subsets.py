@@ -21,6 +21,7 @@ from mmarcface.datasets import (
     IdentityFolder,
     IdentityRecords,
     InShop,
+    JoinedIdentities,
     LabelledDataset,
     LoadImageFromFile,
     NoisyLabels,
@@ -38,7 +39,7 @@ from tests.datasets import formats
 from tests.datasets.test_han_glyphs import letters
 
 FACES = {name: [formats.tiny(10 * i + n) for n in range(3)] for i, name in enumerate('abcd')}
-LAZY = ('records', 'filtered', 'noisy')
+LAZY = ('records', 'filtered', 'noisy', 'joined')
 WITH_PAIRS = ('view 2', 'view 1', 'bin', 'sets')
 NAMES = (
     'folder', 'orl', 'mnist', 'glyphs', 'inshop', 'celeba', 'people', *WITH_PAIRS, 'ijb', 'probes',
@@ -111,6 +112,14 @@ def make(request, tmp_path) -> Callable:
         ),
         'records': lambda **kw: IdentityRecords(f'{at("files")}/a.rec', **kw),
         'filtered': lambda **kw: FilteredDataset(folder | dict(data_root=at('folder')), **kw),
+        'joined': lambda **kw: JoinedIdentities(
+            dict(
+                folder=folder | dict(data_root=at('folder')),
+                records=dict(type=IdentityRecords, path=f'{at("files")}/a.rec'),
+                digits=dict(type=MNIST, data_root=at('mnist')),
+            ),
+            **kw,
+        ),
         'noisy': lambda **kw: NoisyLabels(folder | dict(data_root=at('folder')), 0.5, **kw),
     }
     return lambda name, **kwargs: builders[name](**kwargs)
