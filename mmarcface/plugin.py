@@ -9,6 +9,7 @@ from pathlib import Path
 
 import wrapt
 from mmpretrain.apis import ModelHub
+from mmpretrain.apis.base import BaseInferencer
 
 from . import registry
 from .checkpoint import read_weights_only
@@ -48,12 +49,28 @@ def _dispatch_kwargs(wrapped, inferencer, args, kwargs):
     return fit_to_gallery(wrapped(*args, **kwargs), inferencer.prototype_dataset)
 
 
-@wrapt.patch_function_wrapper(
-    'mmpretrain.apis.image_retrieval', 'ImageRetrievalInferencer.preprocess'
-)
 def _preprocess(wrapped, inferencer, args, kwargs):
-    """Name a query image that cannot be read: mmpretrain lets OpenCV's own error through."""
-    from .apis.inferencers import read_queries
+    """Keep an image's path and landmarks, and name one that cannot be read: mmpretrain does not."""
+    from .apis.inferencers import query_samples
 
+    def samples_of(inputs, batch_size=1):
+        return query_samples(inferencer.pipeline, inputs), batch_size
+
+    return BaseInferencer.preprocess(inferencer, *samples_of(*args, **kwargs))
+
+
+def _visualize(wrapped, inferencer, args, kwargs):
+    """Draw an image that was given with its landmarks."""
     inputs, *others = args
-    return wrapped(read_queries(inputs), *others, **kwargs)
+    images = [image['img'] if isinstance(image, dict) else image for image in inputs]
+    return wrapped(images, *others, **kwargs)
+
+
+for _module, _name, _wrapper in (
+    ('image_retrieval', 'ImageRetrievalInferencer.preprocess', _preprocess),
+    ('image_retrieval', 'ImageRetrievalInferencer.visualize', _visualize),
+    ('image_classification', 'ImageClassificationInferencer.preprocess', _preprocess),
+    ('image_classification', 'ImageClassificationInferencer.visualize', _visualize),
+    ('feature_extractor', 'FeatureExtractor.preprocess', _preprocess),
+):
+    wrapt.wrap_function_wrapper(f'mmpretrain.apis.{_module}', _name, _wrapper)

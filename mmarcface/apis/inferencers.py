@@ -12,9 +12,12 @@ from mmengine.config import Config
 from mmengine.dataset import BaseDataset, Compose
 from mmpretrain.apis import ImageRetrievalInferencer
 from mmpretrain.datasets import CustomDataset, remove_transform
-from mmpretrain.registry import TRANSFORMS
+from mmpretrain.registry import DATASETS, TRANSFORMS
+from torch.utils.data import DataLoader
 
-from mmarcface.datasets import IdentityRecords, LoadImageFromFile
+from mmarcface.datasets import AlignFace, IdentityRecords, LoadImageFromFile
+from mmarcface.datasets.landmarks import are_exchanged
+from mmarcface.datasets.transforms.align_face import EXCHANGED
 
 
 def prepare_gallery(
@@ -29,10 +32,11 @@ def prepare_gallery(
     Args:
         prepare: mmpretrain's own preparation, which makes a data loader of the prototype.
         inferencer: the inferencer, with its model and test pipeline.
-        prototype: what mmpretrain takes (the path of a folder, a list of paths, the config of a
-            data set, a data set or a data loader), or the path of a ``.rec`` file, or embeddings,
-            (G, D), or the path of a file that :meth:`EmbeddingRetriever.dump_prototype` wrote. A
-            data set without a pipeline gets the inferencer's.
+        prototype: what mmpretrain takes (the path of a folder, a list, the config of a data set, a
+            data set or a data loader), or the path of a ``.rec`` file, or embeddings, (G, D), or
+            the path of a file that :meth:`EmbeddingRetriever.dump_prototype` wrote. A list is of
+            images as :func:`image_sample` takes them. A data set without a pipeline gets the
+            inferencer's.
         cache: file that keeps the embeddings; see ``prototype_cache`` of the model.
         batch_size: images embedded at a time.
 
@@ -41,7 +45,8 @@ def prepare_gallery(
 
     Raises:
         FileNotFoundError: if the prototype is a path and nothing is there.
-        ValueError: if the gallery is empty, or see :meth:`EmbeddingRetriever.prepare_prototype`.
+        ValueError: if the gallery is empty, see :func:`image_sample` and
+            :func:`refuse_unknown_landmarks`, or :meth:`EmbeddingRetriever.prepare_prototype`.
     """
     model = inferencer.model
     if isinstance(prototype, Path):
@@ -65,29 +70,102 @@ def prepare_gallery(
     elif isinstance(prototype, list):
         if not prototype:
             raise ValueError('the gallery is empty: prototype is a list of no images')
-        prototype = _data_set([dict(img_path=str(path)) for path in prototype], pipeline)
+        prototype = _data_set(list(map(image_sample, prototype)), pipeline)
+    elif isinstance(prototype, dict):
+        prototype = DATASETS.build(dict(pipeline=pipeline) | prototype)
     elif isinstance(prototype, BaseDataset) and not prototype.pipeline.transforms:
         prototype.pipeline = Compose(pipeline)
+    dataset = prototype.dataset if isinstance(prototype, DataLoader) else prototype
+    if isinstance(dataset, BaseDataset):
+        refuse_unknown_landmarks(
+            dataset.pipeline, (dataset.get_data_info(place) for place in range(len(dataset)))
+        )
     return prepare(prototype, None, batch_size)
 
 
-def read_queries(images: Iterable[str | Path | np.ndarray]) -> Iterator[np.ndarray]:
-    """Read the images to search with, one at a time.
+def image_sample(image: str | Path | np.ndarray | dict) -> dict:
+    """A sample for a pipeline, with all that is known of an image before it is read.
 
     Args:
-        images: paths, or images as arrays, (H, W, 3), uint8 in [0, 255], BGR.
+        image: its path, or an array, (H, W, 3), uint8 in [0, 255], BGR; or
+            ``dict(img=..., landmarks=...)`` of one of these and its landmarks, for
+            :class:`AlignFace`, x and y in pixels, (5, 2) or (2, 2); see :func:`read_landmarks`.
 
-    Yields:
-        The images as such arrays.
+    Returns:
+        ``img_path`` of a path; ``img``, ``img_shape`` and ``ori_shape`` of an array; and
+        ``landmarks``.
+
+    Raises:
+        ValueError: if a dict has no ``img``, or anything else than that and ``landmarks``.
+    """
+    if isinstance(image, dict):
+        if 'img' not in image or not image.keys() <= {'img', 'landmarks'}:
+            raise ValueError(
+                'an image must be a path, an array or dict(img=..., landmarks=...), got a dict of '
+                f'{", ".join(map(str, image)) or "nothing"}'
+            )
+        sample = image_sample(image['img'])
+        if 'landmarks' in image:
+            sample |= dict(landmarks=np.asarray(image['landmarks'], float), landmarks_given=True)
+        return sample
+    if isinstance(image, (str, Path)):
+        return dict(img_path=str(image))
+    shape = image.shape[:2]
+    return dict(img=image, img_shape=shape, ori_shape=shape)
+
+
+def query_samples(
+    pipeline: Compose, images: Iterable[str | Path | np.ndarray | dict]
+) -> Iterator[dict]:
+    """The samples of images to search with or to compare, read one at a time.
+
+    Args:
+        pipeline: what is to be done with them.
+        images: as :func:`image_sample` takes them.
+
+    Returns:
+        The samples, all of which have ``img``.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if a file is not an image that can be read.
+        ValueError: if a file is not an image that can be read; at once, before any is read, see
+            :func:`image_sample` and :func:`refuse_unknown_landmarks`.
     """
-    load = LoadImageFromFile()
-    for image in images:
-        is_path = isinstance(image, (str, Path))
-        yield load(dict(img_path=str(image)))['img'] if is_path else image
+    samples = list(map(image_sample, images))
+    refuse_unknown_landmarks(pipeline, samples)
+    return map(LoadImageFromFile(), samples)
+
+
+def refuse_unknown_landmarks(pipeline: Compose, samples: Iterable[dict]) -> None:
+    """Refuse images that a pipeline cannot align, before any is embedded.
+
+    Args:
+        pipeline: of transforms, which need not have any that aligns.
+        samples: images as the pipeline gets them, which need not be read yet.
+
+    Raises:
+        ValueError: if an image has no landmarks where :class:`AlignFace` needs them; if left and
+            right are exchanged in landmarks that were given with an image.
+    """
+    aligning = list(_aligning(pipeline))
+    for sample in samples if aligning else ():
+        for align in aligning:
+            points = align.landmarks_of(sample)
+            if 'landmarks_given' in sample and are_exchanged(points):
+                raise ValueError(
+                    f'{EXCHANGED}, got {points.tolist()} of '
+                    f'{sample.get("img_path", "an array")}; two eyes do not tell that from an '
+                    'image that is upside down: turn it, or give five points'
+                )
+
+
+def _aligning(transform: Callable) -> Iterator[AlignFace]:
+    """Each AlignFace in a pipeline, however deep."""
+    if isinstance(transform, AlignFace):
+        yield transform
+    inside = getattr(transform, 'transforms', ())
+    for part in inside if isinstance(inside, (list, tuple)) else [inside]:
+        yield from _aligning(part)
 
 
 def pipeline_after_loading(config: Config) -> Compose:
@@ -122,8 +200,8 @@ def fit_to_gallery(dispatched: tuple[dict, ...], gallery: BaseDataset) -> tuple[
     wanted = next((name for name in ('show', 'show_dir') if visualize.get(name)), None)
     if wanted and 'img_path' not in gallery.get_data_info(0):
         raise ValueError(
-            f'{wanted}={visualize[wanted]!r} needs images, and this gallery has embeddings alone: '
-            'give a folder, list or data set of images as prototype'
+            f'{wanted}={visualize[wanted]!r} needs images in files, and this gallery has none: '
+            'give a folder, list or data set of them as prototype'
         )
     visualize['topk'] = min(visualize.get('topk', 3), size)
     postprocess['topk'] = min(postprocess.get('topk', 1), size)

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from mmpretrain.apis import FeatureExtractor
 
-from .inferencers import read_queries
 from .invertible import Invertible
 
 TARGETS = 'targets must be classes (N,), whole numbers, or embeddings (N, D), or a list of images'
@@ -63,7 +62,8 @@ def resolve(net: Invertible, targets: Any) -> Targets:
         ValueError: if they are none of the kinds, or do not fit the model.
     """
     if isinstance(targets, (list, tuple)) and any(
-        isinstance(t, (str, Path)) or (isinstance(t, np.ndarray) and t.ndim == 3) for t in targets
+        isinstance(t, (str, Path, dict)) or (isinstance(t, np.ndarray) and t.ndim == 3)
+        for t in targets
     ):
         targets = _embed(net, targets)
     try:
@@ -141,11 +141,11 @@ def _embed(net: Invertible, images: Sequence) -> torch.Tensor:
         )
     extract = FeatureExtractor(net.model)
     embeddings = []
-    for number, (image, query) in enumerate(zip(images, read_queries(images), strict=True)):
+    for number, image in enumerate(images):
         try:
-            (feats,) = extract([query])
+            (feats,) = extract([image])
         except (RuntimeError, ValueError) as error:
-            name = f'image {number}' if isinstance(image, np.ndarray) else image
+            name = image if isinstance(image, (str, Path)) else f'image {number}'
             raise ValueError(f'the model does not take {name}: {error}') from error
         embeddings.append(net.embeddings(tuple(feat[None] for feat in feats))[0])
     return torch.stack(embeddings)

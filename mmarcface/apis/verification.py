@@ -16,7 +16,7 @@ from mmpretrain.apis.base import BaseInferencer
 from mmarcface.evaluation.thresholds import choose_threshold, load_thresholds, thresholds_file
 from mmarcface.models.retrievers.gallery import fingerprint_model
 
-from .inferencers import pipeline_after_loading, read_queries
+from .inferencers import pipeline_after_loading, query_samples
 
 
 class VerificationInferencer(BaseInferencer):
@@ -77,13 +77,15 @@ class VerificationInferencer(BaseInferencer):
 
     def __call__(
         self,
-        pairs: Sequence[tuple[str | np.ndarray, str | np.ndarray]],
+        pairs: Sequence[tuple[str | np.ndarray | dict, str | np.ndarray | dict]],
         batch_size: int = 32,
     ) -> list[dict]:
         """Compare pairs of images; one that is named in many pairs is embedded once.
 
         Args:
-            pairs: of paths, or of images as arrays, (H, W, 3), uint8 in [0, 255], BGR.
+            pairs: of paths, or of images as arrays, (H, W, 3), uint8 in [0, 255], BGR; or of
+                ``dict(img=..., landmarks=...)``, one of these with the landmarks that
+                :class:`AlignFace` needs, (5, 2) or (2, 2), x and y in pixels.
             batch_size: images embedded at a time.
 
         Returns:
@@ -92,11 +94,11 @@ class VerificationInferencer(BaseInferencer):
 
         Raises:
             FileNotFoundError: if an image does not exist.
-            ValueError: if a pair is not of two, or an image cannot be read.
+            ValueError: if a pair is not of two, an image cannot be read, or lacks landmarks.
         """
         images, places, compared = [], {}, []
         for pair in pairs:
-            if isinstance(pair, (str, Path)) or len(pair) != 2:
+            if isinstance(pair, (str, Path, dict)) or len(pair) != 2:
                 raise ValueError(
                     f'pairs must be a list of pairs of images, got {pair!r} among them'
                 )
@@ -126,15 +128,16 @@ class VerificationInferencer(BaseInferencer):
 
     def preprocess(self, inputs: list, batch_size: int = 1):
         """Batches of the test pipeline's output for images as :meth:`__call__` takes them."""
-        samples = (
-            dict(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
-            for image in read_queries(inputs)
-        )
-        return super().preprocess(samples, batch_size)
+        return super().preprocess(query_samples(self.pipeline, inputs), batch_size)
 
     def _init_pipeline(self, config: Config) -> Compose:
         return pipeline_after_loading(config)
 
 
-def _key(image: str | Path | np.ndarray) -> str | int:
+def _key(image: str | Path | np.ndarray | dict) -> tuple | str | int:
+    if isinstance(image, dict):
+        return tuple(
+            (name, _key(value) if name == 'img' else np.asarray(value).tobytes())
+            for name, value in sorted(image.items())
+        )
     return id(image) if isinstance(image, np.ndarray) else str(image)

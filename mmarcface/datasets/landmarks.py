@@ -11,15 +11,23 @@ from .text_lists import read_lines, split_fields
 
 # Values that a line may have: x and y of two or five points, and a score.
 COUNTS = (4, 5, 10, 11)
+# Below it, the way from the left to the right eye or corner of the mouth leads to the left.
+LEAST = -0.25
 
 
 def read_landmarks(path: str | Path) -> dict[str, np.ndarray]:
-    """Landmarks of a text file with lines ``name x1 y1 x2 y2 ...``, two or five points each.
+    """Landmarks of a text file: in each line an image, and x and y of two or five points.
 
-    Two points are the eyes; five are eyes, nose and corners of the mouth, the eye and corner on
-    the left of the image first. A number of images and a line of column names may come first,
-    as in ``list_landmarks_align_celeba.txt``, and a score may end a line, as in IJB's lists: it
-    is a third column of that image's array, the same in each row.
+    Two points are the eyes; five are eyes, nose and corners of the mouth. The eye and the corner
+    on the left of an upright image come first, which are the person's right ones::
+
+        anna/1.jpg 38.3 51.7 73.5 51.5 56.0 71.7 41.5 92.4 70.7 92.2
+        ben/1.jpg 30.1 45.6 62.0 45.9
+
+    A number of images and a line of column names may come first, as in
+    ``list_landmarks_align_celeba.txt``, and a score may end a line, as in IJB's lists: it is a
+    third column of that image's array, the same in each row. Names may hold blanks where tabs are
+    between the fields.
 
     Args:
         path: the file.
@@ -29,7 +37,8 @@ def read_landmarks(path: str | Path) -> dict[str, np.ndarray]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if a line breaks the format or names an image again; it names file and line.
+        ValueError: if a line breaks the format or names an image again, or in most lines left and
+            right are exchanged; it names file and line.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'{path} does not exist: a list of landmarks is needed')
@@ -59,7 +68,36 @@ def read_landmarks(path: str | Path) -> dict[str, np.ndarray]:
             f'{path}: {"some" if announced is None else announced} images are announced, and '
             f'{len(landmarks)} are listed. Is the file cut short?'
         )
+    wrong = [name for name, points in landmarks.items() if are_exchanged(points)]
+    if 2 * len(wrong) > len(landmarks):
+        raise ValueError(
+            f'{path}:{seen[wrong[0]]}: eyes and corners of the mouth must be those on the left of '
+            f'the image first, and those on the right are in {len(wrong)} of {len(landmarks)} '
+            f'lines: exchange them; got {landmarks[wrong[0]][:, :2].tolist()} of {wrong[0]}'
+        )
     return landmarks
+
+
+def are_exchanged(points: np.ndarray) -> bool:
+    """Whether left and right are exchanged in landmarks.
+
+    Five points show it however the face is turned, as only a mirror exchanges them; what a face in
+    profile or a poor detection shows is not counted. Two eyes show it unless the image is upside
+    down.
+
+    Args:
+        points: (2, 2) or (5, 2), or with scores.
+    """
+    eyes = points[1, :2] - points[0, :2]
+    if len(points) == 2:
+        return bool(eyes[0] < 0)
+    mouth = points[4, :2] - points[3, :2]
+    down = points[3:, :2].mean(0) - points[:2, :2].mean(0)
+    # Of a face from the front about 0.9 and 0.7, in profile about 0.
+    return any(
+        across[0] * down[1] - across[1] * down[0] < LEAST * max(across @ across, down @ down)
+        for across in (eyes, mouth)
+    )
 
 
 def _number(field: str) -> float | None:

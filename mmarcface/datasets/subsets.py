@@ -43,10 +43,6 @@ class SubsettableDataset(BaseDataset):
     also with ``lazy_init``, and where it names samples by place (``pairs``, ``templates``) a part
     has what is among its samples.
 
-    Args:
-        *args: see :class:`mmpretrain.datasets.BaseDataset`.
-        **kwargs: see :class:`mmpretrain.datasets.BaseDataset`.
-
     Raises:
         ValueError: if ``indices`` are no integers, or beyond the samples.
     """

@@ -7,6 +7,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.optimize import least_squares
 
 from mmarcface.datasets import AlignFace
+from mmarcface.datasets.landmarks import are_exchanged
 from mmarcface.datasets.transforms.align_face import TEMPLATE, fit_similarity
 from tests.datasets.formats import write_lines
 
@@ -121,6 +122,94 @@ def test_no_face_is_mirrored():
     matrix = fit_similarity(points, np.array(ARCFACE))
     assert np.linalg.det(matrix[:, :2]) > 0
     assert result['landmarks'][0, 0] > result['landmarks'][1, 0]
+
+
+@pytest.fixture
+def said(monkeypatch) -> list[str]:
+    lines = []
+    monkeypatch.setattr(
+        'mmarcface.datasets.transforms.align_face.print_log',
+        lambda text, *_: lines.append(text),
+    )
+    return lines
+
+
+# Eyes, eyes and corners, corners, upper and lower half, x and y.
+EXCHANGES = {
+    'eyes': lambda five: five[[1, 0, 2, 3, 4]],
+    'both': lambda five: five[[1, 0, 2, 4, 3]],
+    'mouth': lambda five: five[[0, 1, 2, 4, 3]],
+    'top and bottom': lambda five: five[[3, 4, 2, 0, 1]],
+    'x and y': lambda five: five[:, ::-1],
+    'mirrored image': lambda five: five * (-1, 1) + (200, 0),
+}
+PLAIN = dict(img=np.zeros((300, 260, 3), np.uint8), img_path='faces/a.png')
+
+
+@pytest.mark.parametrize('angle', [0.0, 0.7, 2.0, 3.1, -1.5])
+@pytest.mark.parametrize('exchange', EXCHANGES)
+def test_exchanged_landmarks_are_noticed_however_a_face_is_turned(said, exchange, angle):
+    points = turned(np.array(ARCFACE), 1.3, angle, (130, 130))
+    align = AlignFace()
+    wrong = EXCHANGES[exchange](points)
+    for _ in range(2):
+        align(PLAIN | dict(landmarks=wrong))
+    (text,) = said
+    assert 'on the left of the upright image first' in text
+    assert 'of faces/a.png: its crop may be wrong' in text
+    # It is told of each image, once.
+    align(PLAIN | dict(landmarks=wrong, img_path='b.png'))
+    assert len(said) == 2
+
+
+@pytest.mark.parametrize('degrees', range(-180, 181, 30))
+def test_a_face_that_is_upside_down_is_made_upright_and_told(said, degrees):
+    points = turned(np.array(ARCFACE), 1.3, np.radians(degrees + 1), (130, 130))
+    result = AlignFace()(PLAIN | dict(landmarks=points))
+    np.testing.assert_allclose(result['landmarks'], ARCFACE, atol=1e-6)
+    assert len(said) == (abs(degrees) > 90 or degrees == 90)
+    for text in said:
+        turn = -degrees - 1 if degrees < 180 else 179
+        assert f'faces/a.png is turned by {turn} degrees by its landmarks: is it upside' in text
+    # Of two eyes the same is an exchange, or it is not.
+    said.clear()
+    result = AlignFace()(PLAIN | dict(landmarks=points[:2]))
+    np.testing.assert_allclose(result['landmarks'], ARCFACE[:2], atol=1e-6)
+    assert len(said) == (abs(degrees) > 90 or degrees == 90)
+    assert all('faces/a.png: its crop may be wrong' in text for text in said)
+
+
+def test_no_pose_of_a_face_is_taken_for_an_exchange(said):
+    # A face in space, in units of the distance of the eyes: right, down and back.
+    face = np.array(
+        [(-0.5, 0, 0), (0.5, 0, 0), (0, 0.6, -0.6), (-0.4, 1.1, -0.1), (0.4, 1.1, -0.1)]
+    )
+    random = np.random.default_rng(0)
+    for yaw in np.radians(np.arange(-90, 91, 15)):
+        for pitch in np.radians(np.arange(-40, 41, 20)):
+            x, y, z = face.T
+            x, z = x * np.cos(yaw) + z * np.sin(yaw), z * np.cos(yaw) - x * np.sin(yaw)
+            y = y * np.cos(pitch) - z * np.sin(pitch)
+            points = 40 * np.stack([x, y], 1) + random.normal(0, 1.5, (5, 2)) + 100
+            assert not are_exchanged(points)
+            assert not are_exchanged(turned(points, 1, 2.0, (0, 0)))
+
+
+@pytest.mark.parametrize('number', [2, 5])
+def test_a_list_of_the_other_order_is_refused(tmp_path, number):
+    points = np.array(ARCFACE)[:number]
+    other = points[[1, 0, 2, 4, 3][:number]]
+    path = tmp_path / 'points.txt'
+
+    def write(*rows):
+        write_lines(path, [(f'{i}.png', *row.ravel()) for i, row in enumerate(rows)])
+        return str(path)
+
+    # One or two of many may be of images that are upside down, or poor detections.
+    assert len(AlignFace(landmarks=write(points, other, points, other)).landmarks) == 4
+    rule = r'points.txt:2: eyes and .* on the left of .* are in 2 of 3 lines: exchange them; got'
+    with pytest.raises(ValueError, match=rf'{rule} .* of 1.png'):
+        AlignFace(landmarks=write(points, other, other))
 
 
 @pytest.mark.parametrize('scores', [False, True])

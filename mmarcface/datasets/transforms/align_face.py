@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 from collections.abc import Sequence
+from hashlib import blake2b
+from pathlib import Path
 
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
+from mmengine.logging import print_log
 
-from mmarcface.datasets.landmarks import read_landmarks
+from mmarcface.datasets.landmarks import are_exchanged, read_landmarks
 from mmarcface.registry import TRANSFORMS
 
 # Eyes, nose and corners of the mouth in the 112 x 112 crops of the ArcFace models, x and y.
@@ -25,6 +30,11 @@ TEMPLATE = np.array(
 TEMPLATE_SIZE = 112
 # In pixels, beyond any image; NaN is not below it.
 FARTHEST = 1e6
+GIVE = 'give an inferencer the image as dict(img=..., landmarks=...)'
+EXCHANGED = (
+    'of the eyes, and of the corners of the mouth, the landmarks must have the one on the left of '
+    'the upright image first'
+)
 
 
 @TRANSFORMS.register_module()
@@ -35,10 +45,15 @@ class AlignFace(BaseTransform):
     alone. The template is that of 112 x 112 pixels; for other sizes it is scaled with the height
     and keeps to the middle, so that 112 x 96 is the crop of SphereFace and CosFace.
 
+    Where landmarks turn an image upside down, or left and right are exchanged in them, a warning
+    in the log names it: a photograph may be upside down, and one poor detection among many is no
+    reason to stop.
+
     Args:
         size: height and width of the crop in pixels, or one number for both.
         landmarks: list of landmarks, see :func:`read_landmarks`, for data sets whose samples have
-            none.
+            none; it counts also where they have some. Inferencers take landmarks with an image,
+            ``dict(img=..., landmarks=...)``, and these count before the list.
         img_prefix: the folder that the names in the list start from.
 
     Raises:
@@ -56,9 +71,12 @@ class AlignFace(BaseTransform):
         self.size = (size, size) if isinstance(size, int) else tuple(size)
         if len(self.size) != 2 or min(self.size) < 1:
             raise ValueError(f'size must be a height and a width in pixels, got {size}')
+        self.told = set()
         self.file = landmarks
         self.img_prefix = img_prefix
         self.landmarks = {} if landmarks is None else read_landmarks(landmarks)
+        # By this a gallery's cache notices that the list is another.
+        self.digest = landmarks and blake2b(Path(landmarks).read_bytes(), digest_size=8).hexdigest()
         height, width = self.size
         scale = height / TEMPLATE_SIZE
         middle = (TEMPLATE_SIZE / 2, 0)
@@ -69,46 +87,68 @@ class AlignFace(BaseTransform):
 
         Sets ``img_shape``, and ``landmarks`` to where they are in the crop, (5, 2) or (2, 2).
         """
-        points = self._landmarks_of(results)
+        points = self.landmarks_of(results)
         matrix = fit_similarity(points, self.template[: len(points)])
         if matrix is None:
             raise ValueError(
-                f'the landmarks of {results.get("img_path")} must be different points, got '
-                f'{points.tolist()}'
+                f'the landmarks of {_name(results)} must be different points, got {points.tolist()}'
             )
+        self._tell(_name(results), points, matrix)
         height, width = self.size
         image = cv2.warpAffine(results['img'], matrix, (width, height), flags=cv2.INTER_LINEAR)
         points = points @ matrix[:, :2].T + matrix[:, 2]
         return results | dict(img=image, img_shape=image.shape[:2], landmarks=points)
 
-    def _landmarks_of(self, results: dict) -> np.ndarray:
-        if self.file is None and 'landmarks' in results:
+    def landmarks_of(self, results: dict) -> np.ndarray:
+        """Landmarks of a sample, (5, 2) or (2, 2); its image need not be read yet.
+
+        Raises:
+            ValueError: if there are none, or they are no such points.
+        """
+        if 'landmarks' in results and (self.file is None or 'landmarks_given' in results):
             points = np.asarray(results['landmarks'], float)
-        elif self.file is not None:
+        elif self.file is not None and 'img_path' in results:
             name = os.path.relpath(results['img_path'], self.img_prefix or '.')
             if name not in self.landmarks:
                 raise ValueError(
                     f'{self.file} has no landmarks of {name}: names are paths from img_prefix, '
-                    f'{self.img_prefix!r}'
+                    f'{self.img_prefix!r}; or {GIVE}'
                 )
             points = self.landmarks[name][:, :2]
         else:
             raise ValueError(
-                f'{results.get("img_path")} has no landmarks: give AlignFace a list of them, or '
-                'use a data set that has them (CelebA, IJB)'
+                f'{_name(results)} has no landmarks: give AlignFace a list of them and images by '
+                f'path, use a data set that has them (CelebA, IJB), or {GIVE}'
             )
         if points.shape not in ((2, 2), (5, 2)) or not (np.abs(points) < FARTHEST).all():
             raise ValueError(
-                f'the landmarks of {results.get("img_path")} must be x and y of two or five '
-                f'points in pixels, got {points.tolist()}'
+                f'the landmarks of {_name(results)} must be x and y of two or five points in '
+                f'pixels, got {points.tolist()}'
             )
         return points
+
+    def _tell(self, name: str, points: np.ndarray, matrix: np.ndarray) -> None:
+        """Warn of an image whose crop may be upside down or none of a face, once in a process."""
+        angle = math.degrees(math.atan2(matrix[1, 0], matrix[0, 0]))
+        if are_exchanged(points):
+            text = f'{EXCHANGED}, got {points.tolist()} of {name}: its crop may be wrong'
+        elif abs(angle) > 90:
+            text = f'{name} is turned by {angle:.0f} degrees by its landmarks: is it upside down?'
+        else:
+            return
+        if text not in self.told:
+            self.told.add(text)
+            print_log(text, 'current', logging.WARNING)
 
     def __repr__(self) -> str:
         return (
             f'{type(self).__name__}(size={self.size}, landmarks={self.file!r}, '
-            f'img_prefix={self.img_prefix!r})'
+            f'img_prefix={self.img_prefix!r}, digest={self.digest!r})'
         )
+
+
+def _name(results: dict) -> str:
+    return results.get('img_path', 'an image without a path')
 
 
 def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray | None:

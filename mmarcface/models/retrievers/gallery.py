@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from mmengine.dist import broadcast_object_list, collect_results, get_world_size, is_main_process
 from mmengine.registry import DefaultScope
@@ -172,8 +173,12 @@ def fingerprint_images(dataset: Dataset) -> str:
     # A transform without a repr of its own shows its address.
     digest = hashlib.sha256(re.sub(r' at 0x[0-9a-f]+', '', pipeline).encode())
     state_of = lru_cache(_state)
-    for sample in _samples(dataset):
-        digest.update(repr(sorted(sample.items())).encode())
+    for sample in map(dataset.get_data_info, range(len(dataset))):
+        digest.update(repr(sorted(_plain(sample).items())).encode())
+        # Landmarks, or the image itself.
+        for name, value in sorted(sample.items()):
+            if isinstance(value, np.ndarray):
+                digest.update(f'{name} {value.dtype} {value.shape}'.encode() + value.tobytes())
         digest.update(state_of(file_of(sample.get('img_path', ''))).encode())
     return digest.hexdigest()
 
@@ -195,10 +200,12 @@ def _state(file: str) -> str:
 
 def _samples(dataset: Dataset) -> Iterator[dict]:
     """Plain facts of each sample, which a weights-only load can read back."""
-    plain = (str, int, float, bool)
-    for place in range(len(dataset) if hasattr(dataset, 'get_data_info') else 0):
-        sample = dataset.get_data_info(place)
-        yield {key: value for key, value in sample.items() if isinstance(value, plain)}
+    if hasattr(dataset, 'get_data_info'):
+        yield from (_plain(dataset.get_data_info(place)) for place in range(len(dataset)))
+
+
+def _plain(sample: dict) -> dict:
+    return {key: value for key, value in sample.items() if isinstance(value, (str, int, float))}
 
 
 @torch.no_grad()
