@@ -37,12 +37,19 @@ def parse_args() -> argparse.Namespace:
         command.add_argument('target')
         if name in ('bin', 'lfw'):
             note = 'for sources without pairs: '
-            command.add_argument('--folds', type=positive, help=f'{note}folds (10)')
+            command.add_argument(
+                '--folds',
+                type=positive,
+                help='folds to draw pairs for (10), or to share out those of the source among (as '
+                'many as it has; 10 for a .bin, which does not say)',
+            )
             command.add_argument(
                 '--pairs', type=positive, help=f'{note}pairs of each kind a fold (300)'
             )
             command.add_argument('--seed', type=int, help=f'{note}seed (0)')
-    command = commands.add_parser('insightface', help='write a checkpoint from a backbone.pth')
+    command = commands.add_parser(
+        'insightface', help='write a checkpoint from a backbone.pth, or that of a whole training'
+    )
     command.add_argument('source')
     command.add_argument('target')
     return parser.parse_args()
@@ -57,16 +64,21 @@ def main() -> None:
     source = convert.open_source(args.source)
     if args.format in ('bin', 'lfw'):
         source = convert.with_pairs(source, args.folds, args.pairs, args.seed)
+        if args.source.endswith('.bin') and args.folds is None:
+            print(
+                f'note: a .bin does not say how many folds it has; {source.num_folds} are taken. '
+                'For others: --folds'
+            )
     elif source.pairs is not None and args.source.endswith('.bin'):
         print('note: a .bin does not name people; a person becomes as many identities as the pairs')
         print('      of the same person leave apart. Do not train on them')
-    WRITERS[args.format][0](source, args.target)
+    reader = WRITERS[args.format][0](source, args.target)
     written = []
     if args.format != 'bin':
         written.append(f'{len(source.faces)} images of {len(source.images_of)} identities')
     if args.format in ('bin', 'lfw'):
-        written.append(f'{len(source.pairs)} pairs')
-    print(f'{args.target}: {", ".join(written)}')
+        written.append(f'{len(source.pairs)} pairs in {source.num_folds} folds')
+    print(f'{args.target}: {", ".join(written)}. Read it with {reader}')
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@ python tools/invert.py audit CONFIG CHECKPOINT says how much of the people is in
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -22,12 +23,12 @@ from torch import nn
 
 from mmarcface.apis import get_model, invert, read_embeddings, save_inversion
 from mmarcface.apis.inversion import prepare
+from mmarcface.datasets.image_files import find_images, note_left_out
 from mmarcface.engine.inverting import Wanted, choose_targets, find_judge
 from mmarcface.engine.launch import start_processes
 from mmarcface.models.retrievers.gallery import fingerprint_weights
 from mmarcface.visualization import draw_audit
 
-IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.pgm', '.ppm', '.tif', '.tiff', '.webp')
 # What is switched off, one at a time.
 ABLATIONS = {
     'as it is': {},
@@ -118,14 +119,15 @@ def choose(args: argparse.Namespace, config: Config, default: str | list[int]) -
     if args.labels is not None:
         return choose_targets(config, args.labels)
     if args.images is not None:
-        place = Path(args.images)
-        found = [place] if place.is_file() else place.rglob('*')
-        paths = sorted(path for path in found if path.suffix.lower() in IMAGES)
+        paths = [args.images] if os.path.isfile(args.images) else []
+        if os.path.isdir(args.images):
+            paths, others = find_images(args.images)
+            note_left_out(args.images, others)
         if not paths:
             raise FileNotFoundError(f'there are no images in {args.images}')
         # Numbered, as images in two folders, or in two formats, may have one name.
-        names = [f'{number:04d}_{path.stem}' for number, path in enumerate(paths)]
-        return Wanted([str(path) for path in paths], names, None, None)
+        names = [f'{number:04d}_{Path(path).stem}' for number, path in enumerate(paths)]
+        return Wanted(paths, names, None, None)
     if args.embeddings is not None:
         embeddings = read_embeddings(args.embeddings).numpy()
         names = [f'embedding{i}' for i in range(len(embeddings))]

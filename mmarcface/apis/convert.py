@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 import torch
 from mmengine import fileio
+from mmengine.logging import print_log
 from mmpretrain.datasets import BaseDataset
-from PIL import Image
 from rich.progress import track
 
-from mmarcface.checkpoint import load_from_local
+from mmarcface.checkpoint import load_from_local, read_file
 from mmarcface.datasets import LFW, CelebA, IdentityFolder, IdentityRecords, VerificationBin
 from mmarcface.datasets.bin_file import BinFile, write_bin
 from mmarcface.datasets.identity_folder import UNFINISHED
+from mmarcface.datasets.image_files import can_be_read, extension_of
 from mmarcface.datasets.pairs import ListedPair, make_pairs, read_pairs, write_pairs, write_people
 from mmarcface.datasets.recordio import RecordFile, RecordWriter
+from mmarcface.functional.verification import consecutive_folds
 from mmarcface.models import IResNet
 from mmarcface.models.backbones.iresnet import BLOCKS_PER_STAGE
+
+# What an IResNet has and other nets do not.
+IRESNET = ('conv1.weight', 'layer1.0.prelu.weight', 'layer4.0.bn3.weight', 'features.weight')
+AVERAGE = re.compile(r'(?<![a-z])ema(?![a-z])', re.IGNORECASE)
+# LFW's, and the number that readers of .bin files take where they are told no other.
+NUM_FOLDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +60,7 @@ class Source:
 
     Attributes:
         faces: all images, those of an identity after each other.
-        pairs: as a pairs file lists them, or None where the source has none.
+        pairs: as a pairs file lists them, by fold, or None where the source has none.
         num_folds: of the pairs.
     """
 
@@ -69,6 +77,9 @@ class Source:
 def open_source(path: str | Path) -> Source:
     """Find out what a source is, and list it.
 
+    A ``.bin`` does not say how many folds its pairs have. They are shared out among ten, or as many
+    as there are pairs of each kind, see :func:`with_pairs`.
+
     Args:
         path: a ``.rec`` or ``.bin`` file, or a folder: of LFW (with ``pairs.txt`` in it), of
             CelebA (with ``identity_CelebA.txt``), or with one folder for each identity.
@@ -83,7 +94,9 @@ def open_source(path: str | Path) -> Source:
     if path.suffix == '.rec':
         return _list(IdentityRecords(str(path)))
     if path.suffix == '.bin':
-        return _list(VerificationBin(str(path)))
+        source = _list(VerificationBin(str(path), num_folds=1))
+        same = sum(pair.is_same for pair in source.pairs)
+        return _fold(source, max(1, min(NUM_FOLDS, same, len(source.pairs) - same)))
     if (path / 'pairs.txt').is_file():
         return _list_lfw(path)
     if (path / 'identity_CelebA.txt').is_file():
@@ -102,11 +115,10 @@ def _list(dataset: BaseDataset) -> Source:
         identity = info.get('identity', classes[info['gt_label']].zfill(width))
         numbers[identity] += 1
         faces.append(Face(info['img_path'], identity, numbers[identity]))
-    pairs, num_folds, listed = dataset.metainfo.get('pairs'), 1, None
+    pairs, listed = dataset.metainfo.get('pairs'), None
     if pairs is not None:
-        num_folds, listed = 1 + int(pairs.folds.max()), []
-        rows = zip(pairs.indices, pairs.is_same, pairs.folds, strict=True)
-        for place, ((i, j), same, fold) in enumerate(rows):
+        listed = []
+        for place, ((i, j), same) in enumerate(zip(pairs.indices, pairs.is_same, strict=True)):
             first, second = ((faces[k].identity, faces[k].number) for k in (i, j))
             if (first[0] == second[0]) != same:
                 raise ValueError(
@@ -114,10 +126,10 @@ def _list(dataset: BaseDataset) -> Source:
                     f'{faces[i].path} and {faces[j].path} are of one: an answer is wrong, or '
                     'different people share a copy of one image'
                 )
-            listed.append(ListedPair(0, first, second, int(fold)))
+            listed.append(ListedPair(0, first, second, 0))
     order = {name: place for place, name in enumerate(numbers)}
     faces.sort(key=lambda face: order[face.identity])
-    return Source(faces, listed, num_folds)
+    return Source(faces, listed, 1)
 
 
 def _list_lfw(path: Path) -> Source:
@@ -140,7 +152,7 @@ def _list_lfw(path: Path) -> Source:
     return Source(faces, pairs, 1 + pairs[-1].fold)
 
 
-def to_records(source: Source, path: str | Path) -> None:
+def to_records(source: Source, path: str | Path) -> str:
     """Write a ``.rec`` and ``.idx`` file in the layout of insightface.
 
     What an interrupted call has written is kept, and a finished file only checked. Image bytes
@@ -151,6 +163,9 @@ def to_records(source: Source, path: str | Path) -> None:
         source: what to convert.
         path: the ``.rec`` file.
 
+    Returns:
+        How the result is read, as Python.
+
     Raises:
         ValueError: if an image is none, or what is there afterwards is not what the source has.
     """
@@ -160,8 +175,7 @@ def to_records(source: Source, path: str | Path) -> None:
         writer = RecordWriter(path)
         done = len(writer.keys)
         for key, face in _progress(source.faces, 'Writing', done):
-            content = face.read()
-            _extension(content, face)  # Refuses what is no image.
+            content, _ = _read(face)
             writer.write(key, (labels[face.identity],), content)
         number, start = len(source.faces), 1
         records = []
@@ -179,31 +193,41 @@ def to_records(source: Source, path: str | Path) -> None:
         if record.labels != (labels[face.identity],) or record.image != face.read():
             raise _differs(f'record {key} of {path}', face)
     _compare(path, len(IdentityRecords(str(path))), len(source.faces))
+    return f"IdentityRecords('{path}')"
 
 
-def to_folder(source: Source, path: str | Path) -> None:
+def to_folder(source: Source, path: str | Path) -> str:
     """Write a folder for each identity, in it ``0001.jpg`` and so on.
 
-    Files that are there already, of an interrupted call, are checked like all others.
+    Files that are there already, of an interrupted call, are checked like all others. Names end as
+    the format of an image says, whatever its name said before.
 
     Args:
         source: what to convert.
         path: the folder.
+
+    Returns:
+        See :func:`to_records`.
 
     Raises:
         ValueError: see :func:`to_records`.
     """
     marker = Path(path, UNFINISHED)
     _write_files(source, Path(path), '{0.identity}/{0.number:04d}'.format, marker)
-    marker.unlink()
+    with _finished(marker):
+        _compare(path, len(IdentityFolder(str(path))), len(source.faces))
+    return f"IdentityFolder('{path}')"
 
 
-def to_lfw(source: Source, path: str | Path) -> None:
+def to_lfw(source: Source, path: str | Path) -> str:
     """Write images and lists as LFW has them: ``lfw/``, ``pairs.txt`` and ``people.txt``.
 
     Args:
         source: what to convert, with pairs.
         path: the folder.
+
+    Returns:
+        See :func:`to_records`.
 
     Raises:
         ValueError: if the images are not all of one format, a fold has not equally many pairs of
@@ -225,29 +249,40 @@ def to_lfw(source: Source, path: str | Path) -> None:
     _compare(path, len(LFW(str(path), 'people', extension=extension)), len(source.faces))
     again = LFW(str(path), extension=extension).metainfo['pairs']
     _compare(path, again.is_same.tolist(), [pair.is_same for pair in pairs])
-    marker.unlink()
+    _compare(path, again.folds.tolist(), [pair.fold for pair in pairs])
+    with _finished(marker):
+        _compare(path, len(open_source(path).faces), len(source.faces))
+    told = '' if extension == '.jpg' else f", extension='{extension}'"
+    return f"LFW('{path}'{told})"
 
 
-def to_bin(source: Source, path: str | Path) -> None:
+def to_bin(source: Source, path: str | Path) -> str:
     """Write a ``.bin`` file of the source's pairs, with each image as often as it is in pairs.
+
+    The file does not say which pairs are a fold; readers cut it into folds of consecutive pairs.
+    Within each fold of the source both kinds of pairs take turns, so that folds of any number have
+    both, and those of the source's number are the source's.
 
     Args:
         source: what to convert, with pairs.
         path: the file; it is written whole, from memory.
+
+    Returns:
+        See :func:`to_records`.
 
     Raises:
         ValueError: see :func:`to_records`.
     """
     path = _named(path, '.bin')
     faces = {(face.identity, face.number): face for face in source.faces}
-    wanted = [faces[image] for pair in source.pairs for image in (pair.first, pair.second)]
-    is_same = [pair.is_same for pair in source.pairs]
+    pairs = _taking_turns(source.pairs)
+    wanted = [faces[image] for pair in pairs for image in (pair.first, pair.second)]
+    is_same = [pair.is_same for pair in pairs]
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         images = []
         for _, face in _progress(wanted, 'Reading'):
-            images.append(face.read())
-            _extension(images[-1], face)  # Refuses what is no image.
+            images.append(_read(face)[0])
         partial = path.with_suffix('.bin.partial')
         write_bin(partial, images, is_same)
         os.replace(partial, path)
@@ -256,6 +291,10 @@ def to_bin(source: Source, path: str | Path) -> None:
     for place, face in _progress(wanted, 'Checking'):
         if written.images[place - 1] != face.read():
             raise _differs(f'image {place - 1} of {path}', face)
+    again = VerificationBin(str(path), num_folds=source.num_folds).metainfo['pairs']
+    _compare(path, again.folds.tolist(), [pair.fold for pair in pairs])
+    told = '' if source.num_folds == NUM_FOLDS else f', num_folds={source.num_folds}'
+    return f"VerificationBin('{path}'{told})"
 
 
 def with_pairs(
@@ -265,51 +304,84 @@ def with_pairs(
 
     Args:
         source: what to convert.
-        num_folds: folds to draw; 10 by default.
+        num_folds: folds to draw, 10 by default; or to share the source's own pairs out among, in
+            their order and in each fold equally many of each kind, by default as many as it has.
         number: pairs of each kind in a fold; 300 by default.
         seed: of the draws; 0 by default.
 
     Raises:
-        ValueError: if there are too few images for that many pairs, or the source has pairs and
-            others are asked for.
+        ValueError: if there are too few images or pairs for that, or pairs are to be drawn for a
+            source that has some.
     """
     if source.pairs is None:
-        num_folds, number = num_folds or 10, number or 300
+        num_folds, number = num_folds or NUM_FOLDS, number or 300
         pairs = make_pairs(source.images_of, num_folds, number, seed or 0)
         return replace(source, pairs=pairs, num_folds=num_folds)
-    given = dict(folds=num_folds, pairs=number, seed=seed)
-    for name, value in given.items():
+    for name, value in dict(pairs=number, seed=seed).items():
         if value is not None:
             raise ValueError(
                 f'{name} must be left out for a source with pairs, such as this one with '
-                f'{len(source.pairs)}; got {value}'
+                f'{len(source.pairs)}, as none are drawn; got {value}'
             )
-    return source
+    return source if num_folds is None else _fold(source, num_folds)
+
+
+def _fold(source: Source, num_folds: int) -> Source:
+    """The same source, its pairs shared out among folds as readers of a ``.bin`` cut it."""
+    same = sum(pair.is_same for pair in source.pairs)
+    most = max(1, min(same, len(source.pairs) - same))
+    if num_folds > most:
+        raise ValueError(
+            f'folds must have pairs of both kinds in each, and the source has {same} of the same '
+            f'identity and {len(source.pairs) - same} of different ones: at most {most}, got '
+            f'{num_folds}'
+        )
+    pairs = _taking_turns([replace(pair, fold=0) for pair in source.pairs])
+    folds = consecutive_folds(len(pairs), num_folds).tolist()
+    pairs = [replace(pair, fold=fold) for pair, fold in zip(pairs, folds, strict=True)]
+    return replace(source, pairs=pairs, num_folds=num_folds)
+
+
+def _taking_turns(pairs: Sequence[ListedPair]) -> list[ListedPair]:
+    """Pairs by fold, in each both kinds spread evenly; those of a kind keep their order."""
+    counts = Counter((pair.fold, pair.is_same) for pair in pairs)
+    seen, places = Counter(), []
+    for pair in pairs:
+        kind = pair.fold, pair.is_same
+        places.append((pair.fold, (seen[kind] + 0.5) / counts[kind], not pair.is_same))
+        seen[kind] += 1
+    order = sorted(range(len(pairs)), key=places.__getitem__)
+    return [pairs[place] for place in order]
 
 
 def from_insightface(source: str | Path, path: str | Path) -> dict:
     """Write weights of insightface's ``arcface_torch`` as a checkpoint of ours.
 
+    They may be in a ``backbone.pth``, or anywhere in the checkpoint of a whole training, under
+    names with a prefix such as ``module.`` or ``backbone.``: a line in the log says where.
+
     Args:
-        source: ``backbone.pth``.
+        source: the file; it is read weights only.
         path: the checkpoint.
 
     Returns:
         Arguments of the :class:`IResNet` that it is for.
 
     Raises:
-        ValueError: if the weights are not those of an IResNet with square images.
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged, its weights are not those of an IResNet with square
+            images, or it holds several.
     """
-    weights = load_from_local(str(source), map_location='cpu')
+    weights = _find_iresnet(source)
     stages = tuple(
         len({key.split('.')[1] for key in weights if key.startswith(f'layer{stage}.')})
         for stage in range(1, 5)
     )
     depth = next((depth for depth, blocks in BLOCKS_PER_STAGE.items() if blocks == stages), None)
-    if depth is None or not {'conv1.weight', 'fc.weight'} <= weights.keys():
+    if depth is None:
         raise ValueError(
-            f'{source} must hold the weights of an IResNet as arcface_torch saves them '
-            f'(backbone.pth); its keys are like {list(weights)[:3]}'
+            f'{source} must hold an IResNet of {list(BLOCKS_PER_STAGE.values())} blocks in its '
+            f'four stages, got {stages}'
         )
     dim, inputs = weights['fc.weight'].shape
     channels = len(weights['conv1.weight'])
@@ -341,8 +413,84 @@ def _sorted_pairs(source: Source) -> list[ListedPair]:
             + ', '.join(
                 f'{counts[fold, True]} + {counts[fold, False]}' for fold in range(source.num_folds)
             )
+            + _folds_that_do(source.pairs)
         )
     return pairs
+
+
+def _find_iresnet(source: str | Path) -> dict[str, torch.Tensor]:
+    """Weights of the one IResNet in a file, by their own names."""
+    groups = dict(_state_dicts(read_file(str(source), map_location='cpu')))
+    found = [
+        (where, key.removesuffix('fc.weight'))
+        for where, tensors in groups.items()
+        for key in tensors
+        if re.search(r'(^|\.)fc\.weight$', key)
+        and {key.removesuffix('fc.weight') + name for name in IRESNET} <= tensors.keys()
+    ]
+    # An average of the weights may be beside them.
+    found = [place for place in found if not AVERAGE.search('.'.join(place))] or found
+    if len(found) > 1:
+        places = ' and '.join(
+            f'{where or "the file"} (prefix {prefix!r})' for where, prefix in found
+        )
+        raise ValueError(
+            f'{source} must hold one IResNet, and it holds several, in {places}: save the state '
+            'dict of the one that is meant alone'
+        )
+    if not found:
+        seen = '; '.join(
+            f'{where}: {list(tensors)[:3]}'.removeprefix(': ')
+            for where, tensors in groups.items()
+            if tensors
+        )
+        raise ValueError(
+            f'{source} must hold the weights of an IResNet as arcface_torch saves them '
+            f'(backbone.pth, or a checkpoint of the training); its keys are like {seen or "none"}'
+        )
+    ((where, prefix),) = found
+    weights, rest = {}, []
+    for other, tensors in groups.items():
+        for key, value in tensors.items():
+            if other == where and key.startswith(prefix):
+                weights[key.removeprefix(prefix)] = value
+            else:
+                rest.append(f'{other}.{key}'.removeprefix('.'))
+    print_log(
+        f'{source}: {len(weights)} tensors of an IResNet'
+        + (f' in {where}' if where else '')
+        + (f', the prefix {prefix!r} of their names taken off' if prefix else '')
+        + (f'; left out {len(rest)} other tensors, such as {rest[0]}' if rest else ''),
+        logger='current',
+    )
+    return weights
+
+
+def _state_dicts(content: object, where: str = '') -> Iterator[tuple[str, dict]]:
+    """The place of each dictionary in a checkpoint, and its tensors by name."""
+    if isinstance(content, dict):
+        yield where, {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)}
+        for key, value in content.items():
+            yield from _state_dicts(value, f'{where}.{key}'.removeprefix('.'))
+
+
+def _folds_that_do(pairs: Sequence[ListedPair]) -> str:
+    same = sum(pair.is_same for pair in pairs)
+    if 2 * same != len(pairs):
+        return ': write a .bin instead'
+    numbers = [str(number) for number in range(1, 21) if same % number == 0]
+    return f': give --folds {" or ".join(numbers)}'
+
+
+@contextmanager
+def _finished(marker: Path) -> Iterator[None]:
+    """Take the marker of an unfinished folder away for a last check."""
+    marker.unlink()
+    try:
+        yield
+    except ValueError:
+        marker.touch()
+        raise
 
 
 def _named(path: str | Path, suffix: str) -> Path:
@@ -364,8 +512,7 @@ def _write_files(
     marker.touch()
     extensions = {}
     for _, face in _progress(source.faces, 'Writing'):
-        content = face.read()
-        extension = _extension(content, face)
+        content, extension = _read(face)
         extensions.setdefault(extension, face.path)
         file = folder / f'{name_of(face)}{extension}'
         if not file.is_file():
@@ -376,7 +523,7 @@ def _write_files(
     wanted = set()
     for _, face in _progress(source.faces, 'Checking'):
         content = face.read()
-        name = f'{name_of(face)}{_extension(content, face)}'
+        name = f'{name_of(face)}{extension_of(content)}'
         wanted.add(name)
         if (folder / name).read_bytes() != content:
             raise _differs(str(folder / name), face)
@@ -400,18 +547,16 @@ def _refuse_others(folder: Path, is_ours: Callable[[str], bool]) -> None:
         )
 
 
-def _extension(content: bytes, face: Face) -> str:
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-            kind = image.format.lower()
-    except (OSError, SyntaxError):  # What Pillow raises for damaged images.
+def _read(face: Face) -> tuple[bytes, str]:
+    """An encoded image, and the ending for its name; refuses what cannot be read again."""
+    content = face.read()
+    extension = extension_of(content)
+    if extension is None or not can_be_read(content):
         raise ValueError(
-            f'image {face.path} of {face.identity} cannot be read: it is damaged or not an image'
-        ) from None
-    if content[:2] in (b'P2', b'P5'):
-        return '.pgm'
-    return {'jpeg': '.jpg', 'mpo': '.jpg', 'tiff': '.tif'}.get(kind, f'.{kind}')
+            f'image {face.path} of {face.identity} cannot be read: it is damaged, not an image or '
+            'of a kind that OpenCV does not read; replace it or leave it out of the source'
+        )
+    return content, extension
 
 
 def _progress(faces: Sequence[Face], description: str, done: int = 0) -> Iterator[tuple[int, Face]]:
@@ -422,9 +567,10 @@ def _progress(faces: Sequence[Face], description: str, done: int = 0) -> Iterato
 
 def _compare(path: Path, found: object, wanted: object) -> None:
     if found != wanted:
+        numbers = f' ({found} for {wanted})' if isinstance(found, int) else ''
         raise ValueError(
-            f'{path} does not hold what the source has; it is of another source or damaged: remove '
-            'it and convert again'
+            f'{path} does not hold what the source has{numbers}; it is of another source or '
+            'damaged: remove it and convert again'
         )
 
 

@@ -11,11 +11,12 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, Compose
 from mmpretrain.apis import ImageRetrievalInferencer
-from mmpretrain.datasets import CustomDataset, remove_transform
+from mmpretrain.datasets import remove_transform
 from mmpretrain.registry import DATASETS, TRANSFORMS
 from torch.utils.data import DataLoader
 
 from mmarcface.datasets import AlignFace, IdentityRecords, LoadImageFromFile
+from mmarcface.datasets.image_files import find_images, note_left_out
 from mmarcface.datasets.landmarks import are_exchanged
 from mmarcface.datasets.transforms.align_face import EXCHANGED
 
@@ -66,8 +67,12 @@ def prepare_gallery(
         )
     pipeline = [LoadImageFromFile(), inferencer.pipeline]
     if is_path:
-        prototype = CustomDataset(data_root=prototype, with_label=False, pipeline=pipeline)
-    elif isinstance(prototype, list):
+        folder = prototype
+        prototype, others = find_images(folder)
+        if not prototype:
+            raise ValueError(f'the gallery is empty: there are no images in {folder}')
+        note_left_out(folder, others)
+    if isinstance(prototype, list):
         if not prototype:
             raise ValueError('the gallery is empty: prototype is a list of no images')
         prototype = _data_set(list(map(image_sample, prototype)), pipeline)

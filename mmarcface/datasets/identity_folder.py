@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmarcface.registry import DATASETS
 
+from .image_files import find_images, note_left_out
 from .labelled import LabelledDataset
 
 # In a folder that is being written.
@@ -26,29 +27,41 @@ class IdentityFolder(LabelledDataset):
             identity_b/
                 ...
 
-    Labels count the identities from 0, in the order of ``identities``. Files and folders whose
-    names start with a dot, which programs leave behind, are no images and no identities.
+    Labels count the identities from 0, in the order of ``identities``. Images are all files that
+    OpenCV reads: by the endings of their names, and files of other names by their content. A line
+    in the log counts the files that are none. Files and folders whose names start with a dot, which
+    programs leave behind, are no images and no identities.
 
     Args:
         data_root: the folder of folders.
         identities: names of the folders to use; all, sorted by name, by default.
-        extensions: endings of image files, in lower case; other files are not images.
+        extensions: endings of image files, such as '.jpg', to use those alone; by default see
+            above.
         **kwargs: see :class:`LabelledDataset`.
 
     Raises:
         FileNotFoundError: if ``data_root`` or one of ``identities`` does not exist.
-        ValueError: if there are no identities, one has no image, or the folder is being written.
+        ValueError: if there are no identities, one has no image, the folder is being written, or
+            ``extensions`` are not endings.
     """
 
     def __init__(
         self,
         data_root: str,
         identities: Sequence[str] | None = None,
-        extensions: Sequence[str] = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif'),
+        extensions: Sequence[str] | None = None,
         **kwargs,
     ):
+        if extensions is not None:
+            if isinstance(extensions, str) or not all(e.startswith('.') for e in extensions):
+                raise ValueError(
+                    "extensions must be a list of endings with their dots, such as ['.jpg'], got "
+                    f'{extensions!r}'
+                )
+            extensions = tuple(extension.lower() for extension in extensions)
         self.identities = identities
-        self.extensions = tuple(extensions)
+        self.extensions = extensions
+        self._told = False
         super().__init__(ann_file='', data_root=data_root, **kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -72,22 +85,33 @@ class IdentityFolder(LabelledDataset):
             )
         if not names:
             raise ValueError(f'data_root {root} holds no folders: one for each identity is needed')
-        samples = []
+        samples, left_out = [], []
         for label, name in enumerate(names):
             folder = root / name
             if not folder.is_dir():
                 raise FileNotFoundError(f'identity {name!r} has no folder in {root}')
-            images = sorted(
-                path
-                for path in folder.rglob('*')
-                if path.suffix.lower() in self.extensions
-                and not any(part.startswith('.') for part in path.relative_to(folder).parts)
-            )
+            images, others = find_images(str(folder), self.extensions)
             if not images:
+                wanted = f' with the extensions {self.extensions}' if self.extensions else ''
                 raise ValueError(
-                    f'identity folder {folder} has no image ({" ".join(self.extensions)}): remove '
-                    'it, or name the identities to use'
+                    f'identity folder {folder} has no image{wanted}, and {len(others)} other '
+                    'files: remove it, or name the identities to use'
                 )
-            samples += [dict(img_path=str(path), gt_label=label, identity=name) for path in images]
+            samples += [dict(img_path=path, gt_label=label, identity=name) for path in images]
+            left_out += others
+        self._tell(root, left_out)
         self._metainfo['classes'] = tuple(names)
         return samples
+
+    def _tell(self, root: Path, left_out: list[str]) -> None:
+        """Count, once, the files that are not used, unless arguments ask for some alone."""
+        if self.extensions is not None or self._told:
+            return
+        self._told = True
+        if self.identities is None:
+            left_out = left_out + sorted(
+                str(path)
+                for path in root.iterdir()
+                if not path.is_dir() and not path.name.startswith('.')
+            )
+        note_left_out(str(root), left_out, 'no image, or not in the folder of an identity')

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from mmengine.logging import print_log
 
 from mmarcface.registry import DATASETS
 
@@ -29,9 +30,10 @@ class IdentityRecords(LabelledDataset):
 
     Record 0 may tell, as in insightface's files, which records stand for identities and, these,
     which images are theirs; then only they and the ends of their ranges are read in the beginning.
-    Otherwise every record is an image with its identity as first label. Labels count the
-    identities from 0 in the order of their numbers. An image costs 28 bytes of
-    memory, and workers share them and the pages of the file.
+    Otherwise, as in files of MXNet's im2rec, every record is an image with its identity as first
+    label. Record 0, and one with several labels, may be without an image: a line in the log counts
+    those that are left out. Labels count the identities from 0 in the order of their numbers. An
+    image costs 28 bytes of memory, and workers share them and the pages of the file.
 
     Args:
         path: the ``.rec`` file.
@@ -39,17 +41,29 @@ class IdentityRecords(LabelledDataset):
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it holds no images, a record is damaged, a label is no number, or see
-            :class:`mmarcface.datasets.recordio.RecordFile`.
+        ValueError: if it holds no images, a record is damaged, a label is no number, the index
+            leaves records out, or see :class:`mmarcface.datasets.recordio.RecordFile`. The message
+            says whether a new index would help, which was tried.
     """
 
     def __init__(self, path: str, **kwargs):
+        self._told = False
         super().__init__(ann_file=path, **kwargs)
 
     def load_data_list(self) -> Sequence[dict]:
         """One dict for each image, made when asked for: ``img_path`` and ``gt_label``."""
         records = open_once(RecordFile, self.ann_file)
-        keys, identities = _of_identity_records(records) or _of_all_records(records)
+        try:
+            keys, identities, empty = _images_of(records)
+        except ValueError as error:
+            raise ValueError(f'{error}. {records.advice(_images_of)}') from None
+        if empty and not self._told:
+            self._told = True
+            print_log(
+                f'{self.ann_file}: left out {len(empty)} of {len(records.keys)} records, which '
+                f'hold no image, such as record {empty[0]}',
+                logger='current',
+            )
         numbers, labels = np.unique(identities, return_inverse=True)
         self._metainfo['classes'] = tuple(map(str, numbers.tolist()))
         return _Samples(self.ann_file, keys, labels.astype(np.int32))
@@ -71,20 +85,30 @@ class _Samples(LazySamples):
         return _Samples(self.path, self.keys[places], labels)
 
 
-def _of_identity_records(records: RecordFile) -> tuple[np.ndarray, np.ndarray] | None:
-    """Keys and identities of the images, where records of identities tell and agree with them."""
+def _images_of(records: RecordFile) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Keys and identities of the images, and keys of records that are none for want of one."""
+    return _of_identity_records(records) or _of_all_records(records)
+
+
+def _of_identity_records(records: RecordFile) -> tuple[np.ndarray, np.ndarray, list[int]] | None:
+    """The images where records of identities tell of them, and agree with them."""
     head = _head(records)
-    if len(head) != 2:
+    if head is None:
         return None
     first, end = head
     images, people = np.split(records.keys[1:], [records.keys[1:].searchsorted(first)])
+    if len(people) and people[0] == first and records.head(int(first))[0].image:
+        return None  # It points to an image: record 0 only lacks its own.
     if len(images) != first - 1:
         raise ValueError(
             f'{records.path} must have {first - 1:g} images by its record 0, and its .idx names '
-            f'{len(images)}: fetch it again, or delete it, and it is rebuilt'
+            f'{len(images)}'
         )
+    _refuse_a_part(records, [records.head(int(records.keys[records.offsets.argmax()]))[1]])
     if end <= EXACT:
-        people = people[people < end]
+        people, beyond = np.split(people, [people.searchsorted(end)])
+        if any(records.head(key)[0].image for key in beyond.tolist()):
+            return None
     ranges = [records.labels(key)[:2] for key in people.tolist()]
     if not ranges or any(len(ends) < 2 for ends in ranges):
         return None
@@ -101,27 +125,54 @@ def _of_identity_records(records: RecordFile) -> tuple[np.ndarray, np.ndarray] |
     if numbers != [records.identity(key - 1) for key in ends.tolist()]:
         return None
     others = [records.identity(key) for key in images[images >= last].tolist()]
-    return images, np.concatenate([np.repeat(numbers, ends - starts), others]).astype(np.int64)
+    identities = np.concatenate([np.repeat(numbers, ends - starts), others]).astype(np.int64)
+    return images, identities, []
 
 
-def _of_all_records(records: RecordFile) -> tuple[np.ndarray, np.ndarray]:
-    """Keys and identities of the images, from their own headers."""
-    keys, head = records.keys, _head(records)
-    if head:
-        keys = keys[(keys > 0) & (keys < head[0])]
-    if len(keys) == 0:
+def _of_all_records(records: RecordFile) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """The images, by the headers of all records."""
+    head = _head(records)
+    first = head[0] if head else np.inf
+    images, labels, empty, ends = [], [], [], []
+    for key in records.keys.tolist():
+        record, end = records.head(key)
+        ends.append(end)
+        if record.image or (0 < key < first and len(record.labels) == 1):
+            images.append(key)
+            labels.append(record.labels[0])
+        elif head is None or 0 < key < first:
+            empty.append(key)
+    _refuse_a_part(records, ends)
+    if not images:
         raise ValueError(f'{records.path} holds no images')
-    return keys, np.array([records.identity(key) for key in keys.tolist()])
+    labels = np.array(labels)
+    with np.errstate(invalid='ignore'):  # Of an infinite label.
+        wrong = np.flatnonzero(~((labels >= 0) & (labels % 1 == 0)))
+    if len(wrong):
+        records.identity(images[wrong[0]])  # Says so.
+    return np.array(images), labels.astype(np.int64), empty
 
 
-def _head(records: RecordFile) -> tuple[float, ...]:
-    """The labels of record 0, if it is no image: keys of the first identity and of the end."""
+def _refuse_a_part(records: RecordFile, ends: Sequence[int]) -> None:
+    """Refuse an index that leaves records out, as far as the ends of some tell."""
+    missing = records.not_in_index(ends)
+    if missing is not None:
+        raise ValueError(
+            f'{records.path} has a record at byte {missing}, and its .idx, of {len(records.keys)} '
+            'records, does not name it'
+        )
+
+
+def _head(records: RecordFile) -> tuple[float, float] | None:
+    """The labels of record 0, if they may be keys: of the first identity, and of the end."""
     head = records.read(0) if records.keys[0] == 0 else None
-    if head is None or head.image:
-        return ()
-    first, *others = head.labels
+    if head is None or head.image or len(head.labels) != 2:
+        return None
+    first, end = head.labels
+    if not 1 <= first <= end or first % 1:
+        return None
     if first > EXACT:
         # Rounded, it may be off by a few; where it points, images come to their end.
         near = records.keys[np.abs(records.keys - first) <= 4].tolist()
         first = min((key for key in near if not records.read(key).image), default=first)
-    return first, *others
+    return first, end

@@ -13,8 +13,9 @@ import mmap
 import os
 import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -89,14 +90,14 @@ class _Parts:
         return MAGIC_BYTES.join([self.content[span] for span in spans])
 
     def header(self, offset: int) -> tuple[Record, int]:
-        """A record without its image, and the offset of what comes next."""
+        """A record with the first byte of its image alone, and the offset of what comes next."""
         spans, following = self.spans(offset)
         name = f'{self.path}: record at byte {offset}'
         start, stop = spans[0].start, spans[0].stop
         if len(spans) > 1 or stop - start < HEADER.size:
             return unpack(self.join(spans), name), following
         flag = HEADER.unpack_from(self.content, start)[0]
-        head = self.content[start : min(start + HEADER.size + 4 * flag, stop)]
+        head = self.content[start : min(start + HEADER.size + 4 * flag + 1, stop)]
         return unpack(head, name), following
 
     def _part(self, offset: int) -> tuple[int, slice]:
@@ -105,13 +106,15 @@ class _Parts:
         if offset + WORDS.size > size:
             raise ValueError(
                 f'{self.path}: a record must begin at byte {offset}, and the file ends at {size}: '
-                'it is cut short, or its .idx is of another file'
+                'it is cut short (fetch it again), or its .idx is of another file (delete that, '
+                'and it is rebuilt)'
             )
         magic, word = WORDS.unpack_from(self.content, offset)
         if magic != MAGIC:
             raise ValueError(
                 f'{self.path}: the record at byte {offset} must begin with the magic word '
-                f'{MAGIC:#x}, got {magic:#x}: the file is damaged, or its .idx is of another file'
+                f'{MAGIC:#x}, got {magic:#x}: the file is damaged (fetch it again), or its .idx is '
+                'of another file (delete that, and it is rebuilt)'
             )
         kind, length = word >> LENGTH_BITS, word & (1 << LENGTH_BITS) - 1
         start = offset + WORDS.size
@@ -120,7 +123,7 @@ class _Parts:
         if start + length > size:
             raise ValueError(
                 f'{self.path}: the record at byte {offset} is cut short, it is {length} bytes long '
-                f'and {size - start} are left'
+                f'and {size - start} are left: fetch the file again'
             )
         return kind, slice(start, start + length)
 
@@ -152,14 +155,15 @@ class RecordFile:
         self._parts = _Parts(self.path)
         index = self.path.with_suffix('.idx')
         if index.is_file():
-            keys, offsets = read_index(index, len(self._parts.content))
+            try:
+                keys, offsets = read_index(index, len(self._parts.content))
+            except ValueError as error:
+                raise ValueError(f'{error}. {self.advice()}') from None
         else:
             keys, offsets = self._scan()
             with suppress(OSError):  # A folder that cannot be written to.
                 _write_index(index, keys, offsets)
-        order = np.argsort(keys, kind='stable')
-        self.keys, self.offsets = keys[order], offsets[order]
-        self._first_key = int(self.keys[0])
+        self._use(keys, offsets)
 
     def read(self, key: int) -> Record:
         """The record of a key.
@@ -185,7 +189,14 @@ class RecordFile:
 
     def labels(self, key: int) -> tuple[float, ...]:
         """The labels of a key, without reading its image; errors as :meth:`read`."""
-        return self._parts.header(self._offset(key))[0].labels
+        return self.head(key)[0].labels
+
+    def head(self, key: int) -> tuple[Record, int]:
+        """The record of a key with the first byte of its image alone, and the byte where it ends.
+
+        Errors as :meth:`read`.
+        """
+        return self._parts.header(self._offset(key))
 
     def identity(self, key: int) -> int:
         """The first label of a key.
@@ -200,6 +211,38 @@ class RecordFile:
                 f'got {label}'
             )
         return int(label)
+
+    def not_in_index(self, ends: Sequence[int]) -> int | None:
+        """The byte of a record that the index leaves out; None if none is found.
+
+        Args:
+            ends: where records of the index end, in bytes.
+        """
+        begins = np.setdiff1d(np.append(ends, 0), self.offsets)
+        for offset in begins.tolist():
+            with suppress(ValueError):  # The end of the file, or what is no record.
+                self._parts.spans(offset)
+                return offset
+        return None
+
+    def advice(self, read: Callable[[RecordFile], object] = lambda records: records) -> str:
+        """What to do about an error in reading: a new index is tried, and all records scanned.
+
+        Args:
+            read: what went wrong; raises a ValueError.
+        """
+        again = copy(self)
+        try:
+            again._use(*self._scan())
+            read(again)
+        except ValueError:
+            return 'A new .idx was tried and does not help: fetch or write the .rec file again'
+        return f'Delete {self.path.with_suffix(".idx")}: it is rebuilt, and the file then read'
+
+    def _use(self, keys: np.ndarray, offsets: np.ndarray) -> None:
+        order = np.argsort(keys, kind='stable')
+        self.keys, self.offsets = keys[order], offsets[order]
+        self._first_key = int(self.keys[0])
 
     def _offset(self, key: int) -> int:
         # Keys usually count without gaps.
@@ -370,14 +413,13 @@ def read_index(path: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
 def _refuse_index(path: Path, size: int) -> NoReturn:
     """Name the first line that breaks the format."""
     rule = f'a line must be "key<TAB>offset", key from 0 on and offset in [0, {size})'
-    advice = 'Delete the file, and it is rebuilt'
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         fields = line.split()
         whole = all(field.isdigit() and len(field) < 19 for field in fields)
         if len(fields) != 2 or not whole or int(fields[1]) >= size:
             shown = line.decode(errors='replace')
-            raise ValueError(f'{path}:{number}: {rule}; got {shown!r}. {advice}')
-    raise ValueError(f'{path}: {rule}; the file has no lines. {advice}')
+            raise ValueError(f'{path}:{number}: {rule}; got {shown!r}')
+    raise ValueError(f'{path}: {rule}; the file has no lines')
 
 
 def _write_index(path: Path, keys: Sequence[int], offsets: Sequence[int]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
+from mmengine.logging import print_log
 
 from mmarcface.functional.verification import consecutive_folds
 from mmarcface.registry import DATASETS
@@ -11,6 +14,11 @@ from .bin_file import BinFile
 from .containers import address, open_once
 from .pairs import Pairs
 from .subsets import SubsettableDataset
+
+# Folds that are tried to find how many a file was written with.
+MOST_FOLDS = 20
+# By how much the share of pairs of the same identity may differ in a fold without a warning.
+UNEQUAL = 0.2
 
 
 @DATASETS.register_module()
@@ -31,15 +39,20 @@ class VerificationBin(SubsettableDataset):
     Args:
         path: the ``.bin`` file, which is read without running any of its instructions but those
             for lists of bytes and bools.
-        num_folds: folds of consecutive pairs.
+        num_folds: folds of consecutive pairs, each of which needs both kinds: as many as the file
+            was written with, which it does not say. 1 for pairs without folds.
         **kwargs: see :class:`mmpretrain.datasets.BaseDataset`.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: see :func:`mmarcface.datasets.bin_file.BinFile`.
+        ValueError: if ``num_folds`` is no whole number from 1 on, or a fold has pairs of one kind
+            alone and there are enough for all folds (a warning in the log where there are too few),
+            or see :func:`mmarcface.datasets.bin_file.BinFile`.
     """
 
     def __init__(self, path: str, num_folds: int = 10, **kwargs):
+        if not isinstance(num_folds, int) or isinstance(num_folds, bool) or num_folds < 1:
+            raise ValueError(f'num_folds must be a whole number from 1 on, got {num_folds!r}')
         self.num_folds = num_folds
         super().__init__(ann_file=path, **kwargs)
 
@@ -53,13 +66,64 @@ class VerificationBin(SubsettableDataset):
             first.setdefault(place, position)
         pairs = list(zip(places[::2], places[1::2], strict=True))
         same = [pair for pair, is_same in zip(pairs, file.is_same, strict=True) if is_same]
+        is_same = np.array(file.is_same)
+        if self.num_folds > 1:
+            _check_folds(self.ann_file, is_same, self.num_folds)
         self._metainfo['pairs'] = Pairs(
-            np.array(pairs), np.array(file.is_same), consecutive_folds(len(pairs), self.num_folds)
+            np.array(pairs), is_same, consecutive_folds(len(pairs), self.num_folds)
         )
         return [
             dict(img_path=address('bin', self.ann_file, first[place]), gt_label=label)
             for place, label in enumerate(_connected(len(first), same))
         ]
+
+
+def _check_folds(path: str, is_same: np.ndarray, num_folds: int) -> None:
+    """Refuse folds of one kind, and warn of unequal ones where another number has equal ones."""
+    same, sizes = _count(is_same, num_folds)
+    gaps = np.abs(same - is_same.mean() * sizes)
+    alone = np.flatnonzero((same == 0) | (same == sizes))
+    if len(alone) == 0 and (gaps <= np.maximum(1, UNEQUAL * sizes)).all():
+        return
+    both, equal = [], []
+    for number in range(2, MOST_FOLDS + 1):
+        counts, totals = _count(is_same, number)
+        if ((counts > 0) & (counts < totals)).all():
+            both.append(number)
+            if (np.abs(counts - is_same.mean() * totals) <= 1).all():
+                equal.append(number)
+    if len(alone) == 0 and not equal:
+        return
+    fold = alone[0] if len(alone) else gaps.argmax()
+    found = (
+        f'{path}: fold {fold + 1} of num_folds={num_folds} has {same[fold]} pairs of the same '
+        f'identity and {sizes[fold] - same[fold]} of different ones'
+    )
+    most = min(is_same.sum(), (~is_same).sum())
+    if most < num_folds:
+        # Too few for the metric, which says so; the images may be wanted for something else.
+        print_log(f'{found}: at most {most} folds are possible', 'current', logging.WARNING)
+        return
+    if both:
+        advice = (
+            f'num_folds={max(equal or both)} gives every fold '
+            f'{"both in equal shares" if equal else "both"}; give the number that the file was '
+            'written with'
+        )
+    else:
+        advice = (
+            f'in this order of pairs no number does. Write them in another: python '
+            f'tools/convert.py bin {path} OTHER.bin --folds {num_folds}'
+        )
+    if len(alone):
+        raise ValueError(f'{found}, and both kinds are needed: {advice}')
+    print_log(f'{found}, unlike the others: {advice}', 'current', logging.WARNING)
+
+
+def _count(is_same: np.ndarray, num_folds: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of the same identity, and all pairs, in each fold, (F,) each."""
+    folds = consecutive_folds(len(is_same), num_folds)
+    return tuple(np.bincount(chosen, minlength=num_folds) for chosen in (folds[is_same], folds))
 
 
 def _connected(number: int, pairs: list[tuple[int, int]]) -> list[int]:

@@ -13,9 +13,11 @@ from mmarcface.registry import TRANSFORMS
 class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
     """Read ``img_path`` into ``img``, (H, W, 3), uint8 in [0, 255], BGR.
 
-    Arguments as mmcv's transform of the same name, which it specialises. Images inside ``.rec`` and
-    ``.bin`` files are read by their address, see :mod:`mmarcface.datasets.containers`. A sample
-    that has its image already, as inferencers give it, is left as it is.
+    Arguments as mmcv's transform of the same name, which it specialises. OpenCV decides what is
+    read, see :mod:`mmarcface.datasets.image_files`: the upper 8 of 16 bits, the first image of an
+    animation or of several pages, and no transparency. Images inside ``.rec`` and ``.bin`` files
+    are read by their address, see :mod:`mmarcface.datasets.containers`. A sample that has its image
+    already, as inferencers give it, is left as it is.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -40,8 +42,8 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
             if self.ignore_empty:
                 return None
             raise ValueError(
-                f'image {path} cannot be read: it is empty, cut short or not an image; replace it '
-                'or remove it from the data set'
+                f'image {path} cannot be read: it is empty, cut short, not an image or of a kind '
+                'that OpenCV does not read; replace it or remove it from the data set'
             ) from error
         image = image.astype('float32') if self.to_float32 else image
         return results | dict(img=image, img_shape=shape, ori_shape=shape)
