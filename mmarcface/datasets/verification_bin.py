@@ -17,8 +17,6 @@ from .subsets import SubsettableDataset
 
 # Folds that are tried to find how many a file was written with.
 MOST_FOLDS = 20
-# By how much the share of pairs of the same identity may differ in a fold without a warning.
-UNEQUAL = 0.2
 
 
 @DATASETS.register_module()
@@ -80,18 +78,19 @@ class VerificationBin(SubsettableDataset):
 
 def _check_folds(path: str, is_same: np.ndarray, num_folds: int) -> None:
     """Refuse folds of one kind, and warn of unequal ones where another number has equal ones."""
-    same, sizes = _count(is_same, num_folds)
-    gaps = np.abs(same - is_same.mean() * sizes)
+    same, sizes, gaps = _count(is_same, num_folds)
     alone = np.flatnonzero((same == 0) | (same == sizes))
-    if len(alone) == 0 and (gaps <= np.maximum(1, UNEQUAL * sizes)).all():
+    # More than a tenth of a fold, and more than pairs in random order come to.
+    limits = np.maximum(0.1 * sizes, 2.5 * np.sqrt(sizes * is_same.mean() * (1 - is_same.mean())))
+    if len(alone) == 0 and (gaps <= limits).all():
         return
-    both, equal = [], []
+    worst = {}
     for number in range(2, MOST_FOLDS + 1):
-        counts, totals = _count(is_same, number)
+        counts, totals, differences = _count(is_same, number)
         if ((counts > 0) & (counts < totals)).all():
-            both.append(number)
-            if (np.abs(counts - is_same.mean() * totals) <= 1).all():
-                equal.append(number)
+            worst[number] = round(differences.max(), 6)
+    best = min(worst, key=lambda number: (worst[number], -number), default=None)
+    equal = best is not None and worst[best] <= 0.5
     if len(alone) == 0 and not equal:
         return
     fold = alone[0] if len(alone) else gaps.argmax()
@@ -104,26 +103,26 @@ def _check_folds(path: str, is_same: np.ndarray, num_folds: int) -> None:
         # Too few for the metric, which says so; the images may be wanted for something else.
         print_log(f'{found}: at most {most} folds are possible', 'current', logging.WARNING)
         return
-    if both:
-        advice = (
-            f'num_folds={max(equal or both)} gives every fold '
-            f'{"both in equal shares" if equal else "both"}; give the number that the file was '
-            'written with'
-        )
-    else:
+    if best is None:
         advice = (
             f'in this order of pairs no number does. Write them in another: python '
             f'tools/convert.py bin {path} OTHER.bin --folds {num_folds}'
         )
+    else:
+        advice = (
+            f'num_folds={best} gives every fold both{" in equal shares" if equal else ""}; give '
+            'the number that the file was written with'
+        )
     if len(alone):
         raise ValueError(f'{found}, and both kinds are needed: {advice}')
-    print_log(f'{found}, unlike the others: {advice}', 'current', logging.WARNING)
+    print_log(f'{found}, unlike others: {advice}', 'current', logging.WARNING)
 
 
-def _count(is_same: np.ndarray, num_folds: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of the same identity, and all pairs, in each fold, (F,) each."""
+def _count(is_same: np.ndarray, num_folds: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each fold the pairs of the same identity, all pairs, and how far off equal shares."""
     folds = consecutive_folds(len(is_same), num_folds)
-    return tuple(np.bincount(chosen, minlength=num_folds) for chosen in (folds[is_same], folds))
+    same, sizes = (np.bincount(chosen, minlength=num_folds) for chosen in (folds[is_same], folds))
+    return same, sizes, np.abs(same - is_same.mean() * sizes)
 
 
 def _connected(number: int, pairs: list[tuple[int, int]]) -> list[int]:

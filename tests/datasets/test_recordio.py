@@ -257,6 +257,65 @@ def test_identity_record_without_images_of_its_own(tmp_path):
     assert [label for _, label in found_in(dataset)] == [0, 0, 0, 1, 1, 1]
 
 
+IM2REC = {key: record([label], image, key) for key, (image, label) in enumerate(OF_PEOPLE)}
+WITHOUT_IMAGE = {
+    'one label': record([5], b''),
+    'label of an image': record([1], b''),
+    'two labels': record([3, 9], b''),
+    'labels that rise not': record([9, 3], b''),
+    'parts': record([0.5, 2], b''),
+    'three labels': record([7, 10, 1], b''),
+}
+
+
+@pytest.mark.parametrize('head', WITHOUT_IMAGE.values(), ids=WITHOUT_IMAGE)
+@pytest.mark.parametrize('first', [1, 2], ids=['from 1 on', 'from 2 on'])
+def test_record_0_without_an_image(tmp_path, head, first, logged):
+    """Of im2rec, or of a header that is cut short; not the head of insightface's files."""
+    path = tmp_path / 'train.rec'
+    records = {0: head} | {key + first: record for key, record in IM2REC.items()}
+    dataset = IdentityRecords(write_rec(path, records))
+    assert found_in(dataset) == OF_PEOPLE
+    assert dataset.metainfo['classes'] == ('0', '1', '2')
+    assert dataset.fingerprint
+    assert logged == [f'{path}: left out 1 of 7 records, which hold no image, such as record 0']
+
+
+def test_images_behind_those_of_record_0(tmp_path):
+    """Added to a file of insightface's layout after it was made."""
+    records = insightface(PEOPLE)
+    for key in (10, 30):
+        more = records | {key: record([8], b'more', key)}
+        dataset = IdentityRecords(write_rec(tmp_path / f'{key}.rec', more))
+        assert found_in(dataset) == [*OF_PEOPLE, (b'more', 1)]
+
+
+def test_people_without_record_0(tmp_path, logged):
+    """Records of people have several labels and no image; with the numbers all 0 too."""
+    for number_of in (lambda key: key, lambda key: 0):
+        records = {
+            key: record([label], image, number_of(key))
+            for key, (image, label) in enumerate(OF_PEOPLE, 1)
+        } | {key: record([1, 4], b'', number_of(key)) for key in (7, 8)}
+        path = tmp_path / f'{number_of(1)}.rec'
+        assert found_in(IdentityRecords(write_rec(path, records, index=False))) == OF_PEOPLE
+        assert 'left out 2 of 8 records, which hold no image' in logged[-1]
+
+
+def test_im2rec_with_float_and_several_labels(tmp_path):
+    images = {key: (label, b'%d' % key) for key, label in enumerate((4.0, 0.0, 4.0), 5)}
+    records = {key: record([label, 0.25], image, key) for key, (label, image) in images.items()}
+    dataset = IdentityRecords(write_rec(tmp_path / 'train.rec', records))
+    assert found_in(dataset) == [(b'5', 1), (b'6', 0), (b'7', 1)]
+    records[6] = record([0.25, 4.0], b'', 6)
+    assert len(IdentityRecords(write_rec(tmp_path / 'train.rec', records))) == 2
+    records[6] = record([0.25], b'6', 6)
+    with pytest.raises(
+        ValueError, match=r'record 6: the label must be a whole .* got 0.25.*does no'
+    ):
+        IdentityRecords(write_rec(tmp_path / 'train.rec', records))
+
+
 @pytest.mark.parametrize(
     'records', [insightface({}), {0: record([1], b'')}], ids=['no people', 'one label']
 )
@@ -343,10 +402,75 @@ def test_index_that_is_cut_short(tmp_path, lines):
     listed = [listed[-1], *listed[:-1]]
     assert listed[0].startswith('0\t')
     path.with_suffix('.idx').write_text(''.join(listed[:lines]))
-    with pytest.raises(ValueError, match=r'train.rec must have \d+ images by its record 0'):
+    with pytest.raises(ValueError, match=r'train.rec must have .* record 0.* Delete .*/train.idx'):
         IdentityRecords(str(path))
     path.with_suffix('.idx').unlink()
     assert len(IdentityRecords(str(path))) == sum(map(len, PEOPLE.values()))
+
+
+WHOLE = {
+    'insightface': insightface(PEOPLE),
+    'people without record 0': without(0),
+    'im2rec': IM2REC,
+    'keys from 7 on': {key + 7: record for key, record in IM2REC.items()},
+}
+STALE = {
+    'a line less': lambda lines: lines[:2] + lines[3:],
+    'the first line less': lambda lines: lines[1:],
+    'the last line less': lambda lines: lines[:-1],
+    'one line': lambda lines: lines[:1],
+    'of another file': lambda lines: [
+        f'{key}\t{4 * int(key)}' for key in (line.split()[0] for line in lines)
+    ],
+    'a part of the last line': lambda lines: [*lines[:-1], lines[-1][:1]],
+    'a line twice': lambda lines: [*lines, lines[0]],
+    'offsets beyond the end': lambda lines: [*lines, '77\t99999'],
+    'not an index': lambda lines: ['not an index'],
+    'empty': lambda lines: [],
+}
+
+
+@pytest.mark.parametrize('change', STALE.values(), ids=STALE)
+@pytest.mark.parametrize('records', WHOLE.values(), ids=WHOLE)
+def test_index_that_does_not_fit(tmp_path, records, change):
+    """What the message advises is tried."""
+    path = Path(write_rec(tmp_path / 'train.rec', records))
+    index = path.with_suffix('.idx')
+    lines = index.read_text().splitlines()
+    index.write_text(''.join(f'{line}\n' for line in change(lines)))
+    with pytest.raises(ValueError, match=rf'Delete {index}: it is rebuilt, and the file then read'):
+        IdentityRecords(str(path))
+    index.unlink()
+    assert [image for image, _ in found_in(IdentityRecords(str(path)))] == [
+        image for image, _ in OF_PEOPLE
+    ]
+
+
+@pytest.mark.parametrize('index', [True, False], ids=['index', 'no index'])
+@pytest.mark.parametrize('damage', ['image less', 'cut short', 'cut between', 'overwritten'])
+def test_records_that_a_new_index_does_not_mend(tmp_path, damage, index):
+    records = insightface(PEOPLE)
+    # As insightface writes it, with record 0 first.
+    records = {0: records.pop(0)} | records
+    if damage == 'image less':
+        del records[3]
+    path = Path(write_rec(tmp_path / 'train.rec', records, index=index))
+    content = path.read_bytes()
+    start = sum(map(len, list(records.values())[:2]))
+    path.write_bytes(
+        {
+            'image less': content,
+            'cut short': content[:-6],
+            'cut between': content[:start],
+            'overwritten': content[:start] + bytes(8) + content[start + 8 :],
+        }[damage]
+    )
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r'train.* does not help: fetch') as raised:
+            IdentityRecords(str(path))
+        assert 'Delete' not in str(raised.value)
+        # With the index that the first try may have written.
+        path.with_suffix('.idx').unlink(missing_ok=True)
 
 
 def test_numbers_that_fp32_rounds(tmp_path, monkeypatch):

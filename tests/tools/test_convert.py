@@ -1,12 +1,17 @@
 """Data sets through tools/convert.py: what comes out is what went in."""
 
+import io
+import runpy
 import shutil
+import sys
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine import fileio
+from PIL import Image
 
 from mmarcface.apis import convert
 from mmarcface.datasets import (
@@ -16,12 +21,16 @@ from mmarcface.datasets import (
     LoadImageFromFile,
     VerificationBin,
 )
+from mmarcface.datasets.bin_file import BinFile, write_bin
 from mmarcface.datasets.recordio import RecordFile, RecordWriter
 from mmarcface.evaluation import VerificationMetric
 from mmarcface.models import EmbeddingRetriever, IResNet
+from tests.conftest import ROOT
 from tests.evaluation.test_metrics import evaluate
 
 LOAD = [LoadImageFromFile()]
+# Serializing collects garbage, each time for longer than a test takes otherwise.
+QUICKLY = dict(pipeline=LOAD, serialize_data=False)
 
 
 @pytest.fixture
@@ -148,7 +157,7 @@ def test_interrupted_records_go_on(faces, tmp_path, monkeypatch):
 def test_a_part_is_not_taken_for_the_whole(faces, tmp_path, write, monkeypatch):
     source = convert.with_pairs(convert.open_source(faces), 1, 9, seed=0)
     with monkeypatch.context() as patch:
-        patch.setattr(convert, '_extension', lambda *_: 1 / 0)
+        patch.setattr(convert, '_read', lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             write(source, tmp_path / 'part')
     with pytest.raises(ValueError, match=r'part is not complete: convert again'):
@@ -180,8 +189,13 @@ def test_wrong_targets_and_pairs(faces, tmp_path, run_tool):
     source = convert.with_pairs(convert.open_source(faces), 2, 9, seed=0)
     with pytest.raises(ValueError, match=r'target must be named \*.rec, got .*faces.txt'):
         convert.to_records(source, tmp_path / 'faces.txt')
-    with pytest.raises(ValueError, match=r'folds must be left out for a source with pairs'):
-        convert.with_pairs(source, 3, None, None)
+    for name, given in (('pairs', (None, 3, None)), ('seed', (None, None, 3))):
+        with pytest.raises(ValueError, match=rf'{name} must be left out for a source with pairs'):
+            convert.with_pairs(source, *given)
+    with pytest.raises(
+        ValueError, match=r'folds must have .* 18 of .* and 18 of .* most 18, got 19'
+    ):
+        convert.with_pairs(source, 19, None, None)
     done = run_tool('convert.py', 'bin', faces, tmp_path / 'a.bin', '--pairs', '0', fails=True)
     assert '--pairs: must be at least 1, got 0' in done.output
     cv2.imwrite(str(faces / 's05' / '11.png'), np.zeros((9, 9, 3), np.uint8))
@@ -237,6 +251,317 @@ def test_records_are_laid_out_as_insightface_has_them(faces, tmp_path):
     assert records.read(121).labels == (1, 11)
     assert records.read(132).labels == (111, 121)
     assert records.read(11).labels == (1,)
+
+
+@pytest.fixture
+def tool(monkeypatch, capsys):
+    """The tool, in this process, for speed; gives what it prints."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, 'argv', ['convert.py', *map(str, words)])
+        runpy.run_path(str(ROOT / 'tools' / 'convert.py'), run_name='__main__')
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.fixture
+def of_all_kinds(orl, tmp_path):
+    """Two people with an image of each format, and names that say so, do not, or lie."""
+    kinds = ['jpg', 'png', 'webp', 'tiff', 'gif', 'bmp', 'jp2', 'avif', 'ppm', 'pam', 'ras', 'hdr']
+    for person in ('ann', 'bob'):
+        (tmp_path / 'kinds' / person).mkdir(parents=True)
+        for number, kind in enumerate(kinds):
+            image = cv2.imread(str(orl / 's1' / f'{1 + number % 10}.pgm'))
+            image = np.float32(image) / 255 if kind == 'hdr' else image
+            content = cv2.imencode(f'.{kind}', image)[1].tobytes()
+            name = f'{number}.{kind}' if person == 'ann' else f'{number}'
+            (tmp_path / 'kinds' / person / name).write_bytes(content)
+            if kind in ('jpg', 'png'):
+                lies = f'lies_{number}.bmp' if person == 'ann' else f'lies_{number}.xyz'
+                (tmp_path / 'kinds' / person / lies).write_bytes(content)
+    return tmp_path / 'kinds'
+
+
+def contents(source):
+    return [(face.identity[-1:], face.read()) for face in source.faces]
+
+
+def test_every_image_that_is_read_goes_along(of_all_kinds, tmp_path, logged):
+    source = convert.open_source(of_all_kinds)
+    assert len(source.faces) == 28
+    images = [content for _, content in contents(source)]
+    place = of_all_kinds
+    for write, name in (
+        (convert.to_records, 'a.rec'),
+        (convert.to_folder, 'b'),
+        (convert.to_records, 'c.rec'),
+        (convert.to_folder, 'd'),
+    ):
+        write(convert.open_source(place), tmp_path / name)
+        place = tmp_path / name
+        again = convert.open_source(place)
+        assert [content for _, content in contents(again)] == images
+        assert list(again.images_of.values()) == [14, 14]
+    assert logged == []
+    endings = {path.suffix for path in (tmp_path / 'd').rglob('*.*')}
+    assert endings == {
+        *('.jpg', '.png', '.webp', '.tif', '.gif', '.bmp', '.jp2', '.avif', '.ppm', '.pam'),
+        *('.ras', '.hdr'),
+    }
+    for sample in IdentityFolder(str(tmp_path / 'd'), **QUICKLY):
+        assert sample['img'].shape == (112, 92, 3)
+
+
+def test_what_is_no_image_is_counted_or_refused(of_all_kinds, tmp_path, logged):
+    icon = io.BytesIO()
+    Image.new('RGB', (32, 32)).save(icon, 'ICO')
+    (of_all_kinds / 'ann' / 'icon.ico').write_bytes(icon.getvalue())
+    assert len(convert.open_source(of_all_kinds).faces) == 28
+    assert logged == [
+        f'{of_all_kinds}: 1 file left out (no image, or not in the folder of an identity), such as '
+        'ann/icon.ico'
+    ]
+    (of_all_kinds / 'ann' / 'icon.ico').rename(of_all_kinds / 'ann' / 'icon.png')
+    writer = RecordWriter(tmp_path / 'icon.rec')
+    writer.write(0, (0,), icon.getvalue())
+    writer.finish()
+    for source in (of_all_kinds, tmp_path / 'icon.rec'):
+        for write, name in ((convert.to_folder, 'out'), (convert.to_records, 'out.rec')):
+            with pytest.raises(ValueError, match=r'icon.* cannot be read: .* OpenCV does not read'):
+                write(convert.open_source(source), tmp_path / f'{source.stem}{name}')
+
+
+def test_written_is_what_is_read_back(faces, tmp_path, monkeypatch):
+    """A folder whose reader finds other images than were written is not taken for finished."""
+    source = convert.open_source(faces)
+    with monkeypatch.context() as patch:
+        patch.setattr('mmarcface.datasets.image_files.EXTENSIONS', frozenset())
+        patch.setattr('mmarcface.datasets.image_files.FORMATS', {})
+        patch.setattr(convert, '_read', lambda face: (face.read(), '.jpg'))
+        patch.setattr(convert, 'extension_of', lambda content: '.jpg')
+        with pytest.raises(ValueError, match='has no image'):
+            convert.to_folder(source, tmp_path / 'out')
+    with pytest.raises(ValueError, match='out is not complete'):
+        convert.open_source(tmp_path / 'out')
+    with monkeypatch.context() as patch:
+        patch.setattr(convert, 'IdentityFolder', lambda path: range(119))
+        with pytest.raises(ValueError, match=r'out does not hold .* \(119 for 120\)'):
+            convert.to_folder(source, tmp_path / 'out')
+    convert.to_folder(source, tmp_path / 'out')
+    assert len(convert.open_source(tmp_path / 'out').faces) == 120
+
+
+def test_lfw_of_another_format_says_how_it_is_read(faces, tmp_path, tool):
+    for path in faces.rglob('*.jpg'):
+        cv2.imwrite(str(path.with_suffix('.webp')), cv2.imread(str(path)))
+        path.unlink()
+    target = tmp_path / 'lfw'
+    done = tool('lfw', faces, target, '--folds', '4', '--pairs', '9')
+    reader = f"LFW('{target}', extension='.webp')"
+    assert f'12 identities, 72 pairs in 4 folds. Read it with {reader}' in done
+    assert len(eval(reader).metainfo['pairs'].is_same) == 72
+    assert len(convert.open_source(target).faces) == 120
+
+
+def images_of_folds(dataset):
+    """For each fold the photographs in its pairs, which are all different."""
+    pairs = dataset.metainfo['pairs']
+    return [
+        {
+            fileio.get(dataset.get_data_info(place)['img_path'])
+            for place in pairs.indices[pairs.folds == fold].flat
+        }
+        for fold in range(1 + pairs.folds.max())
+    ]
+
+
+@pytest.mark.parametrize(('folds', 'number'), [(2, 45), (3, 8), (5, 4)])
+def test_any_number_of_folds_has_both_kinds(faces, tmp_path, folds, number):
+    source = convert.with_pairs(convert.open_source(faces), folds, number, seed=1)
+    told = convert.to_bin(source, tmp_path / 'some.bin')
+    assert told == f"VerificationBin('{tmp_path / 'some.bin'}', num_folds={folds})"
+    for asked in (*range(2, 11), 20):
+        pairs = VerificationBin(str(tmp_path / 'some.bin'), num_folds=asked, **QUICKLY).metainfo[
+            'pairs'
+        ]
+        for fold in range(asked):
+            same = pairs.is_same[pairs.folds == fold]
+            assert len(same) // 2 <= same.sum() <= -(-len(same) // 2)
+    # Those of the writer's number are the folds of the source, without people in common.
+    convert.to_lfw(source, tmp_path / 'lfw')
+    packed = VerificationBin(str(tmp_path / 'some.bin'), num_folds=folds, **QUICKLY)
+    found = images_of_folds(packed)
+    assert found == images_of_folds(LFW(str(tmp_path / 'lfw'), **QUICKLY))
+    assert sum(map(len, found)) == len(set().union(*found))
+    # As insightface has them, in blocks, another number is refused.
+    is_same = ([True] * number + [False] * number) * folds
+    file = BinFile(tmp_path / 'some.bin')
+    write_bin(tmp_path / 'blocks.bin', file.images, is_same)
+    VerificationBin(str(tmp_path / 'blocks.bin'), num_folds=folds)
+    with pytest.raises(ValueError, match=rf'and both kinds are needed: num_folds={folds} gives ev'):
+        VerificationBin(str(tmp_path / 'blocks.bin'), num_folds=2 * folds, **QUICKLY)
+
+
+def as_blocks(source, path, order):
+    """A .bin of a source's pairs, in another order."""
+    faces = {(face.identity, face.number): face.read() for face in source.faces}
+    pairs = sorted(source.pairs, key=order)
+    images = [faces[image] for pair in pairs for image in (pair.first, pair.second)]
+    write_bin(path, images, [pair.is_same for pair in pairs])
+
+
+def test_wrong_folds_of_a_bin(faces, tmp_path, logged, tool):
+    source = convert.with_pairs(convert.open_source(faces), 6, 20, seed=0)
+    # All of the same identity first, as no number of folds can be.
+    path, other = tmp_path / 'sorted.bin', tmp_path / 'other.bin'
+    as_blocks(source, path, lambda pair: not pair.is_same)
+    with pytest.raises(
+        ValueError,
+        match=r'sorted.bin: fold 1 of num_folds=6 has 40 pairs .* and 0 of .* are needed: in this '
+        rf'order .* python tools/convert.py bin {path} OTHER.bin --folds 6$',
+    ):
+        VerificationBin(str(path), num_folds=6)
+    done = tool('bin', path, other, '--folds', '6')
+    assert f"240 pairs in 6 folds. Read it with VerificationBin('{other}', num_folds=6)" in done
+    convert.to_bin(source, tmp_path / 'ours.bin')
+    assert BinFile(other).images == BinFile(tmp_path / 'ours.bin').images
+    # Nothing is alone, and nothing is right either.
+    path = tmp_path / 'blocks.bin'
+    as_blocks(source, path, lambda pair: (pair.fold, not pair.is_same))
+    for asked in (2, 3, 6):
+        VerificationBin(str(path), num_folds=asked, **QUICKLY)
+    assert logged == []
+    for asked, same in ((4, 40), (10, 20)):
+        VerificationBin(str(path), num_folds=asked, **QUICKLY)
+        assert f'fold 1 of num_folds={asked} has {same} pairs of the same' in logged[-1]
+        assert 'num_folds=6 gives every fold both in equal shares' in logged[-1]
+    with pytest.raises(ValueError, match='num_folds=6 gives every fold both in equal shares'):
+        VerificationBin(str(path), num_folds=12, **QUICKLY)
+    # Too few for the folds: the metric refuses them.
+    logged.clear()
+    few = BinFile(path)
+    write_bin(tmp_path / 'few.bin', few.images[:60], few.is_same[:30])
+    VerificationBin(str(tmp_path / 'few.bin'), num_folds=20, **QUICKLY)
+    assert 'at most 10 folds are possible' in logged[0]
+
+
+@pytest.mark.parametrize('folds', [0, -1, 2.0, True, '5', None])
+def test_folds_that_are_no_number(faces, tmp_path, folds):
+    with pytest.raises(ValueError, match='num_folds must be a whole number from 1 on, got'):
+        VerificationBin('lfw.bin', num_folds=folds)
+
+
+def test_pairs_are_shared_out_among_folds(faces, tmp_path, tool):
+    source = convert.with_pairs(convert.open_source(faces), 6, 20, seed=0)
+    as_blocks(source, tmp_path / 'blocks.bin', lambda pair: (pair.fold, not pair.is_same))
+    convert.to_lfw(source, tmp_path / 'lfw')
+    bins, lfw = tmp_path / 'blocks.bin', tmp_path / 'lfw'
+    done = tool('bin', bins, tmp_path / 'as_it_is.bin')
+    assert 'note: a .bin does not say how many folds it has; 10 are taken' in done
+    assert 'in 10 folds. Read it with VerificationBin' in done
+    assert 'num_folds' not in done
+    # Neighbours become one fold.
+    three = [images_of_folds(LFW(str(lfw), **QUICKLY))[k : k + 2] for k in (0, 2, 4)]
+    three = [one | other for one, other in three]
+    for number, origin in enumerate((bins, lfw)):
+        tool('lfw', origin, tmp_path / f'three{number}', '--folds', '3')
+        tool('bin', origin, tmp_path / f'{number}.bin', '--folds', '3')
+        packed = VerificationBin(str(tmp_path / f'{number}.bin'), num_folds=3, **QUICKLY)
+        assert images_of_folds(LFW(str(tmp_path / f'three{number}'), **QUICKLY)) == three
+        assert images_of_folds(packed) == three
+        assert figures(packed)['verification/Accuracy'] == pytest.approx(
+            figures(LFW(str(tmp_path / f'three{number}'), **QUICKLY))['verification/Accuracy']
+        )
+    with pytest.raises(
+        ValueError, match='give --folds 1 or 2 or 3 or 4 or 5 or 6 or 8 or 10 or 12'
+    ):
+        tool('lfw', lfw, tmp_path / 'seven', '--folds', '7')
+    with pytest.raises(ValueError, match='at most 120, got 121'):
+        tool('bin', lfw, tmp_path / 'many.bin', '--folds', '121')
+
+
+NET = dict(depth=18, embedding_dim=8, input_size=32, base_channels=2)
+
+
+def prefixed(weights, prefix):
+    return {f'{prefix}{key}': value for key, value in weights.items()}
+
+
+HEAD = {'head.weight': torch.ones(2)}
+# What is around the weights, and what is said of them.
+TRAININGS = {
+    'alone': (lambda w: w, ''),
+    'DataParallel': (lambda w: prefixed(w, 'module.'), ", the prefix 'module.' of their names"),
+    'compiled': (lambda w: prefixed(w, '_orig_mod.module.'), ", the prefix '_orig_mod.module.' of"),
+    'partial FC of arcface_torch': (
+        lambda w: dict(
+            epoch=3,
+            state_dict_backbone=w,
+            state_dict_softmax_fc=dict(weight=torch.ones(3, 8)),
+            state_optimizer=dict(state={0: dict(momentum_buffer=torch.ones(2))}, param_groups=[]),
+            state_lr_scheduler=dict(last_epoch=3),
+        ),
+        ' in state_dict_backbone; left out 2 other tensors, such as state_dict_softmax_fc.weight',
+    ),
+    'model': (lambda w: dict(model=prefixed(w, 'module.')), " in model, the prefix 'module.' of"),
+    'net': (lambda w: dict(net=w, acc=1.0), ' in net'),
+    'backbone': (lambda w: dict(head=HEAD, backbone=w), ' in backbone; left out 1 other tensors'),
+    'model_state_dict': (lambda w: dict(model_state_dict=w, optimizer={}), ' in model_state_dict'),
+    'Lightning': (
+        lambda w: {'state_dict': prefixed(w, 'model.net.') | HEAD, 'lightning_version': '2.0'},
+        " in state_dict, the prefix 'model.net.' of their names taken off; left out 1 other",
+    ),
+    'deep': (
+        lambda w: dict(checkpoint=dict(model=dict(state_dict=prefixed(w, 'encoder.')))),
+        " in checkpoint.model.state_dict, the prefix 'encoder.' of",
+    ),
+    'with an average': (
+        lambda w: dict(model_ema={k: v + 1 for k, v in w.items()}, model=w),
+        ' in model; left out 187 other tensors, such as model_ema.conv1.weight',
+    ),
+    'average alone': (lambda w: dict(state_dict_ema=w), ' in state_dict_ema'),
+}
+
+
+@pytest.mark.parametrize(('wrap', 'words'), TRAININGS.values(), ids=TRAININGS)
+def test_weights_in_checkpoints_of_trainings(tmp_path, wrap, words, logged):
+    torch.manual_seed(0)
+    weights = IResNet(**NET).state_dict()
+    torch.save(wrap(weights), tmp_path / 'full.pt')
+    assert convert.from_insightface(tmp_path / 'full.pt', tmp_path / 'out.pth') == NET
+    written = torch.load(tmp_path / 'out.pth')['state_dict']
+    assert written.keys() == {f'image_encoder.{key}' for key in weights}
+    for key, value in weights.items():
+        assert torch.equal(written[f'image_encoder.{key}'], value)
+    (line,) = logged
+    assert line.startswith(f'{tmp_path / "full.pt"}: 187 tensors of an IResNet{words}')
+    assert ('prefix' in words, 'left out' in words) == ('prefix' in line, 'left out' in line)
+
+
+def test_weights_that_are_none_or_two(tmp_path):
+    weights = IResNet(**NET).state_dict()
+    resnet = {key: value for key, value in weights.items() if 'prelu' not in key}
+    for content, message in (
+        (
+            dict(a=weights, b=prefixed(weights, 'module.')),
+            r"in a \(prefix ''\) and b \(prefix 'mod",
+        ),
+        (
+            prefixed(weights, 'a.') | prefixed(weights, 'b.'),
+            r"in the file \(prefix 'a.'\) and the fi",
+        ),
+        (dict(epoch=1, model=resnet), r"keys are like model: \['conv1.weight', "),
+        (dict(epoch=3, model=dict(optimizer=3)), r'keys are like none'),
+        ([weights], r'keys are like none'),
+    ):
+        torch.save(content, tmp_path / 'wrong.pt')
+        with pytest.raises(ValueError, match=rf'wrong.pt must hold .*{message}'):
+            convert.from_insightface(tmp_path / 'wrong.pt', tmp_path / 'out.pth')
+    assert not (tmp_path / 'out.pth').exists()
+    torch.save(dict(model=IResNet(**NET)), tmp_path / 'code.pt')
+    with pytest.raises(ValueError, match=r'code.pt .* is refused: reading it would call'):
+        convert.from_insightface(tmp_path / 'code.pt', tmp_path / 'out.pth')
 
 
 def test_weights_of_insightface(run_tool, tmp_path):
