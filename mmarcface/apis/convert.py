@@ -33,6 +33,8 @@ IRESNET = ('conv1.weight', 'layer1.0.prelu.weight', 'layer4.0.bn3.weight', 'feat
 AVERAGE = re.compile(r'(?<![a-z])ema(?![a-z])', re.IGNORECASE)
 # LFW's, and the number that readers of .bin files take where they are told no other.
 NUM_FOLDS = 10
+# No workers share what is read here once.
+ONCE = dict(serialize_data=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +96,15 @@ def open_source(path: str | Path) -> Source:
     if path.suffix == '.rec':
         return _list(IdentityRecords(str(path)))
     if path.suffix == '.bin':
-        source = _list(VerificationBin(str(path), num_folds=1))
+        source = _list(VerificationBin(str(path), num_folds=1, **ONCE))
         same = sum(pair.is_same for pair in source.pairs)
         return _fold(source, max(1, min(NUM_FOLDS, same, len(source.pairs) - same)))
     if (path / 'pairs.txt').is_file():
         return _list_lfw(path)
     if (path / 'identity_CelebA.txt').is_file():
-        return _list(CelebA(str(path)))
+        return _list(CelebA(str(path), **ONCE))
     if path.is_dir():
-        return _list(IdentityFolder(str(path)))
+        return _list(IdentityFolder(str(path), **ONCE))
     raise FileNotFoundError(f'{path} does not exist: name a .rec or .bin file, or a folder')
 
 
@@ -135,7 +137,7 @@ def _list(dataset: BaseDataset) -> Source:
 def _list_lfw(path: Path) -> Source:
     """All images of LFW, with the numbers in their names, and the pairs of View 2."""
     faces = []
-    for face in _list(IdentityFolder(str(path / 'lfw'))).faces:
+    for face in _list(IdentityFolder(str(path / 'lfw'), **ONCE)).faces:
         name = re.fullmatch(rf'{re.escape(face.identity)}_(\d{{4,}})', Path(face.path).stem)
         if name is None:
             raise ValueError(
@@ -215,7 +217,7 @@ def to_folder(source: Source, path: str | Path) -> str:
     marker = Path(path, UNFINISHED)
     _write_files(source, Path(path), '{0.identity}/{0.number:04d}'.format, marker)
     with _finished(marker):
-        _compare(path, len(IdentityFolder(str(path))), len(source.faces))
+        _compare(path, len(IdentityFolder(str(path), **ONCE)), len(source.faces))
     return f"IdentityFolder('{path}')"
 
 
@@ -246,8 +248,8 @@ def to_lfw(source: Source, path: str | Path) -> str:
     write_pairs(path / 'pairs.txt', pairs, source.num_folds)
     write_people(path / 'people.txt', source.images_of)
     (extension,) = examples
-    _compare(path, len(LFW(str(path), 'people', extension=extension)), len(source.faces))
-    again = LFW(str(path), extension=extension).metainfo['pairs']
+    _compare(path, len(LFW(str(path), 'people', extension=extension, **ONCE)), len(source.faces))
+    again = LFW(str(path), extension=extension, **ONCE).metainfo['pairs']
     _compare(path, again.is_same.tolist(), [pair.is_same for pair in pairs])
     _compare(path, again.folds.tolist(), [pair.fold for pair in pairs])
     with _finished(marker):
@@ -291,7 +293,7 @@ def to_bin(source: Source, path: str | Path) -> str:
     for place, face in _progress(wanted, 'Checking'):
         if written.images[place - 1] != face.read():
             raise _differs(f'image {place - 1} of {path}', face)
-    again = VerificationBin(str(path), num_folds=source.num_folds).metainfo['pairs']
+    again = VerificationBin(str(path), num_folds=source.num_folds, **ONCE).metainfo['pairs']
     _compare(path, again.folds.tolist(), [pair.fold for pair in pairs])
     told = '' if source.num_folds == NUM_FOLDS else f', num_folds={source.num_folds}'
     return f"VerificationBin('{path}'{told})"

@@ -345,7 +345,7 @@ def test_written_is_what_is_read_back(faces, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match='out is not complete'):
         convert.open_source(tmp_path / 'out')
     with monkeypatch.context() as patch:
-        patch.setattr(convert, 'IdentityFolder', lambda path: range(119))
+        patch.setattr(convert, 'IdentityFolder', lambda path, **_: range(119))
         with pytest.raises(ValueError, match=r'out does not hold .* \(119 for 120\)'):
             convert.to_folder(source, tmp_path / 'out')
     convert.to_folder(source, tmp_path / 'out')

@@ -106,15 +106,20 @@ def test_settings(run, nets):
         run('--labels', 1, *judge(nets), '--settings', 'step=2')
 
 
-def test_images(run, nets, orl, tmp_path):
+def test_images(run, nets, orl, tmp_path, logged):
     """Of folders and without; the judge does not know them."""
     folder = tmp_path / 'people' / 'ann'
     folder.mkdir(parents=True)
     shutil.copy(orl / 's11' / '3.pgm', folder / 'a.pgm')
     shutil.copy(orl / 's12' / '4.pgm', tmp_path / 'people' / 'b.PGM')
+    photograph = cv2.imread(str(orl / 's13' / '1.pgm'))
+    for name, kind in (('c.jfif', 'jpg'), ('d', 'webp')):
+        content = cv2.imencode(f'.{kind}', photograph)[1].tobytes()
+        (tmp_path / 'people' / name).write_bytes(content)
     (tmp_path / 'people' / 'notes.txt').write_text('no image')
     out, report, words = run('--images', tmp_path / 'people', '--settings', 'target_weight=9')
-    assert files_in(out) == ['0000_a_0.png', '0001_b_0.png']
+    assert files_in(out) == ['0000_a_0.png', '0001_b_0.png', '0002_c_0.png', '0003_d_0.png']
+    assert f'{tmp_path / "people"}: 1 file left out (no image), such as notes.txt' in logged
     assert report['labels'] is None
     assert 'The judge does not know these people, and says nothing' in words
     assert 'judge_accuracy' not in report
