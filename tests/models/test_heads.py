@@ -217,8 +217,8 @@ BY_HAND = {
         64,
         c,
         y,
-        # The first iteration: lambda = 1000.
-        lambda t, _: (1000 * math.cos(t) + psi(4 * t)) / 1001,
+        # The first iteration: lambda = 1000 / 1.12.
+        lambda t, _: (1000 / 1.12 * math.cos(t) + psi(4 * t)) / (1 + 1000 / 1.12),
     ),
     'SphereFaceRHead': lambda c, y, n, h: softmax_loss(
         30, c, y, cos_of(0), lambda c, _: math.cos(math.acos(c) / 1.5)
@@ -517,19 +517,51 @@ def test_detached_magface_still_learns_the_length_by_its_margin():
     assert (x.grad * x).sum(1).abs().max() > 1e-3
 
 
-def test_sphereface_anneals_over_the_iterations():
+class AuthorsLambda:
+    """As in the authors' margin_inner_product_layer.cpp, which counts before it computes."""
+
+    def __init__(self, base, gamma, lambda_min):
+        self.base, self.gamma, self.lambda_min, self.iter = base, gamma, lambda_min, 0
+
+    def forward(self):
+        self.iter += 1
+        return max(self.base * (1 + self.gamma * self.iter) ** -1.0, self.lambda_min)
+
+
+@pytest.mark.parametrize('annealing', [(1000.0, 0.12, 5.0), (10, 1, 0), (1000.0, 0.12, 800)])
+def test_sphereface_anneals_as_the_authors_code(annealing):
+    options = dict(name='SphereFaceHead', num_classes=3, annealing=annealing)
+    head, authors = build(**options), AuthorsLambda(*annealing)
+    for iteration in range(4):
+        if iteration == 2:
+            # Of a checkpoint; evaluation in between counts as no iteration.
+            head.eval()
+            head.loss((torch.randn(2, WIDTH),), samples([0, 1]))
+            state, head = head.state_dict(), build(**options)
+            head.load_state_dict(state)
+        x = torch.randn(2, WIDTH)
+        lamb = authors.forward()
+        cosines = torch.nn.functional.normalize(x) @ torch.nn.functional.normalize(head.weight).T
+        own = cosines[range(2), [0, 1]]
+        theta = own.acos()
+        k = (4 * theta / math.pi).floor()
+        phi = (-1) ** k * (4 * theta).cos() - 2 * k
+        cosines[range(2), [0, 1]] = (lamb * own + phi) / (1 + lamb)
+        expected = cross_entropy(64 * cosines, torch.tensor([0, 1]))
+        found = head.loss((x,), samples([0, 1]))['loss']
+        assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert head.iteration == 4
+
+
+def test_sphereface_begins_with_the_authors_lambda():
     head = build('SphereFaceHead')
-    batch = (torch.randn(2, WIDTH),), samples([0, 1])
-    for iteration in range(3):
-        assert head.weight_of_cosine == pytest.approx(1000 / (1 + 0.12 * iteration))
-        head.loss(*batch)
-    head.eval()
-    head.loss(*batch)
-    assert head.iteration == 3
-    resumed = build('SphereFaceHead')
-    resumed.load_state_dict(head.state_dict())
-    resumed.iteration += 10_000
-    assert resumed.weight_of_cosine == 5.0
+    assert head.weight_of_cosine == pytest.approx(892.857, abs=1e-3)
+    head.iteration += 10_000
+    assert head.weight_of_cosine == 5.0
+    # What failed is no iteration.
+    with pytest.raises(ValueError, match='finite'):
+        head.loss((torch.full((2, WIDTH), math.nan),), samples([0, 1]))
+    assert head.iteration == 10_000
 
 
 def statistics(rank, world, x):

@@ -31,8 +31,9 @@ class SphereFaceHead(MarginHead):
 
     `SphereFace <https://arxiv.org/abs/1704.08063>`_, equation 7; see
     :func:`mmarcface.functional.margins.sphereface`. The weight of the plain cosine falls as
-    lambda = max(``least``, ``start`` / (1 + ``decay`` * iteration)), as in its code. The iteration
-    is part of the checkpoint.
+    lambda = max(``least``, ``start`` / (1 + ``decay`` * iteration)). As in the authors' code the
+    first iteration is number 1, so that training begins with 1000 / 1.12 = 892.9 by default. How
+    many iterations were done is part of the checkpoint.
 
     Args:
         num_classes: number of classes.
@@ -73,11 +74,11 @@ class SphereFaceHead(MarginHead):
 
     @property
     def weight_of_cosine(self) -> float:
-        """Lambda at this iteration."""
+        """Lambda of the coming iteration in training, and of the last one in evaluation."""
         if self.annealing is None:
             return 0.0
         start, decay, least = self.annealing
-        return max(least, start / (1 + decay * self.iteration.item()))
+        return max(least, start / (1 + decay * (self.iteration.item() + self.training)))
 
     def target_logit(
         self, cosines: torch.Tensor, labels: torch.Tensor, norms: torch.Tensor
