@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from .arguments import check_number
 from .class_sums import SHORTEST, lengths, unit
 
 
@@ -19,12 +20,16 @@ def class_directions(
     Args:
         embeddings: (N, D), of any length; zero vectors have no direction and do not count.
         labels: (N,), int64, in [0, num_classes).
-        num_classes: C.
+        num_classes: C, at least 1.
 
     Returns:
         (C, D), fp64; zero for a class without a direction, which is empty or whose unit vectors
         cancel out.
+
+    Raises:
+        ValueError: if ``num_classes`` is no whole number of at least 1.
     """
+    check_number('num_classes', num_classes, least=1, whole=True)
     vectors = unit(embeddings.double())
     sums = vectors.new_zeros(num_classes, vectors.shape[1]).index_add_(0, labels, vectors)
     counts = torch.bincount(labels, minlength=num_classes).clamp(min=1)

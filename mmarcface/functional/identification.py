@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from .arguments import check_number
 from .retrieval import count_items, topk_search
 
 # Ranked items held at a time, over all probes of a block.
@@ -52,14 +53,15 @@ def search_gallery(
         labels: identities of the probes, (P,), int64.
         gallery: unit vectors, (G, D).
         gallery_labels: (G,), int64.
-        most: ranks to look at.
+        most: ranks to look at, at least 1.
 
     Returns:
         One mated search for each mated probe.
 
     Raises:
-        ValueError: if no probe is mated.
+        ValueError: if no probe is mated, or ``most`` is no whole number of at least 1.
     """
+    check_number('most', most, least=1, whole=True)
     num_mates = count_items(labels, gallery_labels)
     mated = num_mates > 0
     if not mated.any():
@@ -100,15 +102,17 @@ def search_distractors(
         probes: unit vectors, (P, D).
         labels: identities of the probes, (P,), int64.
         distractors: unit vectors, (G, D), of other identities.
-        most: ranks to look at.
+        most: ranks to look at, at least 1.
 
     Returns:
         One mated search for each ordered pair of probes of one identity, and one without mates
         for each probe.
 
     Raises:
-        ValueError: if no two probes are of one identity.
+        ValueError: if no two probes are of one identity, or ``most`` is no whole number of at
+            least 1.
     """
+    check_number('most', most, least=1, whole=True)
     reach = min(len(distractors), most)
     rows = max(1, RANKS_PER_BLOCK // max(reach, len(probes)))
     ranks, scores, strangers = [], [], []
@@ -134,11 +138,15 @@ def cumulative_match(ranks: np.ndarray, most: int) -> np.ndarray:
 
     Args:
         ranks: of the mates, (M,), from 1 on.
-        most: last rank of the curve.
+        most: last rank of the curve, at least 1.
 
     Returns:
         The shares for k = 1 ... ``most``, (most,), rising.
+
+    Raises:
+        ValueError: if ``most`` is no whole number of at least 1.
     """
+    check_number('most', most, least=1, whole=True)
     counts = np.bincount(np.minimum(ranks, most + 1), minlength=most + 2)
     return counts[1 : most + 1].cumsum() / len(ranks)
 
@@ -160,8 +168,7 @@ def tpir_at_fpir(searches: Searches, fpir: float) -> float:
     Raises:
         ValueError: if ``fpir`` is outside [0, 1].
     """
-    if not 0 <= fpir <= 1:
-        raise ValueError(f'fpir must be in [0, 1], got {fpir}')
+    check_number('fpir', fpir, least=0, most=1)
     number = len(searches.strangers)
     allowed = round(fpir * number)
     allowed -= allowed / number > fpir

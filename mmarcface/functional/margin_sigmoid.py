@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
+from .arguments import check_number
 from .class_sums import class_products, other_classes, unit
 from .margin_softmax import checked, chosen
 from .margins import Elementwise
@@ -46,10 +47,10 @@ def margin_sigmoid(
         target_logit: maps the N target cosines, (N,), to logits, (N,).
         other_cosine: function of the other classes' cosines, (N, n) for any n of them; they
             themselves by default.
-        scale: s of the other classes.
+        scale: s of the other classes, positive.
         other_margin: in units of what ``other_cosine`` gives.
-        target_weight: factor on the target's part.
-        other_weight: factor on the other classes' part.
+        target_weight: factor on the target's part, at least 0.
+        other_weight: factor on the other classes' part, at least 0.
         num_subcenters: K.
         impl: 'auto', 'reference', 'fused' or 'chunked'.
 
@@ -57,9 +58,13 @@ def margin_sigmoid(
         A scalar; 0 for an empty batch.
 
     Raises:
-        ValueError: if shapes do not fit, a label is outside [0, C), an embedding is not finite, or
-            ``impl`` is unknown.
+        ValueError: if shapes do not fit, a label is outside [0, C), an embedding is not finite, a
+            number is out of its range, or ``impl`` is unknown.
     """
+    check_number('scale', scale, above=0)
+    check_number('other_margin', other_margin)
+    check_number('target_weight', target_weight, least=0)
+    check_number('other_weight', other_weight, least=0)
     embeddings, weight, labels = checked(embeddings, weight, labels, num_subcenters)
     implementation = chosen(impl, len(labels), weight)
     with torch.autocast(embeddings.device.type, enabled=False):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
+from .arguments import check_number
 from .class_sums import class_products, other_classes, unit
 from .margins import Elementwise
 
@@ -68,7 +69,8 @@ def margin_softmax(
         labels: (N,), integers in [0, C).
         target_logit: maps the N target cosines, (N,), to phi, (N,): see
             :mod:`mmarcface.functional.margins`.
-        scale: s, one number, or one per sample, (N,), which does not go with ``other_cosine``.
+        scale: s, positive, one number, or one per sample, (N,), which does not go with
+            ``other_cosine``.
         num_subcenters: K.
         other_cosine: function of the other classes' cosines, (N, n) for any n of them; they
             themselves by default.
@@ -79,8 +81,11 @@ def margin_softmax(
 
     Raises:
         ValueError: if shapes do not fit, a label is outside [0, C), an embedding is not finite,
-            ``impl`` is unknown, or the scale does not go with ``other_cosine``.
+            ``impl`` is unknown, a number is out of its range, or the scale does not go with
+            ``other_cosine``.
     """
+    if not isinstance(scale, torch.Tensor):
+        check_number('scale', scale, above=0)
     embeddings, weight, labels = checked(embeddings, weight, labels, num_subcenters)
     implementation = chosen(impl, len(labels), weight)
     with torch.autocast(embeddings.device.type, enabled=False):
@@ -211,7 +216,8 @@ def checked(
             f'embeddings must be (N, {weight.shape[-1]}), the width of the centres, '
             f'got {tuple(embeddings.shape)}'
         )
-    if num_subcenters < 1 or len(weight) % num_subcenters:
+    check_number('num_subcenters', num_subcenters, least=1, whole=True)
+    if len(weight) % num_subcenters:
         raise ValueError(
             f'num_subcenters must divide the {len(weight)} centres, got {num_subcenters}'
         )

@@ -2,8 +2,9 @@
 
 The functions map the cosine between an embedding and the centre of its class to phi, the value
 that is scaled and given to the loss in its stead. Margins are in radians unless said otherwise, and
-may be a number or a tensor that broadcasts to the cosines. All gradients are finite, at cosines
-of +-1 and past them, where rounding leads, too.
+may be a number or a tensor that broadcasts to the cosines: a number out of its range is a
+``ValueError``, and a tensor, which a device may hold, is taken as it is. All gradients are finite,
+at cosines of +-1 and past them, where rounding leads, too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+
+from .arguments import check_number
 
 Margin = float | torch.Tensor
 
@@ -115,6 +118,7 @@ def cosface(cosine: torch.Tensor, margin: Margin) -> torch.Tensor:
     Returns:
         phi, of the shape of ``cosine``.
     """
+    _check('margin', margin)
     return cosine - margin
 
 
@@ -133,6 +137,7 @@ def arcface(cosine: torch.Tensor, margin: Margin, easy_margin: bool = False) -> 
     Returns:
         phi, of the shape of ``cosine``.
     """
+    _check('margin', margin, least=0, most=math.pi / 2)
     margin = torch.as_tensor(margin, dtype=cosine.dtype, device=cosine.device)
     phi = cosine * margin.cos() - sine(cosine) * margin.sin()
     if easy_margin:
@@ -157,6 +162,9 @@ def combined(cosine: torch.Tensor, m1: Margin, m2: Margin, m3: Margin) -> torch.
     Returns:
         phi, of the shape of ``cosine``.
     """
+    _check('m1', m1, above=0)
+    _check('m2', m2, least=0)
+    _check('m3', m3, least=0)
     alpha = m1 * angle(cosine) + m2
     turns = (alpha.detach() / math.pi).floor()
     return (1 - 2 * turns.remainder(2)) * alpha.cos() - 2 * turns - m3
@@ -176,6 +184,8 @@ def sphereface(cosine: torch.Tensor, margin: Margin, annealing: float = 0.0) -> 
     Returns:
         phi, of the shape of ``cosine``.
     """
+    _check('margin', margin, least=1)
+    check_number('annealing', annealing, least=0)
     return (annealing * cosine + combined(cosine, margin, 0.0, 0.0)) / (1 + annealing)
 
 
@@ -192,6 +202,7 @@ def sphereface_r(cosine: torch.Tensor, margin: Margin) -> torch.Tensor:
     Returns:
         phi, of the shape of ``cosine``; constant beyond theta = pi / m.
     """
+    _check('margin', margin, least=1)
     return (margin * angle(cosine)).clamp(max=math.pi).cos()
 
 
@@ -206,6 +217,7 @@ def smaller_angle(margin: Margin) -> Elementwise:
     Returns:
         A function of cosines of any shape.
     """
+    _check('margin', margin, least=1)
     # The slope is sin(theta / m) / (m sin(theta)).
     return Elementwise(
         lambda c: angle(c).div_(margin).cos_(), lambda c, value: sine(value) / sine(c) / margin
@@ -226,6 +238,7 @@ def adaface(cosine: torch.Tensor, margin: Margin, quality: torch.Tensor) -> torc
     Returns:
         phi, (N,).
     """
+    _check('margin', margin)
     shifted = (angle(cosine) - margin * quality).clamp(0, math.pi)
     return shifted.cos() - (margin * quality + margin)
 
@@ -247,7 +260,13 @@ def magface_margin(
 
     Returns:
         m(a), (N,), in radians.
+
+    Raises:
+        ValueError: if a number is not finite, or the lengths are not 0 < l_a < u_a.
     """
+    _check_lengths(lower, upper)
+    check_number('least', least)
+    check_number('most', most)
     return least + (norms.clamp(lower, upper) - lower) * ((most - least) / (upper - lower))
 
 
@@ -264,7 +283,11 @@ def magface_regularizer(norms: torch.Tensor, lower: float, upper: float) -> torc
 
     Returns:
         (N,).
+
+    Raises:
+        ValueError: if the lengths are not 0 < l_a < u_a.
     """
+    _check_lengths(lower, upper)
     norms = norms.clamp(lower, upper)
     return norms.reciprocal() + norms / upper**2
 
@@ -283,12 +306,16 @@ def elastic_margins(
     Args:
         cosine: cosines of the targets, (N,).
         mean: (N,).
-        sigma: standard deviation.
+        sigma: standard deviation, at least 0.
         plus: sort.
 
     Returns:
         (N,).
+
+    Raises:
+        ValueError: if ``sigma`` is negative.
     """
+    check_number('sigma', sigma, least=0)
     deviations = torch.randn_like(cosine)
     if plus:
         hardest_first = cosine.argsort()
@@ -310,6 +337,7 @@ def curricular(phi: torch.Tensor, t: Margin) -> Elementwise:
     Returns:
         A function of the other classes' cosines, (N, n).
     """
+    _check('t', t)
     return Elementwise(
         lambda c: torch.where(c > phi, (c + t) * c, c),
         lambda c, _: torch.where(c > phi, 2 * c + t, 1.0),
@@ -327,7 +355,11 @@ def without_conflicts(threshold: float) -> Elementwise:
 
     Returns:
         A function of the other classes' cosines, of any shape.
+
+    Raises:
+        ValueError: if the threshold is no finite number.
     """
+    check_number('threshold', threshold)
     return Elementwise(
         lambda c: torch.where(c > threshold, 0.0, c), lambda c, _: (c <= threshold).to(c.dtype)
     )
@@ -343,7 +375,11 @@ def sphereface2_similarity(exponent: float) -> Elementwise:
 
     Returns:
         A function of cosines of any shape, which may exceed [-1, 1] by rounding, into [-1, 1].
+
+    Raises:
+        ValueError: if the exponent is below 1.
     """
+    check_number('exponent', exponent, least=1)
     return Elementwise(
         lambda c: ((c + 1).clamp_(min=0) / 2).pow(exponent).mul_(2).sub_(1),
         lambda c, _: ((c + 1).clamp_(min=0) / 2).pow_(exponent - 1).mul_(exponent),
@@ -355,13 +391,15 @@ def adaptive_margins(
 ) -> np.ndarray:
     """A margin for each class by how many images it has, the larger the fewer.
 
-    `Google Landmark Recognition 2020, third place <https://arxiv.org/abs/2010.05350>`_, in the form
-    of mmpretrain's SetAdaptiveMarginsHook: the powers of the counts, scaled to [margin_min,
-    margin_max]. Where all classes have equally many images that would be 0/0; they get the mean of
-    both. A class without images gets ``margin_max``.
+    `Google Landmark Recognition 2020, third place <https://arxiv.org/abs/2010.05350>`_: the powers
+    of the counts, scaled to [margin_min, margin_max]. It equals mmpretrain's
+    SetAdaptiveMarginsHook where every class has images and the counts differ. That hook counts a
+    class without images as one image, which lowers the margins of the rare classes; here such a
+    class gets ``margin_max`` and changes no other margin. Where all classes have equally many
+    images, mmpretrain divides 0 by 0; here they get the mean of both margins.
 
     Args:
-        counts: images of each class, (C,).
+        counts: images of each class, (C,), at least 0.
         margin_min: margin of the most frequent class, in the units of the loss.
         margin_max: margin of the rarest class.
         power: exponent of the count, negative.
@@ -370,19 +408,23 @@ def adaptive_margins(
         (C,), fp64.
 
     Raises:
-        ValueError: if the margins are not in order, the power is not negative, or no class has an
-            image.
+        ValueError: if a number is not finite, the margins are not in order, the power is not
+            negative, a count is, or no class has an image.
     """
+    check_number('margin_min', margin_min)
+    check_number('margin_max', margin_max)
     if not 0 <= margin_min <= margin_max:
         raise ValueError(
             f'margins must be 0 <= margin_min <= margin_max, got {margin_min} and {margin_max}'
         )
-    if not power < 0:
-        raise ValueError(f'power must be negative, got {power}')
-    present = np.asarray(counts) > 0
+    check_number('power', power, below=0)
+    counts = np.asarray(counts)
+    if (counts < 0).any():
+        raise ValueError(f'counts must be at least 0, got {counts.min()}')
+    present = counts > 0
     if not present.any():
         raise ValueError('counts must name a class with images, got none')
-    rarity = np.asarray(counts)[present].astype(np.float64) ** power
+    rarity = counts[present].astype(np.float64) ** power
     width = np.ptp(rarity)
     share = (rarity - rarity.min()) / width if width else np.full_like(rarity, 0.5)
     margins = np.full(len(present), float(margin_max))
@@ -397,11 +439,26 @@ def target_logit_curve(
 
     Args:
         target_logit: a function of cosines, such as ``lambda c: arcface(c, 0.5)``.
-        number: angles, evenly spaced.
+        number: angles, evenly spaced; at least 2.
 
     Returns:
         Angles in degrees from 0 to 180 and phi, each (number,), fp64.
+
+    Raises:
+        ValueError: if ``number`` is no whole number of at least 2.
     """
+    check_number('number', number, least=2, whole=True)
     degrees = torch.linspace(0, 180, number, dtype=torch.float64)
     with torch.no_grad():
         return degrees, target_logit(degrees.deg2rad().cos())
+
+
+def _check(name: str, margin: Margin, **limits: float) -> None:
+    """Refuse a number out of its range; to look into a tensor would wait for the device."""
+    if not isinstance(margin, torch.Tensor):
+        check_number(name, margin, **limits)
+
+
+def _check_lengths(lower: float, upper: float) -> None:
+    check_number('lower', lower, above=0)
+    check_number('upper', upper, above=lower)

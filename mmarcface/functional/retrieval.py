@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import torch
 
+from .arguments import check_number, is_number
+
 # Scores held at a time, in elements: 64 MiB of fp32, beyond which larger products gain nothing.
 SCORES_PER_BLOCK = 1 << 24
 GALLERY_PER_BLOCK = 1 << 14
@@ -49,8 +51,8 @@ def topk_search(
             f'{tuple(query.shape)} {query.dtype} and {tuple(gallery.shape)} {gallery.dtype}'
         )
     most = len(gallery) - (exclude is not None)
-    if not 1 <= k <= most:
-        raise ValueError(f'k must be in [1, {most}] for this gallery, got {k}')
+    if not is_number(k, whole=True) or not 1 <= k <= most:
+        raise ValueError(f'k must be in [1, {most}] for this gallery, got {k!r}')
 
     columns = min(len(gallery), GALLERY_PER_BLOCK)
     rows = max(1, SCORES_PER_BLOCK // columns)
@@ -103,7 +105,11 @@ def recall_at_k(relevance: torch.Tensor, k: int) -> float:
 
     Returns:
         Recall@k in [0, 1].
+
+    Raises:
+        ValueError: if ``k`` is no whole number of at least 1.
     """
+    check_number('k', k, least=1, whole=True)
     return relevance[:, :k].any(1).double().mean().item()
 
 
@@ -130,8 +136,10 @@ def average_precision_at_k(
         mAP@k in [0, 1].
 
     Raises:
-        ValueError: if a query has no relevant item, or the convention is unknown.
+        ValueError: if a query has no relevant item, ``k`` is no whole number of at least 1, or the
+            convention is unknown.
     """
+    check_number('k', k, least=1, whole=True)
     _check_relevant(num_relevant)
     if denominator not in DENOMINATORS:
         raise ValueError(f'denominator must be one of {DENOMINATORS}, got {denominator!r}')

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .arguments import check_number
 from .class_sums import unit
 
 # Of the histogram of angles, in degrees.
@@ -34,11 +35,15 @@ def own_cosines(
         embeddings: (N, D), of any length.
         weight: centres, (C * K, D); the K centres of a class lie together.
         labels: (N,), int64, in [0, C).
-        num_subcenters: K.
+        num_subcenters: K, at least 1.
 
     Returns:
         (N, K), fp32 or wider; 0 where a vector is zero.
+
+    Raises:
+        ValueError: if ``num_subcenters`` is no whole number of at least 1.
     """
+    check_number('num_subcenters', num_subcenters, least=1, whole=True)
     dtype = torch.promote_types(torch.promote_types(embeddings.dtype, weight.dtype), torch.float)
     own = weight.unflatten(0, (-1, num_subcenters))[labels]
     return torch.einsum('nd,nkd->nk', unit(embeddings.to(dtype)), unit(own.to(dtype)))
@@ -50,11 +55,15 @@ def count_nearest(cosines: torch.Tensor, labels: torch.Tensor, num_classes: int)
     Args:
         cosines: with the centres of the own class, (N, K); of equally near ones the first counts.
         labels: (N,), int64, in [0, num_classes).
-        num_classes: C.
+        num_classes: C, at least 1.
 
     Returns:
         (C, K), int64.
+
+    Raises:
+        ValueError: if ``num_classes`` is no whole number of at least 1.
     """
+    check_number('num_classes', num_classes, least=1, whole=True)
     number = cosines.shape[1]
     places = labels * number + cosines.argmax(1)
     return torch.bincount(places, minlength=num_classes * number).view(num_classes, number)
@@ -114,7 +123,7 @@ def keep_mask(
     Args:
         angles: to the dominant centre of the class, in degrees, (N,).
         labels: (N,), int64, at least 0.
-        threshold: largest angle to keep, in degrees.
+        threshold: largest angle to keep, in degrees, at least 0.
         on_dominant: whether the dominant centre is the nearest one, (N,), bool.
         min_per_class: of a class with fewer to keep, so many stay nevertheless, the nearest to
             the dominant centre, or as many as it has.
@@ -123,10 +132,10 @@ def keep_mask(
         (N,), bool.
 
     Raises:
-        ValueError: if ``min_per_class`` is negative.
+        ValueError: if ``threshold`` or ``min_per_class`` is negative.
     """
-    if min_per_class < 0:
-        raise ValueError(f'min_per_class must be at least 0, got {min_per_class}')
+    check_number('threshold', threshold, least=0)
+    check_number('min_per_class', min_per_class, least=0, whole=True)
     keep = angles <= threshold
     if on_dominant is not None:
         keep = keep & on_dominant

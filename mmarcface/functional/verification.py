@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from .arguments import check_number, is_number
+
 # From and to the cosine of two unit vectors.
 MEASURES = {
     'cosine': (lambda value: value, lambda cosine: cosine),
@@ -123,7 +125,11 @@ def tar_of_curve(far: np.ndarray, tar: np.ndarray, allowed: float) -> float:
 
     Returns:
         TAR in [0, 1].
+
+    Raises:
+        ValueError: if ``allowed`` is outside [0, 1].
     """
+    check_number('allowed', allowed, least=0, most=1)
     return float(tar[np.searchsorted(far, allowed, side='right') - 1])
 
 
@@ -148,15 +154,17 @@ def tar_interval(
         is_same: (P,), bool.
         far: the FAR allowed, in [0, 1].
         confidence: share of the draws inside the interval, in (0, 1).
-        seed: of the draws.
+        seed: of the draws, at least 0.
 
     Returns:
         Lower and upper end, in [0, 1].
 
     Raises:
-        ValueError: as :func:`tar_at_far`, or if ``confidence`` is not in (0, 1).
+        ValueError: as :func:`tar_at_far`, or if ``confidence`` is not in (0, 1) or ``seed`` is
+            negative.
     """
     _check_rates(far, confidence)
+    check_number('seed', seed, least=0, whole=True)
     similarity, is_same = _check_kinds(similarity, is_same)
     same = np.sort(similarity[is_same], kind='stable')
     other = np.sort(similarity[~is_same], kind='stable')[::-1]
@@ -177,8 +185,13 @@ def consecutive_folds(number: int, num_folds: int) -> np.ndarray:
 
     Args:
         number: of pairs, P.
-        num_folds: number of folds.
+        num_folds: number of folds, at least 1.
+
+    Raises:
+        ValueError: if a number is no whole number or too small.
     """
+    check_number('number', number, least=0, whole=True)
+    check_number('num_folds', num_folds, least=1, whole=True)
     sizes = [len(part) for part in np.array_split(np.arange(number), num_folds)]
     return np.repeat(np.arange(num_folds), sizes)
 
@@ -209,8 +222,8 @@ def kfold_accuracy(
     similarity, is_same = _check_pairs(similarity, is_same)
     number = len(similarity)
     if np.ndim(folds) == 0:
-        if not 2 <= folds <= number:
-            raise ValueError(f'folds must be in [2, {number}] for {number} pairs, got {folds}')
+        if not is_number(folds, whole=True) or not 2 <= folds <= number:
+            raise ValueError(f'folds must be in [2, {number}] for {number} pairs, got {folds!r}')
         folds = consecutive_folds(number, folds)
     folds = _as_array(folds)
     if folds.shape != similarity.shape:
@@ -325,7 +338,13 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
 
     Returns:
         Lower and upper end, in [0, 1].
+
+    Raises:
+        ValueError: if a number is out of its range.
     """
+    check_number('trials', trials, least=1, whole=True)
+    check_number('successes', successes, least=0, most=trials, whole=True)
+    check_number('confidence', confidence, above=0, below=1)
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     share, correction = successes / trials, z * z / trials
     middle = share + correction / 2
@@ -347,11 +366,12 @@ def convert(value: float, source: str, target: str) -> float:
         The value by that measure: |a - b|^2 = 2 - 2 cos(a, b).
 
     Raises:
-        ValueError: if a measure is unknown or a distance negative.
+        ValueError: if a measure is unknown, or the value no number or a negative distance.
     """
     for name, measure in dict(source=source, target=target).items():
         if measure not in MEASURES:
             raise ValueError(f'{name} must be one of {list(MEASURES)}, got {measure!r}')
+    check_number('value', value)
     if source != 'cosine' and value < 0:
         raise ValueError(f'value must not be negative for {source}, got {value}')
     return MEASURES[target][1](MEASURES[source][0](value))
@@ -366,7 +386,12 @@ def too_few(far: float, num_other: int) -> str | None:
 
     Returns:
         The note; None where at least ten such pairs may be accepted.
+
+    Raises:
+        ValueError: if ``far`` is outside [0, 1], or there are no such pairs.
     """
+    check_number('far', far, least=0, most=1)
+    check_number('num_other', num_other, least=1, whole=True)
     if _allowed(far, num_other) >= 10:
         return None
     least = f'{math.ceil(10 / far)} pairs are the least' if far else 'no number of pairs is enough'
@@ -400,10 +425,8 @@ def _allowed(far: float, num_other: int) -> int:
 
 
 def _check_rates(far: float, confidence: float = 0.95) -> None:
-    if not 0 <= far <= 1:
-        raise ValueError(f'far must be in [0, 1], got {far}')
-    if not 0 < confidence < 1:
-        raise ValueError(f'confidence must be in (0, 1), got {confidence}')
+    check_number('far', far, least=0, most=1)
+    check_number('confidence', confidence, above=0, below=1)
 
 
 def _check_kinds(similarity: ArrayLike, is_same: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -112,10 +112,41 @@ def test_margins_rise_over_the_first_epochs(iteration, share):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (dict(epochs=0), 'epochs must be positive, got 0'),
+        (dict(epochs=0), 'epochs must be above 0, got 0'),
+        (dict(epochs='2'), "epochs must be a finite number above 0, got '2'"),
+        (dict(epochs=float('nan')), 'got nan'),
         (dict(epochs=1, start=1.5), r'start must be in \[0, 1\], got 1.5'),
+        (dict(epochs=1, start=True), 'start must be a finite number .* got True'),
     ],
 )
 def test_wrong_schedules(arguments, message):
     with pytest.raises(ValueError, match=message):
         MarginScheduleHook(**arguments)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(margin_min='0.1'), "margin_min must be a finite number, got '0.1'"),
+        (dict(margin_max=float('nan')), 'margin_max must be a finite number, got nan'),
+        (dict(margin_min=0.5, margin_max=0.1), 'margin_min <= margin_max, got 0.5 and 0.1'),
+        (dict(power=0.25), 'power must be below 0, got 0.25'),
+        (dict(power=None), 'power must be a finite number below 0, got None'),
+    ],
+)
+def test_wrong_margins_are_refused_before_training(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        AdaptiveMarginsHook(**arguments)
+
+
+@pytest.mark.parametrize(
+    ('labels', 'message'),
+    [
+        ([0, -1], 'gt_label must be at least 0, got -1'),
+        ([0, [1, 2]], r'gt_label must be an integer in Labels, got \[1, 2\] at place 1'),
+        ([], 'a class with images, got none'),
+    ],
+)
+def test_labels_that_cannot_be_counted(labels, message):
+    with pytest.raises(ValueError, match=message):
+        AdaptiveMarginsHook().before_train(runner_of(ArcFaceHead(2, 8), Labels(labels)))

@@ -292,7 +292,7 @@ def test_broken_embeddings_name_the_samples(impl, value):
         (dict(labels=torch.tensor([0, 1, 2])), r'2 integers, one an embedding, got \(3,\)'),
         (dict(labels=torch.tensor([0.0, 1.0])), 'got .* torch.float32'),
         (dict(num_subcenters=2), 'must divide the 3 centres, got 2'),
-        (dict(num_subcenters=0), 'must divide the 3 centres, got 0'),
+        (dict(num_subcenters=0), 'num_subcenters must be at least 1, got 0'),
         (dict(impl='fast'), "impl must be one of .* got 'fast'"),
         (
             dict(scale=torch.ones(2), other_cosine=without_conflicts(0.5), impl='fused'),

@@ -246,8 +246,11 @@ def test_adaptive_margins_of_balanced_classes():
     [
         (([1, 2], 0.5, 0.1), '0 <= margin_min <= margin_max, got 0.5 and 0.1'),
         (([1, 2], -0.1, 0.1), 'got -0.1 and 0.1'),
-        (([1, 2], 0.1, 0.5, 0.25), 'power must be negative, got 0.25'),
+        (([1, 2], 0.1, 0.5, 0.25), 'power must be below 0, got 0.25'),
+        (([1, 2], '0.1', 0.5), "margin_min must be a finite number, got '0.1'"),
+        (([1, 2], 0.1, float('nan')), 'margin_max must be a finite number, got nan'),
         (([0, 0],), 'a class with images, got none'),
+        (([2, -1],), 'counts must be at least 0, got -1'),
     ],
 )
 def test_wrong_adaptive_margins(arguments, message):

@@ -216,6 +216,12 @@ def test_head_of_other_classes_is_refused_and_no_head_is_fine(tmp_path):
     load_checkpoint(small(head=heads[1]), path)
 
 
+@pytest.mark.parametrize('topk', [0, -1, 1.5, '10', True, None])
+def test_topk_is_checked(topk):
+    with pytest.raises(ValueError, match='topk must be '):
+        small(topk=topk)
+
+
 def test_unreachable_weights_say_how_to_go_on(monkeypatch):
     def fail(*_, **__):
         raise URLError('no route to host')

@@ -662,9 +662,9 @@ def test_margins_from_a_file(tmp_path):
         (ArcFaceHead, {'margin': -0.1}, r'margin must be in \[0, 1.571\], got -0.1 for class 0'),
         (ArcFaceHead, {'margin': [0.1, 2.0, 0.1]}, 'got 2.0 for class 1'),
         (ArcFaceHead, {'margin': [0.1, 0.2]}, '3 classes, got 2 margins'),
-        (ArcFaceHead, {'num_subcenters': 0}, 'num_subcenters must be a whole .*, got 0'),
+        (ArcFaceHead, {'num_subcenters': 0}, 'num_subcenters must be at least 1, got 0'),
         (ArcFaceHead, {'num_subcenters': 1.5}, 'num_subcenters must be a whole .*, got 1.5'),
-        (ArcFaceHead, {'scale': 0.0}, 'scale must be positive and finite, got 0.0'),
+        (ArcFaceHead, {'scale': 0.0}, 'scale must be above 0, got 0.0'),
         (ArcFaceHead, {'impl': 'fast'}, "impl must be one of .* got 'fast'"),
         (ArcFaceHead, {'gradient': 'none'}, "gradient must be one of .* got 'none'"),
         (ArcFaceHead, {'filter_threshold': 1.0}, r'filter_threshold must be in \(-1, 1\), got 1.0'),
@@ -676,9 +676,9 @@ def test_margins_from_a_file(tmp_path):
         (SphereFaceRHead, {'margin': [1.0, 1.5, 2.0]}, 'the same for all classes, got 1.0 to 2.0'),
         (SphereFace2Head, {'margin': -1.0}, r'margin must be one number in \[0, 2\], got -1.0'),
         (SphereFace2Head, {'alpha': 1.0}, r'alpha must be in \(0, 1\), got 1.0'),
-        (SphereFace2Head, {'exponent': 0.5}, 'exponent must be at least 1 .*, got 0.5'),
+        (SphereFace2Head, {'exponent': 0.5}, 'exponent must be at least 1, got 0.5'),
         (SphereFace2Head, {'margin': [0.1, 0.2, 0.3]}, 'margin must be one number'),
-        (SphereFace2Head, {'loss_weight': 0.0}, 'loss_weight must be positive .*, got 0.0'),
+        (SphereFace2Head, {'loss_weight': 0.0}, 'loss_weight must be above 0, got 0.0'),
         (CombinedMarginHead, {'margin': 0.5}, 'margin must be three numbers, .* got 0.5'),
         (CombinedMarginHead, {'margin': (0.0, 0.3, 0.2)}, r'margin must be in \(0, 10\]'),
         (MagFaceHead, {'margin': (0.8, 0.45)}, r'l_m <= u_m <= pi/2, got \(0.8, 0.45\)'),
@@ -687,17 +687,85 @@ def test_margins_from_a_file(tmp_path):
         (ArcFaceHead, {'num_subcenters': 2.0}, 'must be a whole number .*, got 2.0'),
         (MagFaceHead, {'lengths': (10.0, 10.0)}, r'0 < l_a < u_a, got \(10.0, 10.0\)'),
         (MagFaceHead, {'regularization': -1.0}, 'regularization must be at least 0, got -1.0'),
-        (AdaFaceHead, {'concentration': 0.0}, 'concentration must be positive, got 0.0'),
+        (AdaFaceHead, {'concentration': 0.0}, 'concentration must be above 0, got 0.0'),
         (AdaFaceHead, {'momentum': 0.0}, r'momentum must be in \(0, 1\], got 0.0'),
         (CurricularFaceHead, {'momentum': 1.1}, r'momentum must be in \(0, 1\], got 1.1'),
         (ElasticFaceHead, {'function': 'sin'}, "function must be one of .* got 'sin'"),
-        (ElasticFaceHead, {'sigma': -1.0}, 'sigma must be at least 0 and finite, got -1.0'),
-        (UniFaceHead, {'other_weight': 0.0}, 'other_weight must be positive, got 0.0'),
+        (ElasticFaceHead, {'sigma': -1.0}, 'sigma must be at least 0, got -1.0'),
+        (UniFaceHead, {'other_weight': 0.0}, 'other_weight must be above 0, got 0.0'),
+        (ArcFaceHead, {'margin': '0.5'}, "must be a number, got the text '0.5': write 0.5"),
+        (ArcFaceHead, {'margin': [0.1, '0.2', 0.1]}, "class 1 must be a finite number, got '0.2'"),
+        (ArcFaceHead, {'margin': [0.1, 0.2, True]}, 'class 2 must be a finite number, got True'),
+        (ArcFaceHead, {'margin': torch.ones(3, 2)}, r'class 0 must be .* got \[1.0, 1.0\]'),
+        (ArcFaceHead, {'margin': {0: 0.1, 1: 0.1, 2: 0.1}}, 'one per class in a list, .* got {0:'),
+        (ArcFaceHead, {'margin': math.nan}, 'margin must be a finite number, .* got nan'),
+        (ArcFaceHead, {'margin': [0.1, math.nan, 0.1]}, 'class 1 must be a finite .* got nan'),
+        (CombinedMarginHead, {'margin': ('1', 0.3, 0.2)}, 'margin must be three numbers'),
+        (CombinedMarginHead, {'margin': '1.0'}, "margin must be three numbers, .* got '1.0'"),
+        (MagFaceHead, {'margin': '45'}, "margin must be two numbers, .* got '45'"),
+        (MagFaceHead, {'lengths': (10, math.inf)}, 'lengths must be two numbers'),
+        (SphereFaceHead, {'annealing': '123'}, "annealing must be three numbers .* got '123'"),
+        (SphereFaceHead, {'annealing': (1000, math.nan, 5)}, 'annealing must be three numbers'),
+        (SphereFaceRHead, {'version': True}, 'version must be 1 or 2, got True'),
+        (SphereFace2Head, {'margin': '0.4'}, "margin must be one number .* got '0.4'"),
     ],
 )
 def test_wrong_arguments(kind, arguments, message):
     with pytest.raises(ValueError, match=message):
         kind(3, 4, **arguments)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'name'),
+    [
+        (SoftmaxHead, 'num_classes'),
+        (SoftmaxHead, 'in_channels'),
+        (SubCenterArcFaceHead, 'num_subcenters'),
+        *((kind, 'scale') for kind in (ArcFaceHead, CosFaceHead, NormSoftmaxHead, MagFaceHead)),
+        *((kind, 'margin') for kind in (ArcFaceHead, CosFaceHead, AdaFaceHead, CurricularFaceHead)),
+        *((kind, 'margin') for kind in (ElasticFaceHead, SphereFaceHead, SphereFaceRHead)),
+        *((kind, 'margin') for kind in (UniFaceHead, CombinedMarginHead, MagFaceHead)),
+        *((SphereFace2Head, name) for name in ('margin', 'alpha', 'exponent', 'loss_weight')),
+        (ArcFaceHead, 'filter_threshold'),
+        (AdaFaceHead, 'concentration'),
+        (AdaFaceHead, 'momentum'),
+        (CurricularFaceHead, 'momentum'),
+        (ElasticFaceHead, 'sigma'),
+        (MagFaceHead, 'lengths'),
+        (MagFaceHead, 'regularization'),
+        (UniFaceHead, 'other_weight'),
+    ],
+)
+def test_no_head_takes_what_is_no_number(kind, name):
+    for value in ('0.5', True, math.nan, math.inf, -math.inf, {1}):
+        with pytest.raises(ValueError, match=name):
+            kind(**dict(num_classes=3, in_channels=4) | {name: value})
+
+
+@pytest.mark.parametrize('margin', ['margins.txt', 'a folder', '[0.1, 0.2]'])
+def test_margins_of_a_file_that_is_not_there(tmp_path, margin):
+    (tmp_path / 'a folder').mkdir()
+    with pytest.raises(FileNotFoundError, match='is not a file: give a number, one per class'):
+        ArcFaceHead(3, 4, margin=str(tmp_path / margin))
+
+
+@pytest.mark.parametrize(
+    'margin',
+    [
+        (0.1, 0.2, 0.3),
+        np.array([0.1, 0.2, 0.3], np.float32),
+        torch.tensor([0.1, 0.2, 0.3]),
+        [np.float64(0.1), 0.2, 0.3],
+    ],
+)
+def test_margins_from_arrays(margin):
+    head = ArcFaceHead(3, 4, margin=margin)
+    assert head.margins.values.tolist() == pytest.approx([0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize('margin', [np.float32(0.25), np.array(0.25), torch.tensor(0.25)])
+def test_one_margin_from_arrays(margin):
+    assert ArcFaceHead(3, 4, margin=margin).margins.values.tolist() == [0.25] * 3
 
 
 @pytest.mark.parametrize(

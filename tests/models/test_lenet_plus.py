@@ -66,9 +66,9 @@ def test_halves_give_embeddings_in_full_precision():
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (dict(embedding_dim=0), 'embedding_dim must be positive, got 0'),
-        (dict(in_channels=0), 'in_channels must be positive, got 0'),
-        (dict(base_channels=-1), 'base_channels must be positive, got -1'),
+        (dict(embedding_dim=0), 'embedding_dim must be at least 1, got 0'),
+        (dict(in_channels=0), 'in_channels must be at least 1, got 0'),
+        (dict(base_channels=-1), 'base_channels must be at least 1, got -1'),
         (dict(input_size=(28, 7)), r'input_size must be at least 8, got \(28, 7\)'),
     ],
 )

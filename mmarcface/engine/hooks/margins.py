@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 
 import numpy as np
 from mmengine.hooks import Hook
@@ -11,6 +10,8 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mmarcface.datasets.sample_names import labels_of
+from mmarcface.functional.arguments import check_number
 from mmarcface.functional.margins import adaptive_margins
 from mmarcface.models.heads.class_margins import ClassMargins
 from mmarcface.registry import HOOKS
@@ -29,10 +30,12 @@ class AdaptiveMarginsHook(Hook):
         power: exponent of the count, negative.
 
     Raises:
-        ValueError: before training if the head has no margins or a label is outside its classes.
+        ValueError: if a number is out of its range; before training if the head has no margins, or
+            a label is outside its classes or no integer.
     """
 
     def __init__(self, margin_min: float = 0.05, margin_max: float = 0.5, power: float = -0.25):
+        adaptive_margins([1], margin_min, margin_max, power)  # Refuses wrong numbers.
         self.margin_min = margin_min
         self.margin_max = margin_max
         self.power = power
@@ -40,14 +43,14 @@ class AdaptiveMarginsHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Set the margins."""
         margins = _margins_of(runner, self)
-        dataset = runner.train_dataloader.dataset
-        # What data sets and mmengine's wrappers of them have in common.
-        labels = [dataset.get_data_info(i)['gt_label'] for i in range(len(dataset))]
+        labels = labels_of(runner.train_dataloader.dataset)
+        if (labels < 0).any():
+            raise ValueError(f'gt_label must be at least 0, got {labels.min()}')
         counts = np.bincount(labels, minlength=len(margins.values))
         if len(counts) > len(margins.values):
             raise ValueError(
-                f'the head has {len(margins.values)} classes and the data label {max(labels)}: set '
-                f'model.head.num_classes to {len(counts)}'
+                f'the head has {len(margins.values)} classes and the data label {labels.max()}: '
+                f'set model.head.num_classes to {len(counts)}'
             )
         missing = int((counts == 0).sum())
         if missing:
@@ -76,10 +79,8 @@ class MarginScheduleHook(Hook):
     """
 
     def __init__(self, epochs: float, start: float = 0.0):
-        if not 0 < epochs < math.inf:
-            raise ValueError(f'epochs must be positive, got {epochs}')
-        if not 0 <= start <= 1:
-            raise ValueError(f'start must be in [0, 1], got {start}')
+        check_number('epochs', epochs, above=0)
+        check_number('start', start, least=0, most=1)
         self.epochs = epochs
         self.start = start
 

@@ -8,6 +8,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import nn
 
+from mmarcface.functional.arguments import check_number, height_and_width
 from mmarcface.registry import MODELS
 
 
@@ -28,7 +29,7 @@ class LeNetPlus(BaseModule):
         init_cfg: mmengine initialisation, such as ``dict(type='Pretrained', checkpoint=...)``.
 
     Raises:
-        ValueError: if a size is not positive, or ``input_size`` below 8.
+        ValueError: if a size is not a positive whole number, or ``input_size`` below 8.
     """
 
     def __init__(
@@ -41,14 +42,11 @@ class LeNetPlus(BaseModule):
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg=init_cfg)
-        height, width = (input_size, input_size) if isinstance(input_size, int) else input_size
         for name, value in dict(
             embedding_dim=embedding_dim, in_channels=in_channels, base_channels=base_channels
         ).items():
-            if value < 1:
-                raise ValueError(f'{name} must be positive, got {value}')
-        if min(height, width) < 8:
-            raise ValueError(f'input_size must be at least 8, got {input_size}')
+            check_number(name, value, least=1, whole=True)
+        height, width = height_and_width('input_size', input_size, least=8)
         self.in_channels = in_channels
         self.input_size = (height, width)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from mmengine.dist import all_reduce
 
+from mmarcface.functional.arguments import check_number
 from mmarcface.functional.class_sums import lengths
 from mmarcface.functional.margin_softmax import checked
 from mmarcface.functional.margins import adaface
@@ -54,10 +54,8 @@ class AdaFaceHead(MarginHead):
         **kwargs,
     ):
         super().__init__(num_classes, in_channels, scale, **kwargs)
-        if not 0 < concentration < math.inf:
-            raise ValueError(f'concentration must be positive, got {concentration}')
-        if not 0 < momentum <= 1:
-            raise ValueError(f'momentum must be in (0, 1], got {momentum}')
+        check_number('concentration', concentration, above=0)
+        check_number('momentum', momentum, above=0, most=1)
         self.concentration = concentration
         self.momentum = momentum
         self.margins = ClassMargins(margin, num_classes, most=1.0)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral
 
 import torch
 from mmpretrain.models.heads import ClsHead
 from mmpretrain.structures import DataSample
 from torch import nn
 
+from mmarcface.functional.arguments import check_number
 from mmarcface.functional.margin_softmax import IMPLEMENTATIONS
 
 # What users of mmpretrain and insightface try, and what there is instead.
@@ -66,8 +66,7 @@ class ClassHead(ClsHead):
         for name, value in dict(
             num_classes=num_classes, in_channels=in_channels, num_subcenters=num_subcenters
         ).items():
-            if not isinstance(value, Integral) or value < 1:
-                raise ValueError(f'{name} must be a whole number of at least 1, got {value}')
+            check_number(name, value, least=1, whole=True)
         if impl not in IMPLEMENTATIONS:
             raise ValueError(f'impl must be one of {IMPLEMENTATIONS}, got {impl!r}')
         self.num_classes = num_classes

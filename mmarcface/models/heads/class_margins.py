@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Real
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from mmarcface.datasets.text_lists import read_lines
+from mmarcface.functional.arguments import check_number, is_number
 
 
 class ClassMargins(nn.Module):
     """The margin of each class, from a number, a sequence or a text file.
 
     Args:
-        margin: one number for all classes; or one per class: a sequence, or the path of a text
-            file with a number a line.
+        margin: one number for all classes; or one per class: a sequence, array or tensor, or the
+            path of a text file with a number a line.
         num_classes: number of classes.
         least: the smallest margin allowed.
         most: the largest margin allowed.
         uniform: whether all classes must have the same.
 
     Raises:
-        ValueError: if the count is not ``num_classes``, a margin is not in [least, most], or
-            margins differ where they must not.
+        FileNotFoundError: if a text is given that is neither a number nor a file.
+        ValueError: if a margin is no number, the count is not ``num_classes``, a margin is not in
+            [least, most], or margins differ where they must not.
     """
 
     def __init__(
@@ -46,12 +48,22 @@ class ClassMargins(nn.Module):
 
     def set(self, margin: float | Sequence[float] | str) -> None:
         """Replace all margins; arguments and errors as for the class."""
-        if isinstance(margin, (str, Path)):
+        if isinstance(margin, np.ndarray | torch.Tensor):
+            margin = margin.tolist()
+        if isinstance(margin, str | Path):
+            _refuse_no_file(margin)
             margins = _read_margins(margin)
-        elif isinstance(margin, Real):
+        elif is_number(margin):
             margins = [float(margin)] * len(self.values)
-        else:
+        elif isinstance(margin, Sequence):
+            for label, value in enumerate(margin):
+                check_number(f'margin of class {label}', value)
             margins = [float(value) for value in margin]
+        else:
+            raise ValueError(
+                'margin must be a finite number, one per class in a list, or the path of a text '
+                f'file, got {margin!r}'
+            )
         if len(margins) != len(self.values):
             raise ValueError(
                 f'margin must be one number or one per class: {len(self.values)} classes, '
@@ -72,6 +84,19 @@ class ClassMargins(nn.Module):
     def forward(self, labels: torch.Tensor) -> torch.Tensor:
         """Margins of the given classes at this time: (N,) labels to (N,) margins."""
         return self.least + (self.values[labels] - self.least) * self.strength
+
+
+def _refuse_no_file(path: str | Path) -> None:
+    if Path(path).is_file():
+        return
+    try:
+        number = float(str(path))
+    except ValueError:
+        raise FileNotFoundError(
+            f'margin {str(path)!r} is not a file: give a number, one per class in a list, or the '
+            'path of a text file with a number a line'
+        ) from None
+    raise ValueError(f'margin must be a number, got the text {str(path)!r}: write {number:g}')
 
 
 def _read_margins(path: str | Path) -> list[float]:

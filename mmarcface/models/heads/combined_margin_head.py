@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from mmarcface.functional.arguments import are_numbers
 from mmarcface.functional.margins import combined
 from mmarcface.registry import MODELS
 
@@ -41,7 +42,7 @@ class CombinedMarginHead(MarginHead):
         **kwargs,
     ):
         super().__init__(num_classes, in_channels, scale, **kwargs)
-        if not isinstance(margin, Sequence) or len(margin) != 3:
+        if not are_numbers(margin, 3):
             raise ValueError(f'margin must be three numbers, m1, m2 and m3, got {margin!r}')
         m1, m2, m3 = margin
         if not (0 < m1 <= 10 and 0 <= m2 <= math.pi / 2 and 0 <= m3 <= 2):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from mmengine.dist import all_reduce
 
+from mmarcface.functional.arguments import check_number
 from mmarcface.functional.margin_softmax import target_cosines
 from mmarcface.functional.margins import arcface, curricular
 from mmarcface.registry import MODELS
@@ -47,8 +48,7 @@ class CurricularFaceHead(MarginHead):
         **kwargs,
     ):
         super().__init__(num_classes, in_channels, scale, **kwargs)
-        if not 0 < momentum <= 1:
-            raise ValueError(f'momentum must be in (0, 1], got {momentum}')
+        check_number('momentum', momentum, above=0, most=1)
         self.momentum = momentum
         self.margins = ClassMargins(margin, num_classes, most=math.pi / 2)
         self.register_buffer('t', torch.zeros(()))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from mmarcface.functional.arguments import check_number
 from mmarcface.functional.margins import arcface, cosface, elastic_margins
 from mmarcface.registry import MODELS
 
@@ -55,8 +56,7 @@ class ElasticFaceHead(MarginHead):
         super().__init__(num_classes, in_channels, scale, **kwargs)
         if function not in FUNCTIONS:
             raise ValueError(f'function must be one of {tuple(FUNCTIONS)}, got {function!r}')
-        if not 0 <= sigma < math.inf:
-            raise ValueError(f'sigma must be at least 0 and finite, got {sigma}')
+        check_number('sigma', sigma, least=0)
         self.function, default, most = FUNCTIONS[function]
         self.sigma = sigma
         self.plus = plus

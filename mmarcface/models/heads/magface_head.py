@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from mmarcface.functional.arguments import are_numbers, check_number
 from mmarcface.functional.class_sums import lengths
 from mmarcface.functional.margins import arcface, magface_margin, magface_regularizer
 from mmarcface.registry import MODELS
@@ -48,16 +49,15 @@ class MagFaceHead(MarginHead):
         **kwargs,
     ):
         super().__init__(num_classes, in_channels, scale, **kwargs)
-        if not isinstance(margin, Sequence) or len(margin) != 2:
+        if not are_numbers(margin, 2):
             raise ValueError(f'margin must be two numbers, l_m and u_m, got {margin!r}')
         if not 0 <= margin[0] <= margin[1] <= math.pi / 2:
             raise ValueError(f'margin must be 0 <= l_m <= u_m <= pi/2, got {tuple(margin)}')
-        if not isinstance(lengths, Sequence) or len(lengths) != 2:
+        if not are_numbers(lengths, 2):
             raise ValueError(f'lengths must be two numbers, l_a and u_a, got {lengths!r}')
-        if not 0 < lengths[0] < lengths[1] < math.inf:
+        if not 0 < lengths[0] < lengths[1]:
             raise ValueError(f'lengths must be 0 < l_a < u_a, got {tuple(lengths)}')
-        if not 0 <= regularization < math.inf:
-            raise ValueError(f'regularization must be at least 0, got {regularization}')
+        check_number('regularization', regularization, least=0)
         self.margin = tuple(margin)
         self.lengths = tuple(lengths)
         self.regularization = regularization

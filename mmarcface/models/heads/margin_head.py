@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
 
+from mmarcface.functional.arguments import check_number
 from mmarcface.functional.class_sums import lengths
 from mmarcface.functional.margin_softmax import class_cosines, margin_softmax
 from mmarcface.functional.margins import Elementwise, detached, without_conflicts
@@ -54,12 +54,11 @@ class MarginHead(ClassHead):
         **unknown,
     ):
         super().__init__(num_classes, in_channels, num_subcenters, impl, init_cfg, **unknown)
-        if not 0 < scale < math.inf:
-            raise ValueError(f'scale must be positive and finite, got {scale}')
+        check_number('scale', scale, above=0)
         if gradient not in GRADIENTS:
             raise ValueError(f'gradient must be one of {GRADIENTS}, got {gradient!r}')
-        if filter_threshold is not None and not -1 < filter_threshold < 1:
-            raise ValueError(f'filter_threshold must be in (-1, 1), got {filter_threshold}')
+        if filter_threshold is not None:
+            check_number('filter_threshold', filter_threshold, above=-1, below=1)
         self.scale = scale
         self.gradient = gradient
         self.filter_threshold = filter_threshold

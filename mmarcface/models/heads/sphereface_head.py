@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Real
 
 import torch
 from torch import nn
 
+from mmarcface.functional.arguments import are_numbers, check_number, is_number
 from mmarcface.functional.class_sums import SHORTEST, lengths
 from mmarcface.functional.margin_sigmoid import margin_sigmoid
 from mmarcface.functional.margins import (
@@ -63,10 +63,8 @@ class SphereFaceHead(MarginHead):
             raise ValueError(
                 f'filter_threshold needs a scale, got {self.filter_threshold} and scale=None'
             )
-        if annealing is not None and (
-            not isinstance(annealing, Sequence) or len(annealing) != 3 or min(annealing) < 0
-        ):
-            raise ValueError(f'annealing must be three numbers of at least 0, got {annealing}')
+        if annealing is not None and (not are_numbers(annealing, 3) or min(annealing) < 0):
+            raise ValueError(f'annealing must be three numbers of at least 0, got {annealing!r}')
         self.by_length = scale is None
         self.annealing = annealing
         self.margins = ClassMargins(margin, num_classes, least=1.0, most=LARGEST_FACTOR)
@@ -131,8 +129,8 @@ class SphereFaceRHead(MarginHead):
         **kwargs,
     ):
         super().__init__(num_classes, in_channels, scale, **kwargs)
-        if version not in (1, 2):
-            raise ValueError(f'version must be 1 or 2, got {version}')
+        if not is_number(version, whole=True) or version not in (1, 2):
+            raise ValueError(f'version must be 1 or 2, got {version!r}')
         self.version = version
         self.margins = ClassMargins(
             margin, num_classes, least=1.0, most=LARGEST_FACTOR, uniform=version == 2
@@ -189,14 +187,11 @@ class SphereFace2Head(MarginHead):
         **kwargs,
     ):
         super().__init__(num_classes, in_channels, scale, **kwargs)
-        if not isinstance(margin, Real) or not 0 <= margin <= 2:
-            raise ValueError(f'margin must be one number in [0, 2], got {margin}')
-        if not 0 < alpha < 1:
-            raise ValueError(f'alpha must be in (0, 1), got {alpha}')
-        if not 1 <= exponent < math.inf:
-            raise ValueError(f'exponent must be at least 1 and finite, got {exponent}')
-        if not 0 < loss_weight < math.inf:
-            raise ValueError(f'loss_weight must be positive and finite, got {loss_weight}')
+        if not is_number(margin) or not 0 <= margin <= 2:
+            raise ValueError(f'margin must be one number in [0, 2], got {margin!r}')
+        check_number('alpha', alpha, above=0, below=1)
+        check_number('exponent', exponent, least=1)
+        check_number('loss_weight', loss_weight, above=0)
         self.margin = margin
         self.alpha = alpha
         self.exponent = exponent

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from mmarcface.functional.arguments import check_number
 from mmarcface.functional.margin_sigmoid import margin_sigmoid
 from mmarcface.functional.margins import cosface
 from mmarcface.registry import MODELS
@@ -49,8 +50,7 @@ class UniFaceHead(MarginHead):
         **kwargs,
     ):
         super().__init__(num_classes, in_channels, scale, **kwargs)
-        if not 0 < other_weight < math.inf:
-            raise ValueError(f'other_weight must be positive, got {other_weight}')
+        check_number('other_weight', other_weight, above=0)
         self.other_weight = other_weight
         self.margins = ClassMargins(margin, num_classes, most=2.0)
         self.bias = nn.Parameter(torch.tensor([math.log(10 * num_classes)]))

@@ -11,6 +11,7 @@ from mmpretrain.structures import DataSample
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmarcface.functional.arguments import check_number
 from mmarcface.registry import MODELS
 
 from .gallery import Gallery
@@ -36,7 +37,7 @@ class EmbeddingRetriever(BaseRetriever):
             the path of a file that :meth:`dump_prototype` wrote.
         prototype_cache: file that keeps the embeddings of a ``prototype`` given as loader. Where it
             was made by other weights or from other images it is rebuilt, with a warning.
-        topk: how many gallery images ``pred_label`` names.
+        topk: how many gallery images ``pred_label`` names, at least 1.
         train_cfg: ``dict(augments=...)``, the batch augments.
         test_cfg: ``dict(flip=True)`` adds the embedding of the mirrored image to that of the image;
             ``classify=True`` has the head tell the class.
@@ -44,7 +45,7 @@ class EmbeddingRetriever(BaseRetriever):
         init_cfg: mmengine initialisation.
 
     Raises:
-        ValueError: if ``topk`` is below 1.
+        ValueError: if ``topk`` is no whole number of at least 1.
     """
 
     def __init__(
@@ -72,8 +73,7 @@ class EmbeddingRetriever(BaseRetriever):
         self.image_encoder = image_encoder
         self.head = head
         self.prototype_cache = prototype_cache
-        if topk < 1:
-            raise ValueError(f'topk must be at least 1, got {topk}')
+        check_number('topk', topk, least=1, whole=True)
         self.topk = topk
         self.flip = bool(test_cfg and test_cfg.get('flip', False))
         self.classify = bool(test_cfg and test_cfg.get('classify', False))
