@@ -83,8 +83,8 @@ def check_number(
         raise ValueError(f'{name} must be {rule}, got {value!r}')
 
 
-def check_ranks(name: str, ranks: Any) -> None:
-    """Refuse what is not a sequence of ranks, whole numbers from 1 on; it may be empty.
+def as_ranks(name: str, ranks: Any) -> tuple[int, ...]:
+    """Ranks from a sequence of whole numbers from 1 on, which may be empty.
 
     Args:
         name: of the argument, for the error.
@@ -98,10 +98,11 @@ def check_ranks(name: str, ranks: Any) -> None:
             f'{name} must hold ranks of at least 1, got {ranks!r}: give a list of whole numbers, '
             'such as [1, 10]'
         )
+    return tuple(map(int, ranks))
 
 
-def check_rates(name: str, rates: Any) -> None:
-    """Refuse what is not a sequence of rates, numbers in [0, 1]; it may be empty.
+def as_rates(name: str, rates: Any) -> tuple[float, ...]:
+    """Rates from a sequence of numbers in [0, 1], which may be empty.
 
     Args:
         name: of the argument, for the error.
@@ -115,6 +116,7 @@ def check_rates(name: str, rates: Any) -> None:
             f'{name} must hold rates in [0, 1], got {rates!r}: give a list of numbers, such as '
             '[0.001, 0.01]'
         )
+    return tuple(map(float, rates))
 
 
 def height_and_width(name: str, size: Any, least: int = 1) -> tuple[int, int]:

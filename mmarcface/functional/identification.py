@@ -70,7 +70,7 @@ def search_gallery(
             f'{len(gallery_labels)}, none has'
         )
     # However many of them are mates, as many others as there are ranks are among these.
-    reach = min(len(gallery), most + int(num_mates.max()))
+    reach = min(len(gallery), int(most) + int(num_mates.max()))
     ranks, scores, strangers = [], [], []
     for block in torch.arange(len(probes)).split(max(1, RANKS_PER_BLOCK // reach)):
         values, found = topk_search(probes[block], gallery, reach)
@@ -113,7 +113,7 @@ def search_distractors(
             least 1.
     """
     check_number('most', most, least=1, whole=True)
-    reach = min(len(distractors), most)
+    reach = min(len(distractors), int(most))
     rows = max(1, RANKS_PER_BLOCK // max(reach, len(probes)))
     ranks, scores, strangers = [], [], []
     for block in torch.arange(len(probes)).split(rows):

@@ -10,9 +10,9 @@ import torch
 from mmarcface.functional import angles, identification, margins, retrieval, subcenter, verification
 from mmarcface.functional.arguments import (
     are_numbers,
+    as_ranks,
+    as_rates,
     check_number,
-    check_ranks,
-    check_rates,
     height_and_width,
     is_number,
 )
@@ -74,7 +74,9 @@ def test_ranges(limits, good, bad, rule):
 )
 def test_lists(values):
     assert are_numbers(values, whole=True)
-    check_ranks('k', values)
+    ranks = as_ranks('k', values)
+    assert ranks == tuple(np.array(values, int))
+    assert all(type(rank) is int for rank in ranks)
 
 
 @pytest.mark.parametrize(
@@ -82,13 +84,13 @@ def test_lists(values):
 )
 def test_wrong_ranks(values):
     with pytest.raises(ValueError, match=r'^recall_at must hold ranks of at least 1, got '):
-        check_ranks('recall_at', values)
+        as_ranks('recall_at', values)
 
 
 @pytest.mark.parametrize('values', [0.1, '0.1', [0.1, '1'], [True], [-0.1], [1.1], [math.nan]])
 def test_wrong_rates(values):
     with pytest.raises(ValueError, match=r'^far must hold rates in \[0, 1\], got '):
-        check_rates('far', values)
+        as_rates('far', values)
 
 
 def test_height_and_width():
@@ -192,7 +194,7 @@ NUMBERS = [
     (SIGMOID, 'num_subcenters', [1, 3], [0, 4]),
 ]
 WHOLE = {'k', 'most', 'number', 'num_folds', 'successes', 'trials', 'num_other', 'num_classes'}
-WHOLE |= {'num_subcenters', 'min_per_class', 'seed'}
+WHOLE |= {'num_subcenters', 'min_per_class', 'seed', 'folds'}
 
 
 @pytest.mark.parametrize(
@@ -203,11 +205,12 @@ WHOLE |= {'num_subcenters', 'min_per_class', 'seed'}
 def test_functions_check_their_numbers(function, name, good, bad):
     for value in good:
         function(**{name: value})
+        function(**{name: np.int64(value) if name in WHOLE else np.float64(value)})
     # Margins and scales may be tensors, and folds may be one for each pair.
     listed = {'margin', 'm1', 'm2', 'm3', 't', 'scale', 'folds'}
     wrong = ['1', True, None, math.nan, math.inf, *bad]
     wrong += [] if name in listed else [[1], torch.tensor(1)]
-    wrong += NOT_WHOLE if name in WHOLE | {'folds'} else []
+    wrong += NOT_WHOLE if name in WHOLE else []
     for value in wrong:
         with pytest.raises(ValueError, match=name):
             function(**{name: value})
