@@ -33,6 +33,7 @@ class InShop(LabelledDataset):
         data_root: the folder shown above.
         split: 'train', 'query', 'gallery', or 'test' for query and gallery in one data set.
             Labels count the items of train, or those of query and gallery, in order of appearance.
+            Outside train, ``metainfo['roles']`` names the roles that the samples have.
         **kwargs: see :class:`LabelledDataset`.
 
     Raises:
@@ -51,6 +52,8 @@ class InShop(LabelledDataset):
             data_prefix='Img',
             **kwargs,
         )
+        if split != 'train':
+            self._metainfo['roles'] = SPLITS[split]
 
     def load_data_list(self) -> list[dict]:
         """One dict for each image: ``img_path``, ``gt_label`` and, outside train, ``role``."""

@@ -228,7 +228,8 @@ class VerificationSets(SubsettableDataset):
 class ProbesAndGallery(SubsettableDataset):
     """Probes, a gallery and distractors as one data set, for :class:`IdentificationMetric`.
 
-    Samples of the probes have the role 'query', all others the role 'gallery'. Probes and gallery
+    Samples of the probes have the role 'query', all others the role 'gallery', as
+    ``metainfo['roles']`` says. Probes and gallery
     share an identity where it has the same name, such as the folder of :class:`IdentityFolder`
     or the number in :class:`IdentityRecords`; distractors share it with none.
 
@@ -255,6 +256,7 @@ class ProbesAndGallery(SubsettableDataset):
             raise ValueError('gallery or distractors must be given, to search the probes among')
         self.parts = dict(probes=probes, gallery=gallery, distractors=distractors)
         super().__init__(ann_file='', **kwargs)
+        self._metainfo['roles'] = 'query', 'gallery'
 
     def load_data_list(self) -> list[dict]:
         """The samples of probes, gallery and distractors, in this order, with their ``role``."""

@@ -4,7 +4,12 @@ import torch
 from mmpretrain.evaluation import RetrievalAveragePrecision, RetrievalRecall
 from sklearn.metrics import roc_auc_score
 
-from mmarcface.evaluation import RetrievalMetric, VerificationMetric
+from mmarcface.evaluation import (
+    IdentificationMetric,
+    RetrievalMetric,
+    TemplateVerificationMetric,
+    VerificationMetric,
+)
 from mmarcface.evaluation.metrics import embedding_metric, retrieval, verification
 from mmarcface.functional.retrieval import topk_search
 
@@ -188,8 +193,92 @@ def test_wrong_samples(query_and_gallery):
     with pytest.raises(ValueError, match='got 12 queries, 48 of the gallery and 1 without'):
         evaluate(RetrievalMetric(), [samples[0], *query_and_gallery[1:]])
     alone = [samples[0] | dict(gt_label=torch.tensor([99])), *samples[1:]]
-    with pytest.raises(ValueError, match='the first is sample 0 of the data set with label 99'):
+    with pytest.raises(
+        ValueError,
+        match=r'the first is sample 0 of the data set with label 99: .* ignore_lone_queries=True',
+    ):
         evaluate(RetrievalMetric(), alone)
+
+
+def lonely(roles=None):
+    """Samples of which some are alone with their label: queries 0, 5 and 20, item 1."""
+    vectors, labels = embeddings()
+    labels = labels.clone()
+    labels[[0, 1, 5, 20]] = torch.tensor([99, 98, 97, 96])
+    return vectors, labels, roles
+
+
+ROLES = ['query' if i % 5 == 0 else 'gallery' for i in range(61)]
+
+
+def naive_figures(vectors, labels, roles):
+    """Recall@1 and MAP@R in percent and lone queries, by a loop over the queries."""
+    unit = torch.nn.functional.normalize(vectors.double())
+    gallery = [i for i in range(len(labels)) if not roles or roles[i] == 'gallery']
+    hits, precisions, lone = [], [], 0
+    for query in range(len(labels)):
+        if roles and roles[query] != 'query':
+            continue
+        others = [i for i in gallery if i != query]
+        relevant = sum(bool(labels[i] == labels[query]) for i in others)
+        if not relevant:
+            lone += 1
+            continue
+        ranked = sorted(others, key=lambda i: -float(unit[i] @ unit[query]))
+        right = [bool(labels[i] == labels[query]) for i in ranked]
+        hits.append(right[0])
+        found = [sum(right[: k + 1]) / (k + 1) for k in range(relevant) if right[k]]
+        precisions.append(sum(found) / relevant)
+    return 100 * np.mean(hits), 100 * np.mean(precisions), lone
+
+
+@pytest.mark.parametrize('roles', [None, ROLES], ids=['no roles', 'roles'])
+def test_lone_queries_are_left_out_and_counted(roles, monkeypatch):
+    lines = []
+    monkeypatch.setattr(retrieval, 'print_log', lambda text, *_: lines.append(text))
+    # Blocks of a few queries.
+    monkeypatch.setattr(retrieval, 'RANKS_PER_BLOCK', 100)
+    samples = as_samples(*lonely(roles))
+    ours = evaluate(RetrievalMetric(ignore_lone_queries=True), samples[::-1])
+    recall, precision, lone = naive_figures(*lonely(roles))
+    assert ours['retrieval/Recall@1'] == pytest.approx(recall)
+    assert ours['retrieval/MAP@R'] == pytest.approx(precision)
+    assert ours['retrieval/lone_queries'] == lone == (3 if roles else 4)
+    (line,) = lines
+    assert line.startswith(f'{lone} of {13 if roles else 61} queries have no image')
+    assert 'sample 0 of the data set with label 99; they are left out' in line
+    with pytest.raises(ValueError, match=f'{lone} of .* or set ignore_lone_queries=True'):
+        evaluate(RetrievalMetric(), samples)
+
+
+def test_lone_queries_are_known_before_anything_is_embedded():
+    _, labels, roles = lonely(ROLES)
+    places = torch.tensor([embedding_metric.ROLES.index(role) for role in roles])
+    names = [f'{i}.jpg' for i in range(61)]
+    RetrievalMetric(ignore_lone_queries=True).check(labels, places, names)
+    with pytest.raises(ValueError, match=r'the first is 0.jpg with label 99: add images of them'):
+        RetrievalMetric().check(labels, places, names)
+    # Then no figure is defined.
+    with pytest.raises(ValueError, match=r'13 of 13 queries .* there is nothing to measure'):
+        RetrievalMetric(ignore_lone_queries=True).check(torch.arange(61), places, names)
+
+
+def test_no_lone_query_changes_no_figure(query_and_gallery):
+    figures = evaluate(RetrievalMetric(ignore_lone_queries=True), query_and_gallery)
+    assert figures.pop('retrieval/lone_queries') == 0
+    assert figures == evaluate(RetrievalMetric(), query_and_gallery)
+
+
+def ignore_on_shards(rank, world):
+    samples = as_samples(*lonely(ROLES))
+    own = samples[rank::world] + samples[: 3 if rank == world - 1 else 0]
+    return evaluate(RetrievalMetric(ignore_lone_queries=True), own, len(samples))
+
+
+def test_lone_queries_do_not_depend_on_processes(on_processes):
+    expected = evaluate(RetrievalMetric(ignore_lone_queries=True), as_samples(*lonely(ROLES)))
+    for found in on_processes(ignore_on_shards):
+        assert found == pytest.approx(expected, abs=1e-9)
 
 
 def test_too_few_pairs_for_the_folds():
@@ -215,3 +304,50 @@ def test_wrong_arguments():
         VerificationMetric(pairs=[])
     with pytest.raises(ValueError, match=r'far must hold rates in \[0, 1\]'):
         VerificationMetric(far=(2,))
+
+
+NO_RANKS = [1, '1', '10', True, None, {1}, [0], [-1], [1.5], [1.0], ['1'], [True], [1, None]]
+NO_RATES = [0.1, '0.1', True, None, {0.1}, [-0.1], [2], ['0.1'], [True], [float('nan')]]
+NO_COUNTS = [0, -1, 2.5, 3.0, '10', True, None, [10], float('nan'), float('inf')]
+
+
+@pytest.mark.parametrize(
+    ('metric', 'name', 'wrong'),
+    [
+        (RetrievalMetric, 'recall_at', NO_RANKS),
+        (RetrievalMetric, 'map_at', NO_RANKS),
+        (IdentificationMetric, 'rank_at', [*NO_RANKS, []]),
+        (IdentificationMetric, 'fpir', NO_RATES),
+        (TemplateVerificationMetric, 'rank_at', [*NO_RANKS, ()]),
+        (TemplateVerificationMetric, 'fpir', NO_RATES),
+        (TemplateVerificationMetric, 'far', NO_RATES),
+        (TemplateVerificationMetric, 'weighting', [1, None, ['quality', 1]]),
+        (VerificationMetric, 'far', NO_RATES),
+        (VerificationMetric, 'num_folds', [*NO_COUNTS, 1]),
+        (VerificationMetric, 'max_pairs', NO_COUNTS),
+        (
+            VerificationMetric,
+            'pairs',
+            [3, '01', [], [1, 2], [(0, 1), (2,)], [(0, '1')], [(0, 1.0)], [(-1, 0)], [(0, 1, 2)]],
+        ),
+    ],
+)
+def test_every_number_is_checked_when_it_is_given(metric, name, wrong):
+    for value in wrong:
+        with pytest.raises(ValueError, match=f'{name} must '):
+            metric(**{name: value})
+
+
+def test_numbers_of_numpy_and_empty_lists_are_fine(query_and_gallery):
+    ours = evaluate(RetrievalMetric(np.array([1, 5]), [np.int64(10)]), query_and_gallery)
+    assert ours == evaluate(RetrievalMetric([1, 5], [10]), query_and_gallery)
+    assert set(evaluate(RetrievalMetric([], ()), query_and_gallery)) == {
+        'retrieval/MAP@R',
+        'retrieval/R-Precision',
+    }
+    vectors, labels = embeddings()
+    pairs = np.stack([np.arange(60), np.arange(60) * 7 % 61], 1)
+    options = dict(far=np.array([0.1]), num_folds=np.int64(2))
+    ours = evaluate(VerificationMetric(pairs, **options), as_samples(vectors, labels))
+    other = VerificationMetric(pairs.tolist(), far=[0.1], num_folds=2)
+    assert ours == evaluate(other, as_samples(vectors, labels))

@@ -173,6 +173,40 @@ def test_wrong_pairs(fields, message):
         evaluate(metric, as_samples(vectors, labels))
 
 
+def test_labels_that_name_no_identities_are_not_held_against_pairs():
+    vectors, labels = embeddings()
+    pairs = some_pairs(labels)
+    ours = evaluate(with_pairs(pairs), as_samples(vectors, torch.arange(61)))
+    assert ours == evaluate(with_pairs(pairs), as_samples(vectors, labels))
+
+
+@pytest.mark.parametrize(
+    'of_data_set', [[(0, 1)], {}, {'lfw': None}, {'lfw': [(0, 1)]}, 'pairs.txt', ()], ids=repr
+)
+def test_what_is_no_pairs_is_not_taken_for_all_pairs(of_data_set):
+    vectors, labels = embeddings()
+    with pytest.raises(ValueError, match=r"metainfo\['pairs'\] .* must be Pairs"):
+        evaluate(with_pairs(of_data_set), as_samples(vectors, labels))
+
+
+def test_folds_of_one_kind_are_warned_of(monkeypatch):
+    notes = []
+    monkeypatch.setattr(verification, 'print_log', lambda text, *_: notes.append(text))
+    _, labels = embeddings()
+    pairs = some_pairs(labels)
+    roles, names = torch.ones(61, dtype=torch.int64), [''] * 61
+    with_pairs(pairs).check(labels, roles, names)
+    assert not notes
+    sets = {'lfw': pairs, 'sorted': replace(pairs, folds=np.where(pairs.is_same, 0, pairs.folds))}
+    with_pairs(sets).check(labels, roles, names)
+    (note,) = notes
+    assert note.startswith('2 of 3 folds of the pairs of sorted have pairs of one kind only')
+    same = [(i, i + 6) for i in range(20)]
+    other = [(i, i + 1) for i in range(20)]
+    VerificationMetric(pairs=same + other, num_folds=4).check(labels, roles, names)
+    assert notes[1].startswith('4 of 4 folds of the pairs have pairs of one kind only')
+
+
 def test_what_is_tested_must_be_of_both_kinds():
     _, labels = embeddings()
     pairs = some_pairs(labels)

@@ -145,9 +145,10 @@ def test_wrong_data_sets():
     samples = samples_of(vectors, templates)
     same = Pairs(templates.pairs.indices[:2], np.ones(2, bool), np.zeros(2, np.int64))
     for metric, number, message in (
-        (TemplateVerificationMetric(), 90, "metainfo has 'templates' for all of its samples"),
+        (TemplateVerificationMetric(), 90, "metainfo has 'templates', such as IJB; got NoneType"),
         (metric_of(None), 90, 'such as IJB'),
-        (metric_of(templates), 89, 'for all of its samples'),
+        (metric_of(dict(template=templates.template)), 90, 'such as IJB; got dict'),
+        (metric_of(templates), 89, 'the templates are of 90 samples, and the data set has 89'),
         (
             metric_of(replace(templates, pairs=same)),
             90,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +11,16 @@ from typing import Any
 import torch
 from mmengine.dist import broadcast_object_list, collect_results, get_world_size, is_main_process
 from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
 
 ROLES = ('query', None, 'gallery')
 # Batches are merged into pieces of this size, in bytes, which go back to the system when freed.
 PIECE = 1 << 25
+ONE_SET = (
+    'evaluate a data set that is not wrapped, several sets of pairs as VerificationSets, and '
+    "queries with their gallery as one data set, such as InShop with split='test' or "
+    'ProbesAndGallery'
+)
 
 
 @dataclass
@@ -49,11 +56,18 @@ class EmbeddingMetric(BaseMetric):
     shards of different length are joined, so that the figures do not depend on the number of
     processes.
 
+    What the data set says of its samples is in ``dataset_meta``, its ``metainfo``, which a Runner
+    sets; a loop of your own must set it. Where it has ``roles``, such as ``('query', 'gallery')``,
+    each sample must arrive with one of them at a metric that depends on roles.
+
     Args:
         collect_device: 'cpu' or 'gpu', where the shards are gathered; see mmengine's BaseMetric.
         prefix: put before the names of the figures.
         collect_dir: folder shared by the processes, for gathering on the CPU.
     """
+
+    # Whether the figures depend on the roles of the samples.
+    by_role = False
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep the embeddings of one batch.
@@ -63,25 +77,11 @@ class EmbeddingMetric(BaseMetric):
             data_samples: the model's output.
 
         Raises:
-            ValueError: if a sample lacks a field, has several labels or an unknown role.
+            ValueError: if a sample lacks a field, has several labels or an unknown role, or not
+                one of the roles that the data set has.
         """
         for sample in data_samples:
-            missing = [k for k in ('embedding', 'gt_label', 'sample_idx') if k not in sample]
-            if missing:
-                raise ValueError(
-                    f'{type(self).__name__} needs {", ".join(missing)} in every sample: use '
-                    'EmbeddingRetriever as model, a labelled data set, and sample_idx in the '
-                    f'meta_keys of PackInputs; this sample has {sorted(sample)}'
-                )
-            if sample['gt_label'].numel() != 1:
-                raise ValueError(
-                    f'sample {sample["sample_idx"]} must have one label, got {sample["gt_label"]}'
-                )
-            if sample.get('role') not in ROLES:
-                raise ValueError(
-                    f"role must be 'query' or 'gallery' or absent, got {sample['role']!r} in "
-                    f'sample {sample["sample_idx"]}'
-                )
+            self._check_sample(sample)
         if data_samples:
             self.results.append(
                 Embeddings(
@@ -92,6 +92,39 @@ class EmbeddingMetric(BaseMetric):
                 )
             )
             self._merge_batches()
+
+    def _check_sample(self, sample: dict) -> None:
+        missing = [k for k in ('embedding', 'gt_label', 'sample_idx') if k not in sample]
+        if missing:
+            raise ValueError(
+                f'{type(self).__name__} needs {", ".join(missing)} in every sample: use '
+                'EmbeddingRetriever as model, a labelled data set, and sample_idx in the '
+                f'meta_keys of PackInputs; this sample has {sorted(sample)}'
+            )
+        place, role = sample['sample_idx'], sample.get('role')
+        if not hasattr(place, '__index__'):
+            raise ValueError(
+                f'sample_idx must be the place of a sample in the data set, got {place!r}'
+            )
+        if sample['gt_label'].numel() != 1:
+            raise ValueError(f'sample {place} must have one label, got {sample["gt_label"]}')
+        if role not in ROLES:
+            raise ValueError(
+                f"role must be 'query' or 'gallery' or absent, got {role!r} in sample {place}"
+            )
+        expected = (self.dataset_meta or {}).get('roles') if self.by_role else None
+        if not expected or role in expected:
+            return
+        rule = f'each sample of this data set has a role, one of {tuple(expected)}'
+        if role is None:
+            raise ValueError(
+                f'{rule}, and sample {place} arrives without: its pipeline loses it; add it to '
+                "meta_keys of PackInputs, meta_keys=('sample_idx', 'img_path', 'role')"
+            )
+        raise ValueError(
+            f'{rule}, and sample {place} arrives as {role!r}: a wrapper such as ConcatDataset has '
+            f'the metainfo of its first part only; {ONE_SET}'
+        )
 
     def _merge_batches(self) -> None:
         """Merge the batches at the end of the results once they make up a piece."""
@@ -105,6 +138,16 @@ class EmbeddingMetric(BaseMetric):
             self.results[start:] = [
                 Embeddings(*(torch.cat([getattr(b, name) for b in batches]) for name in names))
             ]
+
+    def _assume(self, assumed: str) -> None:
+        """Say what is assumed of a data set of which nothing is known."""
+        if self.dataset_meta is None:
+            print_log(
+                f'dataset_meta of {type(self).__name__}, the metainfo of the data set, is not set: '
+                f'{assumed}',
+                'current',
+                logging.WARNING,
+            )
 
     @abstractmethod
     def check(self, labels: torch.Tensor, roles: torch.Tensor, names: Sequence[str]) -> None:
@@ -166,7 +209,8 @@ class EmbeddingMetric(BaseMetric):
         if distinct != size:
             raise ValueError(
                 f'the data set has {size} samples and {distinct} distinct sample_idx were '
-                'evaluated: each sample needs its place in the data set as sample_idx'
+                'evaluated: each sample needs its place in the data set as sample_idx, which a '
+                f'ConcatDataset counts anew in each part and a RepeatDataset repeats; {ONE_SET}'
             )
         row = (roles * (sample_idx.max() + 1) + sample_idx).unique(return_inverse=True)[1]
         vectors = torch.empty(size, batches[0].vectors.shape[1])

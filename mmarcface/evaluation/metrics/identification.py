@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from mmarcface.functional.arguments import as_ranks, as_rates
 from mmarcface.functional.identification import (
     Searches,
     cumulative_match,
@@ -44,6 +45,7 @@ class IdentificationMetric(EmbeddingMetric):
     """
 
     default_prefix = 'identification'
+    by_role = True
 
     def __init__(
         self,
@@ -55,11 +57,9 @@ class IdentificationMetric(EmbeddingMetric):
         collect_dir: str | None = None,
     ):
         super().__init__(collect_device, prefix, collect_dir)
-        check_identification(rank_at, fpir)
         if mates not in MATES:
             raise ValueError(f'mates must be one of {MATES}, got {mates!r}')
-        self.rank_at = rank_at
-        self.fpir = fpir
+        self.rank_at, self.fpir = identification_options(rank_at, fpir)
         self.mates = mates
 
     def check(self, labels: torch.Tensor, roles: torch.Tensor, names: Sequence[str]) -> None:
@@ -96,17 +96,22 @@ class IdentificationMetric(EmbeddingMetric):
         return identification_figures(searches, self.rank_at, self.fpir)
 
 
-def check_identification(rank_at: Sequence[int], fpir: Sequence[float]) -> None:
-    """Refuse ranks and rates out of range.
+def identification_options(
+    rank_at: Sequence[int], fpir: Sequence[float]
+) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Ranks and rates as they were given, unless they are out of range.
 
     Args:
         rank_at: ranks, from 1 on, at least one.
         fpir: rates in [0, 1].
+
+    Raises:
+        ValueError: naming the argument, the rule and the value.
     """
-    if not rank_at or any(rank < 1 for rank in rank_at):
-        raise ValueError(f'rank_at must hold ranks of at least 1, got {rank_at}')
-    if any(not 0 <= rate <= 1 for rate in fpir):
-        raise ValueError(f'fpir must hold rates in [0, 1], got {fpir}')
+    ranks = as_ranks('rank_at', rank_at)
+    if not ranks:
+        raise ValueError(f'rank_at must hold ranks of at least 1, got {rank_at!r}')
+    return ranks, as_rates('fpir', fpir)
 
 
 def identification_figures(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 
 import torch
+from mmengine.logging import print_log
 
+from mmarcface.functional.arguments import as_ranks
 from mmarcface.functional.retrieval import (
     DENOMINATORS,
     average_precision_at_k,
@@ -29,44 +32,51 @@ class RetrievalMetric(EmbeddingMetric):
     """Recall@k, mAP@k, MAP@R and R-precision by cosine similarity, in percent.
 
     Samples with role 'query' are searched among those with role 'gallery'. Where no sample has a
-    role, each is searched among all others.
+    role, each is searched among all others; a data set that has roles says so in its metainfo, so
+    that a pipeline that loses them is refused.
 
     Args:
-        recall_at: the ranks of Recall@k.
-        map_at: the ranks of mAP@k.
+        recall_at: the ranks of Recall@k; none for no such figure.
+        map_at: the ranks of mAP@k; none for no such figure.
         map_denominator: the convention of mAP@k, 'relevant' (mmpretrain's), 'min' or 'retrieved';
             see :func:`mmarcface.functional.retrieval.average_precision_at_k`.
+        ignore_lone_queries: leave out the queries that have no image of their identity to find,
+            which no figure is defined for. They count in no mean, are still among the others'
+            gallery where no sample has a role, and their number is the figure ``lone_queries``;
+            a warning in the log names the first. By default such a query is an error.
         collect_device: see :class:`EmbeddingMetric`.
         prefix: see :class:`EmbeddingMetric`.
         collect_dir: see :class:`EmbeddingMetric`.
 
     Raises:
-        ValueError: if a rank is below 1 or the convention is unknown; in evaluation if there are
-            no queries, no gallery, or a query has nothing to find.
+        ValueError: if a rank is no whole number of at least 1 or the convention is unknown; in
+            evaluation if there are no queries or no gallery, the data set has roles and a sample
+            arrives without, or a query has nothing to find, with ``ignore_lone_queries`` if none
+            has.
     """
 
     default_prefix = 'retrieval'
+    by_role = True
 
     def __init__(
         self,
         recall_at: Sequence[int] = (1,),
         map_at: Sequence[int] = (10,),
         map_denominator: str = 'relevant',
+        ignore_lone_queries: bool = False,
         collect_device: str = 'cpu',
         prefix: str | None = None,
         collect_dir: str | None = None,
     ):
         super().__init__(collect_device, prefix, collect_dir)
-        for name, ranks in dict(recall_at=recall_at, map_at=map_at).items():
-            if any(rank < 1 for rank in ranks):
-                raise ValueError(f'{name} must hold ranks of at least 1, got {ranks}')
         if map_denominator not in DENOMINATORS:
             raise ValueError(
                 f'map_denominator must be one of {DENOMINATORS}, got {map_denominator!r}'
             )
-        self.recall_at = recall_at
-        self.map_at = map_at
+        self.recall_at = as_ranks('recall_at', recall_at)
+        self.map_at = as_ranks('map_at', map_at)
         self.map_denominator = map_denominator
+        self.ignore_lone_queries = ignore_lone_queries
 
     def check(self, labels: torch.Tensor, roles: torch.Tensor, names: Sequence[str]) -> None:
         """Refuse roles that leave nothing to search, and queries with nothing to find."""
@@ -87,20 +97,37 @@ class RetrievalMetric(EmbeddingMetric):
         items = labels[roles != ROLES.index('query')]
         num_relevant = count_items(labels[queries], items) - int(num_gallery == 0)
         lost = queries[num_relevant < 1]
-        if len(lost):
+        if not len(lost):
+            return
+        message = (
+            f'{len(lost)} of {len(queries)} queries have no image of their identity to find, '
+            f'the first is {names[lost[0]]} with label {int(labels[lost[0]])}'
+        )
+        if len(lost) == len(queries):
+            raise ValueError(f'{message}: there is nothing to measure')
+        if not self.ignore_lone_queries:
             raise ValueError(
-                f'{len(lost)} of {len(queries)} queries have no image of their identity to find, '
-                f'the first is {names[lost[0]]} with label {int(labels[lost[0]])}'
+                f'{message}: add images of them, or set ignore_lone_queries=True of '
+                'RetrievalMetric to leave them out of all means and count them'
             )
+        print_log(f'{message}; they are left out', 'current', logging.WARNING)
 
     def compute_metrics(self, results: Embeddings) -> dict[str, float]:
-        """Figures in percent of all embeddings."""
+        """Figures of all embeddings, in percent but for the number of lone queries."""
         num_queries = first_item = int((results.roles == ROLES.index('query')).sum())
         if num_queries == 0:
+            self._assume(
+                'samples are taken to have no roles, and each is searched among all others'
+            )
             num_queries = len(results.labels)
-        labels, items = results.labels[:num_queries], results.labels[first_item:]
+        queries, labels = results.vectors[:num_queries], results.labels[:num_queries]
+        items = results.labels[first_item:]
         exclude = torch.arange(num_queries) if first_item == 0 else None
         num_relevant = count_items(labels, items) - int(exclude is not None)
+        mated = (num_relevant > 0).nonzero()[:, 0]
+        if len(mated) < num_queries:
+            queries, labels, num_relevant = queries[mated], labels[mated], num_relevant[mated]
+            exclude = None if exclude is None else exclude[mated]
         figures = Counter()
         ranks = min(
             max(1, *self.recall_at, *self.map_at, int(num_relevant.max())),
@@ -108,16 +135,18 @@ class RetrievalMetric(EmbeddingMetric):
         )
         # A query may have to reach far down: few identities with many images each.
         rows = max(1, RANKS_PER_BLOCK // ranks)
-        for block in torch.arange(num_queries).split(rows):
+        for block in torch.arange(len(mated)).split(rows):
             _, found = topk_search(
-                results.vectors[block[0] : block[-1] + 1],
+                queries[block[0] : block[-1] + 1],
                 results.vectors[first_item:],
                 ranks,
                 None if exclude is None else exclude[block],
             )
             means = self._figures(items[found] == labels[block, None], num_relevant[block])
             for name, mean in means.items():
-                figures[name] += 100 * mean * len(block) / num_queries
+                figures[name] += 100 * mean * len(block) / len(mated)
+        if self.ignore_lone_queries:
+            figures['lone_queries'] = num_queries - len(mated)
         return dict(figures)
 
     def _figures(self, relevance: torch.Tensor, num_relevant: torch.Tensor) -> dict[str, float]:

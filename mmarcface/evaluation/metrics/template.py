@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from mmarcface.datasets.ijb import Templates
+from mmarcface.functional.arguments import as_rates
 from mmarcface.functional.identification import search_gallery
 from mmarcface.functional.templates import pool_templates
 from mmarcface.functional.verification import (
@@ -18,7 +20,7 @@ from mmarcface.functional.verification import (
 from mmarcface.registry import METRICS
 
 from .embedding_metric import EmbeddingMetric, Embeddings
-from .identification import check_identification, identification_figures
+from .identification import identification_figures, identification_options
 from .verification import in_order, tar_figures
 
 WEIGHTINGS = ('quality', 'detection')
@@ -63,23 +65,26 @@ class TemplateVerificationMetric(EmbeddingMetric):
         collect_dir: str | None = None,
     ):
         super().__init__(collect_device, prefix, collect_dir)
-        if any(not 0 <= rate <= 1 for rate in far):
-            raise ValueError(f'far must hold rates in [0, 1], got {far}')
-        check_identification(rank_at, fpir)
-        if isinstance(weighting, str) or not set(weighting) <= set(WEIGHTINGS):
+        listed = isinstance(weighting, Sequence) and not isinstance(weighting, str)
+        if not listed or not set(weighting) <= set(WEIGHTINGS):
             raise ValueError(f'weighting must be a list of {WEIGHTINGS}, got {weighting!r}')
-        self.far = far
-        self.rank_at = rank_at
-        self.fpir = fpir
+        self.far = as_rates('far', far)
+        self.rank_at, self.fpir = identification_options(rank_at, fpir)
         self.weighting = weighting
 
     def check(self, labels: torch.Tensor, roles: torch.Tensor, names: Sequence[str]) -> None:
         """Refuse a data set without templates, and lists without figures."""
         templates = (self.dataset_meta or {}).get('templates')
-        if templates is None or len(templates.template) != len(labels):
+        if not isinstance(templates, Templates):
             raise ValueError(
-                "TemplateVerificationMetric needs a data set whose metainfo has 'templates' for "
-                'all of its samples, such as IJB'
+                "TemplateVerificationMetric needs a data set whose metainfo has 'templates', such "
+                f'as IJB; got {type(templates).__name__}'
+            )
+        if len(templates.template) != len(labels):
+            raise ValueError(
+                f'the templates are of {len(templates.template)} samples, and the data set has '
+                f'{len(labels)}: it is a part of the one that they were made for, or several '
+                'joined; evaluate IJB as a whole'
             )
         pairs = templates.pairs
         if pairs is None and not templates.galleries:

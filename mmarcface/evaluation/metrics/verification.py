@@ -10,6 +10,7 @@ import torch
 from mmengine.logging import print_log
 
 from mmarcface.datasets.pairs import Pairs
+from mmarcface.functional.arguments import as_rates, check_number
 from mmarcface.functional.verification import (
     area_under_curve,
     calibrate,
@@ -24,7 +25,7 @@ from mmarcface.functional.verification import (
 )
 from mmarcface.registry import METRICS
 
-from .embedding_metric import EmbeddingMetric, Embeddings
+from .embedding_metric import ONE_SET, EmbeddingMetric, Embeddings
 
 PAIRS_PER_BLOCK = 1 << 12
 
@@ -51,8 +52,8 @@ class VerificationMetric(EmbeddingMetric):
         pairs: (i, j) by place in the data set, in the order of their folds.
         far: false acceptance rates, in [0, 1], at which to report TAR.
         num_folds: folds for the accuracy, at least 2; a data set's pairs know theirs.
-        max_pairs: with all pairs, most pairs of different identities to use; beyond it they are
-            drawn with a fixed seed, and a line in the log says so.
+        max_pairs: with all pairs, most pairs of different identities to use, at least 1; beyond it
+            they are drawn with a fixed seed, and a line in the log says so.
         collect_device: see :class:`EmbeddingMetric`.
         prefix: see :class:`EmbeddingMetric`.
         collect_dir: see :class:`EmbeddingMetric`.
@@ -62,9 +63,10 @@ class VerificationMetric(EmbeddingMetric):
             but one) a :class:`mmarcface.functional.verification.Calibration` for each FAR.
 
     Raises:
-        ValueError: if ``far`` is not in [0, 1], ``num_folds`` below 2 or a pair not of two; in
-            evaluation if a pair names no sample, one of the two kinds of pairs is missing, or
-            there are too few for the folds.
+        ValueError: if ``far`` is not in [0, 1], ``num_folds`` below 2, ``max_pairs`` below 1 or a
+            pair not of two places; in evaluation if a pair names no sample, the pairs of the data
+            set are of other samples than it has, one of the two kinds of pairs is missing, or there
+            are too few for the folds.
     """
 
     default_prefix = 'verification'
@@ -80,16 +82,12 @@ class VerificationMetric(EmbeddingMetric):
         collect_dir: str | None = None,
     ):
         super().__init__(collect_device, prefix, collect_dir)
-        if any(not 0 <= rate <= 1 for rate in far):
-            raise ValueError(f'far must hold rates in [0, 1], got {far}')
-        if num_folds < 2:
-            raise ValueError(f'num_folds must be at least 2, got {num_folds}')
-        if pairs is not None and (len(pairs) == 0 or any(len(pair) != 2 for pair in pairs)):
-            raise ValueError('pairs must be (i, j) each, and there must be some')
-        self.pairs = pairs
-        self.far = far
-        self.num_folds = num_folds
-        self.max_pairs = max_pairs
+        check_number('num_folds', num_folds, least=2, whole=True)
+        check_number('max_pairs', max_pairs, least=1, whole=True)
+        self.pairs = None if pairs is None else _places(pairs)
+        self.far = as_rates('far', far)
+        self.num_folds = int(num_folds)
+        self.max_pairs = int(max_pairs)
         self.calibrations = {}
 
     def check(self, labels: torch.Tensor, roles: torch.Tensor, names: Sequence[str]) -> None:
@@ -105,7 +103,7 @@ class VerificationMetric(EmbeddingMetric):
                 if len(outside):
                     raise ValueError(
                         f'pairs{where} must name samples of the data set, in [0, {len(labels)}); '
-                        f'got {int(outside[0])}'
+                        f'got {int(outside[0])}; {ONE_SET}'
                     )
                 # What only chooses the threshold is not tested.
                 tested = pairs.is_same[pairs.folds >= 0]
@@ -119,6 +117,9 @@ class VerificationMetric(EmbeddingMetric):
                     f'ones: both kinds are needed, and enough for {num_folds} folds; add images '
                     'or pairs, or lower num_folds of VerificationMetric'
                 )
+            if pairs is not None:
+                self._check_labels(where, pairs, labels, names)
+                self._warn_of_folds(where, pairs)
 
     def compute_metrics(self, results: Embeddings) -> dict[str, float]:
         """Figures in percent of all embeddings."""
@@ -171,13 +172,53 @@ class VerificationMetric(EmbeddingMetric):
     def _sets(self, labels: torch.Tensor) -> dict[str, Pairs | None]:
         """The sets of pairs by name; None where it is all pairs. Labels are in data set order."""
         if self.pairs is not None:
-            indices = np.array(self.pairs)
+            indices = self.pairs
             # Those that name no sample are refused by the check.
             one, other = labels[torch.from_numpy(indices.T) % len(labels)]
             folds = consecutive_folds(len(indices), self.num_folds)
             return {'': Pairs(indices, (one == other).numpy(), folds)}
         pairs = (self.dataset_meta or {}).get('pairs')
-        return pairs if isinstance(pairs, dict) else {'': pairs}
+        if pairs is None:
+            return {'': None}
+        sets = pairs if isinstance(pairs, dict) else {'': pairs}
+        if not sets or not all(isinstance(part, Pairs) for part in sets.values()):
+            raise ValueError(
+                "metainfo['pairs'] of the data set must be Pairs, or Pairs by name of the set, got "
+                f'{pairs!r:.80}'
+            )
+        return sets
+
+    @staticmethod
+    def _check_labels(where: str, pairs: Pairs, labels: torch.Tensor, names: Sequence[str]) -> None:
+        """Refuse pairs of other samples: of one identity, and with two labels."""
+        same = torch.from_numpy(pairs.indices[pairs.is_same])
+        one, other = labels[same.T]
+        wrong = (one != other).nonzero()[:, 0]
+        # Labels that are all different name no identities.
+        if len(wrong) and len(labels.unique()) < len(labels):
+            i, j = same[wrong[0]].tolist()
+            raise ValueError(
+                f'{len(wrong)} of {len(same)} pairs{where} of the same identity have two labels, '
+                f'the first are {names[i]} and {names[j]} with {int(labels[i])} and '
+                f'{int(labels[j])}: the pairs are of other samples, as where the data set is a '
+                f'part of the one that they were made for, or in another order; {ONE_SET}'
+            )
+
+    @staticmethod
+    def _warn_of_folds(where: str, pairs: Pairs) -> None:
+        """Say where a fold has one kind of pairs, so that its accuracy means something else."""
+        folds = np.unique(pairs.folds[pairs.folds >= 0]).tolist()
+        shares = [float(pairs.is_same[pairs.folds == fold].mean()) for fold in folds]
+        one_kind = [fold for fold, share in zip(folds, shares, strict=True) if share in (0, 1)]
+        if one_kind:
+            print_log(
+                f'{len(one_kind)} of {len(folds)} folds of the pairs{where} have pairs of one kind '
+                f'only, the first is fold {one_kind[0]}, counted from 0: the accuracy is not that '
+                'of mixed folds. Give the number of folds, num_folds, that the pairs were written '
+                'with, or order them so that each fold has both kinds',
+                'current',
+                logging.WARNING,
+            )
 
     def _given_pairs(self, results: Embeddings, pairs: Pairs) -> np.ndarray:
         rows = results.rows()[torch.from_numpy(pairs.indices)]
@@ -185,6 +226,7 @@ class VerificationMetric(EmbeddingMetric):
 
     def _all_pairs(self, results: Embeddings) -> tuple[np.ndarray, np.ndarray]:
         """Every pair of the same identity, and those of different ones up to ``max_pairs``."""
+        self._assume('it is taken to have no pairs of its own, and all pairs are compared')
         number = len(results.labels)
         num_other = self._count_pairs(results.labels)[1]
         share = min(1.0, self.max_pairs / num_other)
@@ -223,6 +265,21 @@ class VerificationMetric(EmbeddingMetric):
         return random.permutation(
             np.concatenate([random.choice(kind, number, replace=False) for kind in (same, other)])
         )
+
+
+def _places(pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Pairs of places as they were given, (P, 2), int64."""
+    try:
+        indices = np.array(pairs)
+    except ValueError:
+        indices = np.empty(0)
+    whole = indices.dtype.kind in 'iu'
+    if not whole or indices.ndim != 2 or indices.shape[1] != 2 or indices.min(initial=0) < 0:
+        raise ValueError(
+            'pairs must be (i, j) each, whole numbers from 0 on, and there must be some; got '
+            f'{pairs!r:.80}'
+        )
+    return indices.astype(np.int64)
 
 
 def in_order(similarity: np.ndarray, is_same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
