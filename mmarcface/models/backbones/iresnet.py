@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from mmarcface.functional.arguments import check_number, height_and_width, is_number
 from mmarcface.registry import MODELS
 
 BLOCKS_PER_STAGE = {
@@ -89,11 +90,17 @@ class IResNet(BaseModule):
         with_se: add squeeze-and-excitation to every block.
         dropout: share of the values that are zeroed before the embedding layer, in [0, 1).
         with_cp: recompute the stages in the backward pass instead of keeping their activations.
+        frozen_stages: -1 to train everything, 0 to freeze the stem (the first convolution with its
+            BN and PReLU), k in [1, 4] to freeze the stem and the first k stages, as in mmpretrain's
+            ResNet. What is frozen gets no gradient and stays in evaluation mode, so that its BN
+            statistics do not change. The embedding layer after the stages always trains.
+        norm_eval: keep all BN layers in evaluation mode, so that no BN statistics change; their
+            weights and biases are trained all the same.
         init_cfg: mmengine initialisation, such as ``dict(type='Pretrained', checkpoint=...)``.
 
     Raises:
-        ValueError: if ``depth`` is unknown, a size is not positive, or ``dropout`` is outside
-            [0, 1).
+        ValueError: if ``depth`` is unknown, a size is not a positive whole number, ``dropout`` is
+            outside [0, 1), or ``frozen_stages`` is no whole number in [-1, 4].
     """
 
     def __init__(
@@ -105,21 +112,24 @@ class IResNet(BaseModule):
         with_se: bool = False,
         dropout: float = 0.0,
         with_cp: bool = False,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg=init_cfg)
-        if depth not in BLOCKS_PER_STAGE:
-            raise ValueError(f'depth must be one of {sorted(BLOCKS_PER_STAGE)}, got {depth}')
-        if not 0 <= dropout < 1:
-            raise ValueError(f'dropout must be in [0, 1), got {dropout}')
-        height, width = (input_size, input_size) if isinstance(input_size, int) else input_size
-        for name, value in dict(
-            embedding_dim=embedding_dim, base_channels=base_channels, input_size=min(height, width)
-        ).items():
-            if value < 1:
-                raise ValueError(f'{name} must be positive, got {value}')
+        if not is_number(depth, whole=True) or depth not in BLOCKS_PER_STAGE:
+            raise ValueError(f'depth must be one of {sorted(BLOCKS_PER_STAGE)}, got {depth!r}')
+        check_number('dropout', dropout, least=0, below=1)
+        check_number('embedding_dim', embedding_dim, least=1, whole=True)
+        check_number('base_channels', base_channels, least=1, whole=True)
+        check_number(
+            'frozen_stages', frozen_stages, least=-1, most=len(BLOCKS_PER_STAGE[depth]), whole=True
+        )
+        height, width = height_and_width('input_size', input_size)
         self.input_size = (height, width)
         self.with_cp = with_cp
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
 
         self.conv1 = nn.Conv2d(3, base_channels, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(base_channels)
@@ -142,6 +152,28 @@ class IResNet(BaseModule):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.1)
+        for module in self._frozen():
+            module.requires_grad_(False)
+        self.train()
+
+    def train(self, mode: bool = True) -> IResNet:
+        """Switch between training and evaluation; what is frozen stays in evaluation."""
+        super().train(mode)
+        for module in self._frozen():
+            module.eval()
+        if self.norm_eval:
+            for norm in self._norms():
+                norm.eval()
+        return self
+
+    def _frozen(self) -> list[nn.Module]:
+        if self.frozen_stages < 0:
+            return []
+        stages = [getattr(self, f'layer{k}') for k in range(1, self.frozen_stages + 1)]
+        return [self.conv1, self.bn1, self.prelu, *stages]
+
+    def _norms(self) -> list[nn.Module]:
+        return [module for module in self.modules() if isinstance(module, _BatchNorm)]
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
         """Embed a batch of images.
@@ -153,9 +185,10 @@ class IResNet(BaseModule):
             One tensor of shape (N, embedding_dim), fp32 under autocast too.
 
         Raises:
-            ValueError: if the images are not of ``input_size``, or one alone is to be trained on.
+            ValueError: if the images are not of ``input_size``, or one alone is to be trained on
+                and a BN layer needs the statistics of its batch.
         """
-        if self.training and len(x) == 1:
+        if len(x) == 1 and any(norm.training for norm in self._norms()):
             raise ValueError(
                 'a batch of one image has no batch statistics to train with: set drop_last=True '
                 'in train_dataloader, or another batch_size'
