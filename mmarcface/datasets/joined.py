@@ -228,10 +228,10 @@ class VerificationSets(SubsettableDataset):
 class ProbesAndGallery(SubsettableDataset):
     """Probes, a gallery and distractors as one data set, for :class:`IdentificationMetric`.
 
-    Samples of the probes have the role 'query', all others the role 'gallery', as
-    ``metainfo['roles']`` says. Probes and gallery
-    share an identity where it has the same name, such as the folder of :class:`IdentityFolder`
-    or the number in :class:`IdentityRecords`; distractors share it with none.
+    Samples of the probes have the role 'query', all others the role 'gallery', and both are named
+    in ``metainfo['roles']``. Probes and gallery share an identity where it has the same name, such
+    as the folder of :class:`IdentityFolder` or the number in :class:`IdentityRecords`; distractors
+    share it with none.
 
     Args:
         probes: config of a data set, without pipeline.

@@ -41,9 +41,9 @@ class RetrievalMetric(EmbeddingMetric):
         map_denominator: the convention of mAP@k, 'relevant' (mmpretrain's), 'min' or 'retrieved';
             see :func:`mmarcface.functional.retrieval.average_precision_at_k`.
         ignore_lone_queries: leave out the queries that have no image of their identity to find,
-            which no figure is defined for. They count in no mean, are still among the others'
-            gallery where no sample has a role, and their number is the figure ``lone_queries``;
-            a warning in the log names the first. By default such a query is an error.
+            for which no figure is defined. Their number is the figure ``lone_queries``, and a
+            warning in the log names the first. Where no sample has a role they are still among the
+            images that the others search. By default such a query is an error.
         collect_device: see :class:`EmbeddingMetric`.
         prefix: see :class:`EmbeddingMetric`.
         collect_dir: see :class:`EmbeddingMetric`.
@@ -51,8 +51,8 @@ class RetrievalMetric(EmbeddingMetric):
     Raises:
         ValueError: if a rank is no whole number of at least 1 or the convention is unknown; in
             evaluation if there are no queries or no gallery, the data set has roles and a sample
-            arrives without, or a query has nothing to find, with ``ignore_lone_queries`` if none
-            has.
+            arrives without, or a query (with ``ignore_lone_queries``, every query) has nothing to
+            find.
     """
 
     default_prefix = 'retrieval'

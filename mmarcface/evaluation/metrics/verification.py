@@ -99,16 +99,16 @@ class VerificationMetric(EmbeddingMetric):
                 enough = 2 * min(num_same, num_other) >= self.num_folds
                 num_folds = self.num_folds
             else:
+                given = self.pairs is not None
                 outside = pairs.indices[(pairs.indices < 0) | (pairs.indices >= len(labels))]
                 if len(outside):
                     raise ValueError(
                         f'pairs{where} must name samples of the data set, in [0, {len(labels)}); '
-                        f'got {int(outside[0])}; {ONE_SET}'
+                        f'got {int(outside[0])}{"" if given else f"; {ONE_SET}"}'
                     )
                 # What only chooses the threshold is not tested.
                 tested = pairs.is_same[pairs.folds >= 0]
                 num_same, num_other = int(tested.sum()), int((~tested).sum())
-                given = self.pairs is not None
                 num_folds = self.num_folds if given else max(2, 1 + int(pairs.folds.max()))
                 enough = len(np.unique(pairs.folds)) >= num_folds
             if min(num_same, num_other) == 0 or not enough:
@@ -273,8 +273,8 @@ def _places(pairs: Sequence[tuple[int, int]]) -> np.ndarray:
         indices = np.array(pairs)
     except ValueError:
         indices = np.empty(0)
-    whole = indices.dtype.kind in 'iu'
-    if not whole or indices.ndim != 2 or indices.shape[1] != 2 or indices.min(initial=0) < 0:
+    whole = indices.dtype.kind in 'iu' and indices.size
+    if not whole or indices.ndim != 2 or indices.shape[1] != 2 or indices.min() < 0:
         raise ValueError(
             'pairs must be (i, j) each, whole numbers from 0 on, and there must be some; got '
             f'{pairs!r:.80}'

@@ -96,7 +96,9 @@ def _refuse_no_file(path: str | Path) -> None:
             f'margin {str(path)!r} is not a file: give a number, one per class in a list, or the '
             'path of a text file with a number a line'
         ) from None
-    raise ValueError(f'margin must be a number, got the text {str(path)!r}: write {number:g}')
+    raise ValueError(
+        f'margin must be a number, got the text {str(path)!r}: write {number:g} without quotes'
+    )
 
 
 def _read_margins(path: str | Path) -> list[float]:
