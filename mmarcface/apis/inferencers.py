@@ -157,11 +157,10 @@ def refuse_unknown_landmarks(pipeline: Compose, samples: Iterable[dict]) -> None
         for align in aligning:
             points = align.landmarks_of(sample)
             if 'landmarks_given' in sample and are_exchanged(points):
-                raise ValueError(
-                    f'{EXCHANGED}, got {points.tolist()} of '
-                    f'{sample.get("img_path", "an array")}; two eyes do not tell that from an '
-                    'image that is upside down: turn it, or give five points'
-                )
+                text = f'{EXCHANGED}, got {points.tolist()} of {sample.get("img_path", "an array")}'
+                if len(points) == 2:
+                    text += '. If the image is upside down, turn it or give five points'
+                raise ValueError(text)
 
 
 def _aligning(transform: Callable) -> Iterator[AlignFace]:

@@ -129,6 +129,8 @@ def write_list(path: str | Path, columns: Mapping[str, Sequence], fingerprint: s
 def read_list(path: str | Path) -> KeepList:
     """Read a keep-list; columns that training does not need are left alone.
 
+    Semicolons or tabs may be between the columns of a CSV file in place of commas.
+
     Args:
         path: the file, whose name ends in ``.csv`` or ``.parquet``.
 
