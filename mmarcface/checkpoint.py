@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,12 +82,15 @@ def load_from_local(filename: str, map_location: str | torch.device | None = Non
     return _note_file(read_file(filename, map_location), filename)
 
 
-def read_file(filename: str, map_location: str | torch.device | None = None) -> Any:
+def read_file(
+    filename: str, map_location: str | torch.device | None = None, lazily: bool = False
+) -> Any:
     """Read whatever ``torch.save`` wrote, weights only.
 
     Args:
         filename: path of the file.
         map_location: where the tensors go; see :func:`torch.load`.
+        lazily: leave tensors in the file until they are used, where its format permits that.
 
     Returns:
         The content of the file.
@@ -96,10 +100,68 @@ def read_file(filename: str, map_location: str | torch.device | None = None) -> 
         ValueError: if the file is damaged, or asks for anything but tensors, numbers and logs.
     """
     path = Path(filename).expanduser()
+    if path.is_dir():
+        raise FileNotFoundError(f'checkpoint {filename} is a folder: name a file in it')
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint {filename} does not exist')
-    with _clear_errors(f'{filename} ({path.stat().st_size} bytes)'):
-        return torch.load(path, map_location=map_location, weights_only=True)
+    with _clear_errors(f'{filename} ({path.stat().st_size} bytes)', path):
+        mmap = lazily and zipfile.is_zipfile(path)
+        return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
+
+
+def open_checkpoint(filename: str | Path) -> dict:
+    """Look into a checkpoint without reading its tensors, if it is a file.
+
+    Args:
+        filename: path, URL, or whatever else mmengine's ``CheckpointLoader`` takes.
+
+    Returns:
+        As :func:`load_from_local`. Do not keep it: its tensors are lost when the file is replaced.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: as :func:`load_from_local`.
+    """
+    filename = str(filename)
+    if '://' in filename:
+        return CheckpointLoader.load_checkpoint(filename, map_location='cpu')
+    return _note_file(read_file(filename, 'cpu', lazily=True), filename)
+
+
+def open_training(filename: str | Path) -> dict:
+    """Look into a checkpoint that a training can go on from.
+
+    Args:
+        filename: as for :func:`open_checkpoint`.
+
+    Returns:
+        As :func:`open_checkpoint`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: as :func:`open_checkpoint`, or if there are weights alone in it.
+    """
+    content = open_checkpoint(filename)
+    lacking = lacking_state(content)
+    if lacking is None:
+        return content
+    raise ValueError(
+        f'checkpoint {filename} holds weights without the {lacking} of a training, and none can go '
+        f'on from it: to start one from its weights, name it as load_from (--cfg-options '
+        f'load_from={filename}) and do not resume'
+    )
+
+
+def lacking_state(content: dict) -> str | None:
+    """What a checkpoint lacks without which no training goes on from it; None for nothing.
+
+    Args:
+        content: of the checkpoint.
+    """
+    meta = content.get('meta')
+    if not isinstance(meta, dict) or not {'epoch', 'iter'} <= set(meta):
+        return 'epoch and iteration'
+    return None if 'message_hub' in content else 'message_hub'
 
 
 @CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), force=True)
@@ -123,7 +185,7 @@ def load_from_http(filename: str, map_location: str | torch.device | None = None
 
 
 @contextmanager
-def _clear_errors(name: str) -> Iterator[None]:
+def _clear_errors(name: str, path: Path | None = None) -> Iterator[None]:
     """Say of a checkpoint that cannot be read what is wrong with it."""
     try:
         yield
@@ -138,19 +200,24 @@ def _clear_errors(name: str) -> Iterator[None]:
                 'trust its source, ask for a file with its state_dict alone'
             ) from None
         # Without torch's advice to read such a file without care.
-        first_line = str(error).partition('\n')[0].partition(' Re-running')[0]
+        found = re.split(r'\n| Re-running| In PyTorch', str(error))[0] or type(error).__name__
+        if path is not None and isinstance(error, (pickle.UnpicklingError, LookupError)):
+            with path.open('rb') as file:
+                found = f'it begins with {file.read(12)}'
         raise ValueError(
-            f'checkpoint {name} cannot be read: it is cut short or not a checkpoint; fetch or '
-            f'write it again ({type(error).__name__}: {first_line})'
-        ) from error
+            f'checkpoint {name} cannot be read: it is cut short or not a checkpoint ({found}); '
+            'name another file, or fetch or write it again'
+        ) from None
 
 
 def _note_file(content: Any, filename: str) -> dict:
     """Note the file in the metadata that travels with a state dict, for errors to name it."""
     nested = isinstance(content, dict) and 'state_dict' in content
     state_dict = content['state_dict'] if nested else content
-    if not isinstance(state_dict, dict) or not any(
-        isinstance(value, torch.Tensor) for value in state_dict.values()
+    if (
+        not isinstance(state_dict, dict)
+        or not any(isinstance(value, torch.Tensor) for value in state_dict.values())
+        or not all(isinstance(name, str) for name in state_dict)
     ):
         found = f'keys {list(content)[:5]}' if isinstance(content, dict) else type(content).__name__
         raise ValueError(

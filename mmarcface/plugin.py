@@ -74,3 +74,11 @@ for _module, _name, _wrapper in (
     ('feature_extractor', 'FeatureExtractor.preprocess', _preprocess),
 ):
     wrapt.wrap_function_wrapper(f'mmpretrain.apis.{_module}', _name, _wrapper)
+
+
+@wrapt.patch_function_wrapper('mmpretrain.apis.base', 'BaseInferencer._get_chunk_data')
+def _get_chunk_data(wrapped, inferencer, args, kwargs):
+    """Name images of unequal size in a batch: torch does not."""
+    from .datasets.batches import refuse_unequal_sizes
+
+    return map(refuse_unequal_sizes, wrapped(*args, **kwargs))

@@ -16,13 +16,13 @@ import numpy as np
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.dist import is_main_process
-from mmengine.runner.checkpoint import CheckpointLoader
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
 from mmarcface.apis import get_model, invert, read_embeddings, save_inversion
 from mmarcface.apis.inversion import prepare
+from mmarcface.checkpoint import open_checkpoint
+from mmarcface.datasets.class_names import other_classes
 from mmarcface.datasets.image_files import find_images, note_left_out
 from mmarcface.engine.inverting import Wanted, choose_targets, find_judge
 from mmarcface.engine.launch import start_processes
@@ -73,9 +73,11 @@ def parse_args() -> argparse.Namespace:
         )
     parser.add_argument(
         '--judge',
-        nargs=2,
+        nargs='+',
         metavar=('CONFIG', 'CHECKPOINT'),
-        help='a second model, which says whom the images show; that of the config by default',
+        help='a second model, which says whom the images show; that of the config by default. '
+        'Without CHECKPOINT it is trained in ./work_dirs/CONFIG if it is not there, or used as it '
+        'is if it has no parameters',
     )
     parser.add_argument(
         '--per-target',
@@ -98,18 +100,27 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
     parser.set_defaults(audit=audit, ablation=False)
-    return parser.parse_args(sys.argv[2:] if audit else None)
+    args = parser.parse_args(sys.argv[2:] if audit else None)
+    if args.judge and len(args.judge) > 2:
+        parser.error(f'--judge takes CONFIG and CHECKPOINT, got {" ".join(args.judge)}')
+    return args
 
 
-def load_model(config: Config, checkpoint: str, needs_classes: bool) -> nn.Module:
-    state = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    keys = state.get('state_dict', state)
-    if needs_classes and not any(key.startswith('head.') for key in keys):
+def check_classes(checkpoint: str, content: dict, wanted: Wanted, judged: bool) -> None:
+    """See that class numbers mean the same in a checkpoint and in the training set."""
+    if not any(key.startswith('head.') for key in content.get('state_dict', content)):
         raise ValueError(
             f'{checkpoint} has no weights of a head, and so nothing is known of its classes: name '
             'a checkpoint of the training, with head.weight; or give --images or --embeddings'
         )
-    return get_model(config, pretrained=checkpoint, device=get_device())
+    difference = other_classes(content.get('meta') or {}, wanted.dataset)
+    if difference and judged:
+        raise ValueError(
+            f'{checkpoint} was trained on other classes: {difference}, so that images would be '
+            'judged by those of others. Give the training set of the config the classes that it had'
+        )
+    if difference and is_main_process():
+        print(f'Labels are those of the checkpoint, not of the training set of today: {difference}')
 
 
 def choose(args: argparse.Namespace, config: Config, default: str | list[int]) -> Wanted:
@@ -141,6 +152,8 @@ def main() -> None:
     config.launcher = args.launcher
     if args.launcher != 'none':
         start_processes(config)
+    # Before any data is read.
+    content = open_checkpoint(args.checkpoint)
     settings = dict(config.get('inversion', {}))
     wanted = choose(args, config, settings.pop('targets', 'classes'))
     per_target, judge = settings.pop('per_target', 1), settings.pop('judge', None)
@@ -153,15 +166,17 @@ def main() -> None:
     settings |= {name: value for name, value in given.items() if value is not None}
     settings |= args.settings
     by_class = wanted.identities is not None and not isinstance(wanted.targets[0], np.ndarray)
-    model = load_model(config, args.checkpoint, by_class)
     if args.judge:
-        judge = dict(zip(('config', 'checkpoint'), args.judge, strict=True))
+        judge = dict(zip(('config', 'checkpoint'), args.judge, strict=False))
+    if by_class:
+        check_classes(args.checkpoint, content, wanted, judged=judge is not None)
+    model = get_model(config, pretrained=args.checkpoint, device=get_device())
     if judge is not None and wanted.identities is None:
         judge = None
         if is_main_process():
             print('The judge does not know these people, and says nothing')
     if judge is None and (args.audit or args.ablation):
-        raise ValueError('an audit or ablation needs a judge: --judge CONFIG CHECKPOINT')
+        raise ValueError('an audit or ablation needs a judge: --judge CONFIG [CHECKPOINT]')
     _, _, how = prepare(model, wanted.targets, **{k: v for k, v in settings.items() if k != 'seed'})
     if is_main_process():
         print(f'{len(wanted.names)} images, {how.steps} steps for each batch of {how.batch_size}')

@@ -25,6 +25,12 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         help='path or URL of the checkpoint; none for a model without parameters',
     )
+    parser.add_argument(
+        '--untrained',
+        action='store_true',
+        help='test the weights that training starts from, without a checkpoint: random ones by '
+        'randomness.seed, or 0, except where an init_cfg names a file; writes no thresholds',
+    )
     parser.add_argument('--amp', action='store_true', help='test in mixed precision')
     parser.add_argument(
         '--out',
@@ -35,6 +41,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_intermixed_args()
     if args.out and not args.out.endswith(METRICS + PREDICTIONS):
         parser.error(f'--out must end in one of {", ".join(METRICS + PREDICTIONS)}, got {args.out}')
+    if args.untrained and args.checkpoint is not None:
+        parser.error(f'--untrained takes no checkpoint, got {args.checkpoint}')
     return args
 
 
@@ -61,15 +69,22 @@ def write_thresholds(runner: Runner, checkpoint: str | None) -> None:
 def main() -> None:
     args = parse_args()
     config = load_config(args)
-    config.load_from = args.checkpoint
+    config.load_from, config.resume = args.checkpoint, False
     if args.amp:
         config.test_cfg.fp16 = True
+    if args.untrained:
+        config.setdefault('randomness', {})
+        config.randomness.seed = config.randomness.get('seed') or 0
     runner = build_runner(config)
     keep_loaded_weights(runner)
     parameter = next((name for name, _ in runner.model.named_parameters()), None)
-    if args.checkpoint is None and parameter is not None:
+    if args.untrained:
+        runner._init_model_weights()
+        runner.logger.info(f'Testing untrained weights, of seed {runner.seed}')
+    elif args.checkpoint is None and parameter is not None:
         raise SystemExit(
             f'test.py: error: a checkpoint is needed: the model has parameters, such as {parameter}'
+            '; --untrained tests random ones'
         )
     check_data(runner.test_loop)
     if args.out and args.out.endswith(PREDICTIONS):
@@ -78,7 +93,8 @@ def main() -> None:
     if is_main_process():
         if args.out and args.out.endswith(METRICS):
             mmengine.dump(figures, args.out)
-        write_thresholds(runner, args.checkpoint)
+        if not args.untrained:
+            write_thresholds(runner, args.checkpoint)
 
 
 if __name__ == '__main__':

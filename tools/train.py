@@ -1,10 +1,15 @@
 """Train a model: python tools/train.py CONFIG."""
 
 import argparse
+from pathlib import Path
 
-from mmengine.runner import find_latest_checkpoint
-
-from mmarcface.engine.launch import add_common_arguments, build_runner, check_data, load_config
+from mmarcface.engine.launch import (
+    add_common_arguments,
+    build_runner,
+    check_data,
+    latest_checkpoint,
+    load_config,
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,6 +32,17 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def refuse_other_work_dir(path: Path, work_dir: str) -> None:
+    """See that a config in the work dir of a training, where mmengine copies it, names that one."""
+    if (path.parent / 'last_checkpoint').exists() and path.parent.resolve() != Path(
+        work_dir
+    ).resolve():
+        raise ValueError(
+            f'{path} lies in the work dir of a training and names {work_dir}, which has no '
+            f'checkpoint: was it moved? Add --work-dir {path.parent} to go on with that training'
+        )
+
+
 def main() -> None:
     args = parse_args()
     config = load_config(args)
@@ -41,10 +57,14 @@ def main() -> None:
                 f'--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in {args.config}'
             )
         config.auto_scale_lr.enable = True
-    # The first start of a job that resumes by itself finds nothing yet, and load_from holds.
-    checkpoint = find_latest_checkpoint(config.work_dir) if args.resume == 'auto' else args.resume
-    if checkpoint is not None:
-        config.resume, config.load_from = True, checkpoint
+    if args.resume == 'auto':
+        # The first start of a job that resumes by itself finds nothing yet, and load_from holds.
+        if latest_checkpoint(config.work_dir) is not None:
+            config.resume, config.load_from = True, None
+        elif args.work_dir is None:
+            refuse_other_work_dir(Path(args.config), config.work_dir)
+    elif args.resume is not None:
+        config.resume, config.load_from = True, args.resume
     runner = build_runner(config)
     for loop in (runner.train_loop, runner.val_loop):
         if loop is not None:

@@ -17,6 +17,7 @@ from mmpretrain.utils import track_on_main_process
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmarcface.datasets.batches import OneSize
 from mmarcface.models import EmbeddingRetriever
 from mmarcface.models.retrievers.gallery import (
     fingerprint_images,
@@ -70,7 +71,10 @@ class EmbeddedSet:
             for places in _batched(range(self.number)[self.places(block)], batch_size)
         ]
         loader = DataLoader(
-            dataset, batch_sampler=batches, num_workers=num_workers, collate_fn=default_collate
+            dataset,
+            batch_sampler=batches,
+            num_workers=num_workers,
+            collate_fn=OneSize(default_collate),
         )
         was_training = model.training
         model.eval()

@@ -10,6 +10,7 @@ from mmpretrain.datasets import BaseDataset
 
 from mmarcface.registry import DATASETS
 
+from .class_names import class_names
 from .labelled import LabelledDataset, LazySamples
 from .sample_names import NamesOf, labels_of
 
@@ -37,7 +38,9 @@ class FilteredDataset(LabelledDataset):
     def load_data_list(self) -> Sequence[dict]:
         """One dict for each sample, made when asked for, with its ``sample_name``."""
         dataset = DATASETS.build(self.config)
-        self._metainfo = dataset.metainfo | self._metainfo
+        names = class_names(dataset)
+        own = {} if names is None else dict(classes=tuple(names))
+        self._metainfo = dataset.metainfo | own | self._metainfo
         return BorrowedSamples.of(dataset)
 
 

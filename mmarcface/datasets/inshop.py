@@ -86,6 +86,7 @@ class InShop(LabelledDataset):
             samples.append(sample if status == 'train' else sample | dict(role=status))
         if not samples:
             raise ValueError(f'{self.ann_file} lists no image with status {self.split!r}')
+        self._metainfo['classes'] = tuple(labels['train' if self.split == 'train' else 'test'])
         return samples
 
     def _read(self) -> list[tuple[int, str, str, str]]:

@@ -6,29 +6,31 @@ import argparse
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dataset import BaseDataset
+from mmengine.dataset import BaseDataset, ClassBalancedDataset, RepeatDataset
 from mmengine.device import get_device
 from mmengine.dist import barrier
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
-from mmengine.runner import find_latest_checkpoint
 from torch import nn
 
-from mmarcface.apis import Judge
+from mmarcface.apis import Judge, get_model
+from mmarcface.checkpoint import open_checkpoint
 from mmarcface.datasets import LoadImageFromFile
 from mmarcface.plugin import CONFIG_ROOT
 from mmarcface.registry import DATASETS
 
-from .launch import load_config, train_unless_done
+from .launch import latest_checkpoint, load_config, train_unless_done
 
 KINDS = ('classes', 'identities')
+# Wrappers that give a sample several times.
+REPEAT = RepeatDataset, ClassBalancedDataset
 # Of so many classes a batch is taken to have the statistics of all.
 COMPANY = 64
 
@@ -43,6 +45,7 @@ class Wanted:
         identities: labels in ``real``, or None where they are not known.
         real: config of the data set that knows them, or None.
         companions: other classes, as :func:`mmarcface.apis.invert` takes them.
+        dataset: ``real``, where the targets are its labels; None where they are not.
     """
 
     targets: list[Any] | np.ndarray
@@ -50,6 +53,7 @@ class Wanted:
     identities: list[int] | None
     real: dict | None
     companions: list[int] = field(default_factory=list)
+    dataset: BaseDataset | None = None
 
     def times(self, number: int) -> Wanted:
         """So many images of each target; all targets once, then all once more, and so on.
@@ -64,8 +68,13 @@ class Wanted:
             targets = np.concatenate([targets] * number)
         else:
             targets = targets * number
-        identities = self.identities and self.identities * number
-        return Wanted(targets, self.names * number, identities, self.real, self.companions * number)
+        return replace(
+            self,
+            targets=targets,
+            names=self.names * number,
+            identities=self.identities and self.identities * number,
+            companions=self.companions * number,
+        )
 
 
 def choose_targets(config: Config, targets: str | Sequence[int], most: int = 256) -> Wanted:
@@ -89,11 +98,13 @@ def choose_targets(config: Config, targets: str | Sequence[int], most: int = 256
     loader = f'{"test" if unseen else "train"}_dataloader'
     if loader not in config and isinstance(targets, str):
         raise ValueError(f'the config has no {loader} to take {targets} from: name classes')
-    real = dict(config[loader].dataset, pipeline=[]) if loader in config else None
+    real = _images_alone(config[loader].dataset) if config.get(loader) else None
     if not isinstance(targets, str):
-        labels, others = list(targets), []
+        labels, others, dataset = list(targets), [], None
         try:
-            others = sorted(_first_images(_build(real)).keys() - set(labels)) if real else []
+            if real:
+                dataset = _build(real)
+                others = sorted(_first_images(dataset).keys() - set(labels))
         except FileNotFoundError as error:
             print_log(
                 f'Without the training images ({error}) it is not known which other classes to '
@@ -101,12 +112,13 @@ def choose_targets(config: Config, targets: str | Sequence[int], most: int = 256
                 'current',
             )
         others = _spread(others, max(0, COMPANY - len(labels)))
-        return Wanted(labels, [f'label{n}' for n in labels], labels, real, others)
+        return Wanted(labels, [f'label{n}' for n in labels], labels, real, others, dataset)
     dataset = _build(real)
     first = _first_images(dataset)
     labels = _spread(sorted(first), most)
     if not unseen:
-        return Wanted(labels, [f'label{n}' for n in labels], labels, real)
+        names = [f'label{n}' for n in labels]
+        return Wanted(labels, names, labels, real, dataset=dataset)
     load = LoadImageFromFile()
     images = [load(dataset.get_data_info(first[label]))['img'] for label in labels]
     return Wanted(images, [f'identity{n}' for n in labels], labels, real)
@@ -118,15 +130,17 @@ def find_judge(judge: dict, config: Config, wanted: Wanted, model: nn.Module) ->
     Args:
         judge: ``config``, its path, from here or from the folder of ``config``, or the name of one
             of ours in ``configs/inversion``; ``checkpoint``, by default the latest in
-            ``./work_dirs`` in the folder named after its config.
+            ``./work_dirs`` in the folder named after its config. A model without parameters needs
+            none.
         config: of the model under test.
         wanted: whom it will be asked about.
         model: the model under test.
 
     Raises:
-        FileNotFoundError: if there is no such config.
-        ValueError: if it is the model under test, ``judge`` has other keys, or there are no real
-            images of those who are wanted.
+        FileNotFoundError: if there is no such config or checkpoint.
+        ValueError: if it is the model under test, ``judge`` has other keys, its config trains
+            nothing and there is no checkpoint, that is no checkpoint, or there are no real images
+            of those who are wanted.
     """
     unknown = set(judge) - {'config', 'checkpoint'}
     if unknown or 'config' not in judge:
@@ -138,9 +152,11 @@ def find_judge(judge: dict, config: Config, wanted: Wanted, model: nn.Module) ->
     path = next((folder / name for folder in folders if (folder / name).is_file()), None)
     if path is None:
         raise FileNotFoundError(f'there is no config {name} of a judge')
-    checkpoint = judge.get('checkpoint')
+    checkpoint = judge.get('checkpoint') or None
     with _same_randomness():
-        if checkpoint is None:
+        if checkpoint is not None:
+            open_checkpoint(checkpoint)
+        elif any(True for _ in get_model(str(path)).parameters()):
             if config.filename and path.samefile(config.filename):
                 raise ValueError(f'{name} is the config of the model itself: a judge is another')
             # With options of its own: those of the command line are for the model under test.
@@ -151,18 +167,32 @@ def find_judge(judge: dict, config: Config, wanted: Wanted, model: nn.Module) ->
                 launcher=config.get('launcher', 'none'),
             )
             settings = load_config(arguments)
+            if not settings.get('train_dataloader'):
+                raise ValueError(f'{path} does not say how to train the judge: name its checkpoint')
             # Its log would hide that of the model.
             settings.log_level = 'WARNING'
             print_log(f'The judge is trained in {settings.work_dir}, if it is not there', 'current')
             runner = train_unless_done(settings)
             barrier()
-            checkpoint = find_latest_checkpoint(runner.work_dir)
+            checkpoint = latest_checkpoint(runner.work_dir)
         found = Judge(
-            str(path), wanted.real, checkpoint, get_device(), identities=wanted.identities
+            str(path), wanted.real, checkpoint or False, get_device(), identities=wanted.identities
         )
     found.refuse_same(model)
     found.reference.places(torch.tensor(wanted.identities))
     return found
+
+
+def _images_alone(dataset: dict) -> dict:
+    """The same images once each, without the transforms of training."""
+    kind = dataset['type']
+    kind = kind if isinstance(kind, type) else DATASETS.get(kind)
+    if 'datasets' in dataset:
+        return dict(dataset, datasets=list(map(_images_alone, dataset['datasets'])))
+    if 'dataset' not in dataset or issubclass(kind, BaseDataset):
+        return dict(dataset, pipeline=[])
+    inside = _images_alone(dataset['dataset'])
+    return inside if kind in REPEAT else dict(dataset, dataset=inside)
 
 
 def _build(dataset: dict) -> BaseDataset:

@@ -16,17 +16,15 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.dist import get_world_size, init_dist
 from mmengine.registry import RUNNERS
-from mmengine.runner import (
-    BaseLoop,
-    EpochBasedTrainLoop,
-    IterBasedTrainLoop,
-    Runner,
-    find_latest_checkpoint,
-)
-from mmengine.runner.checkpoint import CheckpointLoader
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import nn
+from torch.utils.data import DataLoader
 
+from mmarcface.checkpoint import open_checkpoint, open_training
+from mmarcface.datasets.batches import with_one_size
 from mmarcface.evaluation.metrics.embedding_metric import ROLES, EmbeddingMetric
+
+from .resuming import SameClassesHook, latest_checkpoint, refuse_other_classes
 
 # The parts of a config that decide the weights of a training.
 DECIDES_WEIGHTS = (
@@ -129,14 +127,39 @@ class _Runner(Runner):
             return model.to(get_device())
         return super().wrap_model(model_wrapper_cfg, model)
 
+    @staticmethod
+    def build_dataloader(*args, **kwargs) -> DataLoader:
+        return with_one_size(Runner.build_dataloader(*args, **kwargs))
+
+    def resume(self, filename: str, *args, **kwargs) -> None:
+        # Also where it is called directly.
+        self._resume, self._load_from = True, filename
+        super().resume(filename, *args, **kwargs)
+
 
 def build_runner(config: Config) -> Runner:
-    """A Runner, in the process group that ``config.launcher`` asks for."""
+    """A Runner, in the process group that ``config.launcher`` asks for.
+
+    Args:
+        config: see :func:`load_config`. With ``resume`` and no ``load_from``, training goes on from
+            :func:`latest_checkpoint`.
+
+    Raises:
+        FileNotFoundError: if there is no such checkpoint; no data was read then.
+        ValueError: if it is none, or training cannot go on from it.
+    """
+    checkpoint, resume = config.get('load_from'), config.get('resume', False)
+    if resume and checkpoint is None:
+        checkpoint = latest_checkpoint(config.work_dir)
+    if checkpoint is not None:
+        (open_training if resume else open_checkpoint)(checkpoint)
     if config.launcher != 'none' and not torch.cuda.is_available():
         _start_cpu_processes(config)
-    if 'runner_type' in config:
-        return RUNNERS.build(config)
-    return _Runner.from_cfg(config)
+    runner = RUNNERS.build(config) if 'runner_type' in config else _Runner.from_cfg(config)
+    # Not in the config, of which the work dir has a copy that may move with it.
+    runner._load_from = checkpoint
+    runner.register_hook(SameClassesHook(), 'VERY_HIGH')
+    return runner
 
 
 def start_processes(config: Config) -> None:
@@ -169,15 +192,16 @@ def train_unless_done(config: Config) -> Runner:
     checkpoint = latest_checkpoint(config.work_dir)
     done = False
     if checkpoint is not None:
-        meta = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')['meta']
+        meta = open_training(checkpoint)['meta']
         _refuse_other_settings(config, checkpoint, meta['cfg'])
         unit = 'iter' if 'max_iters' in config.train_cfg else 'epoch'
         done = meta[unit] >= config.train_cfg[f'max_{unit}s']
-        config.resume, config.load_from = not done, checkpoint
+        config.resume, config.load_from = not done, None
     runner = build_runner(config)
     if done:
+        refuse_other_classes(meta, runner.train_dataloader.dataset, checkpoint)
         runner.logger.info(f'{checkpoint} is the end of this training, which is not done again')
-        runner.load_or_resume()
+        runner.load_checkpoint(checkpoint)
         return runner
     for loop in (runner.train_loop, runner.val_loop):
         if loop is not None:
@@ -186,24 +210,28 @@ def train_unless_done(config: Config) -> Runner:
     return runner
 
 
-def latest_checkpoint(work_dir: str | Path) -> str | None:
-    """The checkpoint that a training in a folder goes on from; None where there is none (more).
-
-    Args:
-        work_dir: of the training; need not exist.
-    """
-    checkpoint = find_latest_checkpoint(str(work_dir)) if Path(work_dir).exists() else None
-    return checkpoint if checkpoint is not None and Path(checkpoint).is_file() else None
-
-
 def _refuse_other_settings(config: Config, checkpoint: str, its_config: str) -> None:
-    now, then = (Config.fromstring(text, '.py') for text in (config.pretty_text, its_config))
+    now, then = (
+        _without_places(Config.fromstring(text, '.py')) for text in (config.pretty_text, its_config)
+    )
     for name in DECIDES_WEIGHTS:
         if now.get(name) != then.get(name):
             raise ValueError(
                 f'{checkpoint} was trained with another {name}: remove it, or take another work '
                 f'dir; it had {then.get(name)}, and now it would be {now.get(name)}'
             )
+
+
+def _without_places(config: Config) -> Config:
+    """Leave out what the place and the machine decide."""
+    loader = config.get('train_dataloader') or {}
+    for name in ('pin_memory', 'persistent_workers'):
+        loader.pop(name, None)
+    dataset = loader.get('dataset')
+    # What the outer keep-list keeps is compared by its fingerprint.
+    while dataset and 'keep_list' in config and dataset.pop('filter_file', None) is None:
+        dataset = dataset.get('dataset')
+    return config
 
 
 def _start_cpu_processes(config: Config) -> None:

@@ -13,10 +13,10 @@ from mmengine.device import get_device
 from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope, Registry
-from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmarcface.apis import get_model, purify, save_purification
 from mmarcface.apis.purification import check_settings
+from mmarcface.checkpoint import open_checkpoint
 from mmarcface.datasets import LabelledDataset, NoisyLabels
 from mmarcface.datasets.keep_list import fingerprint_samples, import_pyarrow, read_list
 from mmarcface.engine.hooks import SubCenterHook
@@ -24,6 +24,7 @@ from mmarcface.models import SubCenterArcFaceHead
 from mmarcface.registry import DATASETS, HOOKS, MODELS
 
 from .launch import latest_checkpoint, train_unless_done
+from .resuming import refuse_other_classes
 
 CLEAN, NOISY, SUBCENTER, PURIFIED = 'clean, K=1', 'noisy, K=1', 'noisy, K={}', 'purified, K=1'
 
@@ -54,8 +55,12 @@ def purify_checkpoint(
         ValueError: if config, checkpoint and data do not fit; see :func:`mmarcface.apis.purify`.
         ImportError: if the package ``pyarrow`` is not installed.
     """
+    content = open_checkpoint(checkpoint)
+    _refuse_single_centre(config, checkpoint, content)
     dataset = _check(config, settings)
-    _refuse_single_centre(config, checkpoint)
+    refuse_other_classes(content.get('meta') or {}, dataset, checkpoint)
+    # Its file may be replaced from here on.
+    del content
     model = get_model(config, pretrained=checkpoint, device=get_device())
     loader = config.train_dataloader
     found = purify(
@@ -78,9 +83,12 @@ def purify_checkpoint(
     summary = save_purification(found, dataset, out, format, about)
     summary['keep_list'] = _fingerprint(keep)
     mmengine.dump(summary, keep.with_name('summary.json'), indent=1)
-    # To be used from any folder.
-    purified = _filtered(_one_centre(config), keep.absolute())
-    purified.work_dir = str(keep.absolute().with_name('purified'))
+    # To be used from any folder, and where this one is moved or copied to. mmengine puts its name
+    # between quotes as it is.
+    folder = keep.absolute().parent
+    folder = folder if "'" in str(folder) else Path('{{ fileDirname }}')
+    purified = _filtered(_one_centre(config), keep, as_noted=folder / keep.name)
+    purified.work_dir = str(folder / 'purified')
     purified.dump(keep.with_name('purified.py'))
     return summary
 
@@ -232,8 +240,8 @@ def _truth(config: Config) -> Config:
     return config
 
 
-def _filtered(config: Config, path: Path) -> Config:
-    """The same training on what a list keeps."""
+def _filtered(config: Config, path: Path, as_noted: Path | None = None) -> Config:
+    """The same training on what a list keeps, whose path may be noted in another way."""
     config = copy.deepcopy(config)
     dataset = _innermost(config.train_dataloader.dataset)
     if not issubclass(_class_of(dataset), LabelledDataset):
@@ -241,7 +249,7 @@ def _filtered(config: Config, path: Path) -> Config:
         pipeline = inner.pop('pipeline', [])
         dataset.clear()
         dataset.update(type='mmarcface.FilteredDataset', dataset=inner, pipeline=pipeline)
-    dataset.filter_file = str(path)
+    dataset.filter_file = str(as_noted or path)
     # Checkpoints record it, and are refused where the list has changed.
     config.keep_list = _fingerprint(path)
     return config
@@ -266,7 +274,7 @@ def _put_aside(folder: Path, keep_list: str) -> None:
     """Leave in the folder only a training on this list; those on others get a name of their own."""
     checkpoint = latest_checkpoint(folder)
     if checkpoint is not None:
-        text = CheckpointLoader.load_checkpoint(checkpoint, 'cpu')['meta']['cfg']
+        text = open_checkpoint(checkpoint)['meta']['cfg']
         trained_on = Config.fromstring(text, '.py').get('keep_list')
         if trained_on == keep_list:
             return
@@ -288,9 +296,8 @@ def _class_of(config: ConfigDict, registry: Registry = DATASETS) -> type | None:
     return kind if isinstance(kind, type) else registry.get(kind)
 
 
-def _refuse_single_centre(config: Config, checkpoint: str) -> None:
-    state = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    weight = state.get('state_dict', state).get('head.weight')
+def _refuse_single_centre(config: Config, checkpoint: str, content: dict) -> None:
+    weight = content.get('state_dict', content).get('head.weight')
     head = config.model.get('head') or {}
     if weight is not None and len(weight) == head.get('num_classes'):
         raise ValueError(

@@ -22,6 +22,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmarcface.checkpoint import read_file
+from mmarcface.datasets.batches import with_one_size
 from mmarcface.datasets.containers import file_of
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ class Gallery:
                     f'{cache} is out of date ({" and ".join(stale)}): embedding the gallery again',
                     stacklevel=2,
                 )
+        with_one_size(loader)
         gallery = cls(_embed(model, loader), samples=list(_samples(loader.dataset)), **wanted)
         gallery._check(f'{len(loader.dataset)} images')
         if cache is not None:

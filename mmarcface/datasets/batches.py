@@ -1,0 +1,76 @@
+"""Batches of images of one size.
+
+torch refuses others without naming an image, and mmpretrain's preprocessor pads them where it gets
+a list: then an embedding depends on what else is in the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+
+class OneSize:
+    """A collate function that first refuses images of unequal size.
+
+    Args:
+        collate: makes a batch of samples.
+
+    Raises:
+        ValueError: when called, if the images of two samples differ in size; it names both.
+    """
+
+    def __init__(self, collate: Callable[[Sequence[Any]], Any]):
+        self.collate = collate
+
+    def __call__(self, samples: Sequence[Any]) -> Any:
+        return self.collate(refuse_unequal_sizes(samples))
+
+
+def with_one_size(loader: DataLoader) -> DataLoader:
+    """Let a loader refuse images of unequal size.
+
+    Args:
+        loader: changed in place, unless it does so already.
+    """
+    if not isinstance(loader.collate_fn, OneSize):
+        loader.collate_fn = OneSize(loader.collate_fn)
+    return loader
+
+
+def refuse_unequal_sizes(samples: Sequence[Any]) -> Sequence[Any]:
+    """See that the images of a batch have one size.
+
+    Args:
+        samples: as pipelines give them, with the image, (C, H, W), as ``inputs``.
+
+    Returns:
+        The samples.
+
+    Raises:
+        ValueError: if two images differ in size; it names both.
+    """
+    sizes = {}
+    for place, sample in enumerate(samples):
+        image = sample.get('inputs') if isinstance(sample, dict) else None
+        if isinstance(image, torch.Tensor):
+            sizes.setdefault(tuple(image.shape), place)
+    if len(sizes) > 1:
+        one, other = (
+            f'{_name(samples[place], place)} is {" x ".join(map(str, size))}'
+            for size, place in list(sizes.items())[:2]
+        )
+        height, width = next(iter(sizes))[-2:]
+        raise ValueError(
+            f'the images of a batch must have one size after the transforms: {one} and {other} '
+            '(channels x height x width). Add a transform that gives them one to the pipeline, '
+            f"before PackInputs, such as dict(type='Resize', scale=({width}, {height}))"
+        )
+    return samples
+
+
+def _name(sample: dict, place: int) -> str:
+    return getattr(sample.get('data_samples'), 'img_path', None) or f'image {place} of the batch'

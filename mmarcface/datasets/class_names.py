@@ -1,0 +1,64 @@
+"""What the labels of a training set mean, now and when a checkpoint was written."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from typing import Any
+
+from mmengine.dataset import BaseDataset
+
+
+def class_names(dataset) -> list[str] | None:
+    """The names of a data set's classes, in the order of their labels.
+
+    Args:
+        dataset: of ours, of mmpretrain or mmengine, or a wrapper of theirs or of torch's.
+
+    Returns:
+        The names; None where the data set has none. A label that the parts of a ConcatDataset name
+        differently has all these names, joined by slashes.
+    """
+    if hasattr(dataset, 'full_init'):
+        # Most know their classes only when they have their samples.
+        dataset.full_init()
+    own = _noted_names(dataset)
+    parts = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
+    if isinstance(dataset, BaseDataset) or parts == [None]:
+        return own
+    if own is not None and own != _noted_names(parts[0]):
+        return own
+    # A wrapper has the names of its first part, as they were when it was made.
+    columns = zip_longest(*(class_names(part) or () for part in parts))
+    return [' / '.join(sorted(set(filter(None, names)))) for names in columns] or None
+
+
+def other_classes(meta: dict[str, Any], dataset, all_of_them: bool = True) -> str | None:
+    """What tells the classes of a data set from those that a checkpoint was trained on.
+
+    Args:
+        meta: that of the checkpoint.
+        dataset: as for :func:`class_names`.
+        all_of_them: also count classes that the data set lacks at the end.
+
+    Returns:
+        The first label that means something else and both numbers of classes, in words; None where
+        all mean the same, or the names of one side are not known.
+    """
+    then, now = meta.get('class_names'), class_names(dataset)
+    if then is None:
+        # Written by mmengine alone, which asks only the first part of a ConcatDataset.
+        then = (meta.get('dataset_meta') or {}).get('classes')
+        now = _noted_names(dataset) or now
+    if not then or not now:
+        return None
+    for label, names in enumerate(zip_longest(map(str, then), now)):
+        if names[0] != names[1] and (all_of_them or names[1] is not None):
+            was, now_is = ('no class' if name is None else repr(name) for name in names)
+            counts = f'{len(then)} classes then, {len(now)} now'
+            return f'label {label} was {was} and is {now_is} ({counts})'
+    return None
+
+
+def _noted_names(dataset) -> list[str] | None:
+    names = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    return None if names is None else list(map(str, names))
