@@ -153,7 +153,7 @@ def build_runner(config: Config) -> Runner:
         checkpoint = latest_checkpoint(config.work_dir)
     if checkpoint is not None:
         (open_training if resume else open_checkpoint)(checkpoint)
-    if config.launcher != 'none' and not torch.cuda.is_available():
+    if config.get('launcher', 'none') != 'none' and not torch.cuda.is_available():
         _start_cpu_processes(config)
     runner = RUNNERS.build(config) if 'runner_type' in config else _Runner.from_cfg(config)
     # Not in the config, of which the work dir has a copy that may move with it.

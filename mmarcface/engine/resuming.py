@@ -126,7 +126,7 @@ class SameClassesHook(Hook):
                 else:
                     info[name] = str(place)
         self.learnt = checkpoint.get('meta') or {}
-        if not isinstance(runner._train_loop, BaseLoop):
+        if not runner._resume and not isinstance(runner._train_loop, BaseLoop):
             return
         dataset = runner.train_dataloader.dataset
         if runner._resume:
