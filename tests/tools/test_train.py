@@ -1,0 +1,111 @@
+"""tools/train.py, in this process, on a net that trains for a second: what it goes on from."""
+
+import runpy
+import shutil
+import sys
+
+import pytest
+import torch
+
+from tests.conftest import ROOT
+from tests.engine.test_inversion import tiny
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('trained')
+    tiny().dump(folder / 'net.py')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        train(patch, 'net.py')
+    return folder
+
+
+@pytest.fixture
+def tool(trained, tmp_path, monkeypatch):
+    """In a copy of a folder with net.py and the training of an epoch."""
+    folder = tmp_path / 'a folder'
+    shutil.copytree(trained, folder)
+    monkeypatch.chdir(folder)
+
+    def run(*words):
+        train(monkeypatch, *words)
+
+    run.folder = folder
+    return run
+
+
+def train(patch, *words):
+    patch.setattr(sys, 'argv', ['train.py', *map(str, words)])
+    runpy.run_path(str(ROOT / 'tools' / 'train.py'), run_name='__main__')
+
+
+MORE = '--cfg-options', 'train_cfg.max_epochs=2'
+# Before anything is made of it, it would have to be there.
+NO_DATA = *MORE, 'train_dataloader.dataset.data_root=nowhere'
+
+
+def test_resume_where_the_work_dir_is_now(tool):
+    work = tool.folder / 'work_dirs'
+    shutil.copytree(work / 'net', work / 'copy')
+    (work / 'net').rename(work / 'moved')
+    before = (work / 'moved' / 'epoch_1.pth').stat().st_mtime_ns
+    for name in ('copy', 'moved'):
+        tool('net.py', '--work-dir', work / name, '--resume', *MORE)
+        assert torch.load(work / name / 'epoch_2.pth')['meta']['iter'] == 6
+        assert not (work / 'net').exists()
+    assert (work / 'moved' / 'epoch_1.pth').stat().st_mtime_ns == before
+
+
+def test_resume_after_a_break_while_the_note_was_written(tool):
+    work = tool.folder / 'work_dirs' / 'net'
+    before = (work / 'epoch_1.pth').stat().st_mtime_ns
+    (work / 'last_checkpoint').write_text('')
+    tool('net.py', '--resume', *MORE)
+    assert (work / 'epoch_1.pth').stat().st_mtime_ns == before
+    (work / 'epoch_1.pth').unlink()
+    (work / 'epoch_2.pth').unlink()
+    with pytest.raises(FileNotFoundError, match=r'epoch_2\.pth, which is gone.* delete .*last_ch'):
+        tool('net.py', '--resume', *NO_DATA)
+
+
+def test_the_copied_config_of_a_moved_work_dir(tool):
+    """mmengine's copy names the folder that it was made for."""
+    work = tool.folder / 'work_dirs'
+    (work / 'net').rename(work / 'moved')
+    with pytest.raises(ValueError, match=r'lies in the work dir of a training and names .*net, wh'):
+        tool(work / 'moved' / 'net.py', '--resume', *MORE)
+    assert not (work / 'net').exists()
+    # As the message says.
+    tool(work / 'moved' / 'net.py', '--resume', '--work-dir', work / 'moved', *MORE)
+    assert (work / 'moved' / 'epoch_2.pth').exists()
+
+
+@pytest.mark.parametrize(
+    ('given', 'error', 'message'),
+    [
+        ('gone.pth', FileNotFoundError, r'checkpoint gone\.pth does not exist'),
+        ('work_dirs/net', FileNotFoundError, r'work_dirs/net is a folder: name a file in it'),
+        ('net.py', ValueError, r'net\.py .* cannot be read: .* not a checkpoint \(it begins with'),
+        (
+            'bare.pth',
+            ValueError,
+            r'bare\.pth holds weights without the epoch .*load_from=bare\.pth',
+        ),
+    ],
+)
+def test_a_wrong_file_is_refused_before_data_is_read(tool, given, error, message):
+    content = torch.load('work_dirs/net/epoch_1.pth')
+    torch.save(dict(state_dict=content['state_dict']), 'bare.pth')
+    with pytest.raises(error, match=message):
+        tool('net.py', '--resume', given, *NO_DATA)
+    if given != 'bare.pth':
+        with pytest.raises(error, match=message):
+            tool('net.py', *NO_DATA, f'load_from={given}')
+
+
+def test_weights_are_a_start_as_the_message_says(tool):
+    content = torch.load('work_dirs/net/epoch_1.pth')
+    torch.save(dict(state_dict=content['state_dict']), 'bare.pth')
+    tool('net.py', '--work-dir', 'new', '--cfg-options', 'load_from=bare.pth')
+    assert (tool.folder / 'new' / 'epoch_1.pth').exists()
