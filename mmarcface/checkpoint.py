@@ -28,6 +28,8 @@ try:  # NumPy 2
 except ImportError:
     from numpy.core import multiarray
 
+# Of zip files and pickles, as torch.save writes them.
+BEGINNINGS = b'PK', b'\x80'
 STATISTICS = ('min', 'max', 'mean', 'current')
 
 
@@ -192,18 +194,22 @@ def _clear_errors(name: str, path: Path | None = None) -> Iterator[None]:
     except (OSError, MemoryError):
         raise
     except Exception as error:  # Damaged bytes raise whatever the unpickler stumbles over.
+        # Without torch's advice to read such a file without care.
+        found = re.split(r'\n| Re-running| In PyTorch', str(error))[0] or type(error).__name__
         refused = re.search(r'GLOBAL (\S+)', str(error))
+        if path is not None:
+            with path.open('rb') as file:
+                begin = file.read(12)
+            # Any text may ask for something, read as a pickle.
+            refused = refused if begin.startswith(BEGINNINGS) else None
+            if isinstance(error, (pickle.UnpicklingError, LookupError)):
+                found = f'it begins with {begin}'
         if refused:
             raise ValueError(
                 f'checkpoint {name} is refused: reading it would call {refused[1]}, and a '
                 'checkpoint may hold tensors, numbers and logs only. It may be malicious; if you '
                 'trust its source, ask for a file with its state_dict alone'
             ) from None
-        # Without torch's advice to read such a file without care.
-        found = re.split(r'\n| Re-running| In PyTorch', str(error))[0] or type(error).__name__
-        if path is not None and isinstance(error, (pickle.UnpicklingError, LookupError)):
-            with path.open('rb') as file:
-                found = f'it begins with {file.read(12)}'
         raise ValueError(
             f'checkpoint {name} cannot be read: it is cut short or not a checkpoint ({found}); '
             'name another file, or fetch or write it again'

@@ -11,7 +11,8 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 
 import mmarcface.plugin  # noqa: F401
-from mmarcface.checkpoint import load_from_local, read_file
+from mmarcface.apis import get_model, read_embeddings
+from mmarcface.checkpoint import load_from_local, open_checkpoint, open_training, read_file
 
 
 class Malicious:
@@ -122,3 +123,74 @@ def test_file_without_weights_is_named(tmp_path, content, found):
 def test_missing_file():
     with pytest.raises(FileNotFoundError, match=r'nowhere.pth does not exist'):
         load_from_local('nowhere.pth')
+
+
+NO_CHECKPOINTS = {
+    'config.py': b'model = dict()\n',
+    'another.py': b'custom_hooks = [\n    dict(type=1),\n]\n',
+    'list.csv': b'a,b\n1,2\n',
+    'image.jpg': b'\xff\xd8\xff\xe0' + bytes(range(200)),
+    'pickle.pkl': pickle.dumps([1, 2]),
+    'arrays.pkl': pickle.dumps(np.ones(3)),
+    'net.onnx': b'\x08\x07\x12\x07pytorch',
+    'empty.pth': b'',
+    'words.pth': b'version https://git-lfs.github.com/spec/v1\n',
+}
+
+
+@pytest.mark.parametrize('name', NO_CHECKPOINTS)
+def test_files_that_are_no_checkpoints(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(NO_CHECKPOINTS[name])
+    for read in (load_from_local, open_checkpoint, open_training, with_model):
+        with pytest.raises(
+            ValueError, match=rf'{name} \(\d+ bytes\) cannot be read: it is'
+        ) as caught:
+            read(str(path))
+        # Neither torch's words nor its advice to read such a file without care.
+        assert 'pickl' not in str(caught.value).replace(name, '').lower()
+        assert 'weights_only' not in str(caught.value)
+        assert caught.value.__suppress_context__
+    if name.endswith('.pth'):
+        with pytest.raises(ValueError, match='cannot be read as embeddings') as caught:
+            read_embeddings(path)
+        assert 'weights_only' not in str(caught.value)
+
+
+def with_model(path):
+    get_model('iresnet18-arcface_orl', pretrained=path)
+
+
+def test_a_folder_is_no_checkpoint(tmp_path):
+    for read in (load_from_local, open_training, with_model):
+        with pytest.raises(FileNotFoundError, match='is a folder: name a file in it'):
+            read(str(tmp_path))
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_a_look_into_a_checkpoint(tmp_path, zipped):
+    path = tmp_path / 'epoch_1.pth'
+    content = mmengine_checkpoint()
+    content['meta'] |= dict(epoch=1, iter=3)
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    for read in (open_checkpoint, open_training):
+        found = read(path)
+        assert found['meta']['iter'] == 3
+        assert found['state_dict']['weight'].tolist() == [1, 1]
+    for key, lacking in dict(meta='epoch and iteration', message_hub='message_hub').items():
+        torch.save({k: v for k, v in content.items() if k != key}, path)
+        open_checkpoint(path)
+        message = rf'epoch_1\.pth holds weights without the {lacking} of a training'
+        with pytest.raises(ValueError, match=message):
+            open_training(path)
+
+
+def test_a_look_into_a_checkpoint_on_the_web(served, tmp_path):
+    torch.save(mmengine_checkpoint(), tmp_path / 'good.pth')
+    assert open_checkpoint(f'{served}/good.pth')['meta']['name'] == 'orl'
+
+
+def test_names_of_weights_are_words(tmp_path):
+    torch.save({1: torch.ones(2)}, tmp_path / 'numbers.pth')
+    with pytest.raises(ValueError, match=r'numbers\.pth holds no weights: .* got keys \[1\]'):
+        load_from_local(str(tmp_path / 'numbers.pth'))

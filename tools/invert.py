@@ -106,18 +106,23 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def check_classes(checkpoint: str, content: dict, wanted: Wanted, judged: bool) -> None:
-    """See that class numbers mean the same in a checkpoint and in the training set."""
+def check_classes(checkpoint: str, content: dict, wanted: Wanted, named_alone: bool) -> None:
+    """See that class numbers mean the same in a checkpoint and in the training set of the config.
+
+    Raises:
+        ValueError: if they do not, and more is at stake than names, or nothing is known of classes.
+    """
     if not any(key.startswith('head.') for key in content.get('state_dict', content)):
         raise ValueError(
             f'{checkpoint} has no weights of a head, and so nothing is known of its classes: name '
             'a checkpoint of the training, with head.weight; or give --images or --embeddings'
         )
     difference = other_classes(content.get('meta') or {}, wanted.dataset)
-    if difference and judged:
+    if difference and not named_alone:
         raise ValueError(
             f'{checkpoint} was trained on other classes: {difference}, so that images would be '
-            'judged by those of others. Give the training set of the config the classes that it had'
+            'taken for those of others. Give the training set of the config the classes that it '
+            'had, or name --labels and no judge'
         )
     if difference and is_main_process():
         print(f'Labels are those of the checkpoint, not of the training set of today: {difference}')
@@ -155,7 +160,8 @@ def main() -> None:
     # Before any data is read.
     content = open_checkpoint(args.checkpoint)
     settings = dict(config.get('inversion', {}))
-    wanted = choose(args, config, settings.pop('targets', 'classes'))
+    targets = settings.pop('targets', 'classes')
+    wanted = choose(args, config, targets)
     per_target, judge = settings.pop('per_target', 1), settings.pop('judge', None)
     if args.per_target is not None:
         per_target = args.per_target
@@ -169,7 +175,8 @@ def main() -> None:
     if args.judge:
         judge = dict(zip(('config', 'checkpoint'), args.judge, strict=False))
     if by_class:
-        check_classes(args.checkpoint, content, wanted, judged=judge is not None)
+        numbered = not args.audit and (args.labels is not None or not isinstance(targets, str))
+        check_classes(args.checkpoint, content, wanted, numbered and judge is None)
     model = get_model(config, pretrained=args.checkpoint, device=get_device())
     if judge is not None and wanted.identities is None:
         judge = None

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch._utils import _rebuild_tensor_v2
 
+from mmarcface.checkpoint import read_file
+
 
 class _TensorsOnly(pickle.Unpickler):
     """Reads lists, dicts, numbers and CPU tensors, which is what mmengine's DumpResults writes."""
@@ -47,7 +49,7 @@ def read_embeddings(path: str | Path) -> torch.Tensor:
     readers = {
         '.pkl': _read_predictions,
         '.npy': partial(np.load, allow_pickle=False),
-        '.pth': partial(torch.load, map_location='cpu', weights_only=True),
+        '.pth': partial(read_file, map_location='cpu'),
     }
     if path.suffix not in readers:
         raise ValueError(f'embeddings must be in a file {", ".join(readers)}, got {path}')

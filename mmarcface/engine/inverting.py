@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -96,7 +97,7 @@ def choose_targets(config: Config, targets: str | Sequence[int], most: int = 256
         raise ValueError(f'targets must be class numbers or one of {KINDS}, got {targets!r}')
     unseen = targets == 'identities'
     loader = f'{"test" if unseen else "train"}_dataloader'
-    if loader not in config and isinstance(targets, str):
+    if not config.get(loader) and isinstance(targets, str):
         raise ValueError(f'the config has no {loader} to take {targets} from: name classes')
     real = _images_alone(config[loader].dataset) if config.get(loader) else None
     if not isinstance(targets, str):
@@ -104,7 +105,9 @@ def choose_targets(config: Config, targets: str | Sequence[int], most: int = 256
         try:
             if real:
                 dataset = _build(real)
-                others = sorted(_first_images(dataset).keys() - set(labels))
+                # Images that came later may be of classes that the head does not have.
+                most = (config.get('model', {}).get('head') or {}).get('num_classes', math.inf)
+                others = sorted(n for n in _first_images(dataset).keys() - set(labels) if n < most)
         except FileNotFoundError as error:
             print_log(
                 f'Without the training images ({error}) it is not known which other classes to '

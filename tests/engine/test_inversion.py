@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmarcface.apis import get_model
+from mmarcface.datasets.class_names import class_names
 from mmarcface.engine import BNPriorInversionHook
 from mmarcface.engine.inverting import Wanted, choose_targets, find_judge
 
@@ -76,6 +77,22 @@ def train(folder: Path, **changes) -> Runner:
 
 
 # Whom.
+
+
+@pytest.mark.parametrize('wrapper', ['RepeatDataset', 'ClassBalancedDataset', 'ConcatDataset'])
+def test_wrapped_training_sets(wrapper):
+    config = tiny()
+    inside = dict(config.train_dataloader.dataset)
+    more = dict(RepeatDataset=dict(times=3), ClassBalancedDataset=dict(oversample_thr=0.9))
+    parts = dict(datasets=[inside]) if wrapper == 'ConcatDataset' else dict(dataset=inside)
+    config.train_dataloader.dataset = dict(type=wrapper, **parts, **more.get(wrapper, {}))
+    for targets in ('classes', [0, 1, 2]):
+        wanted = choose_targets(config, targets)
+        assert wanted.targets == wanted.identities == [0, 1, 2]
+        # Each image once, without transforms.
+        assert len(wanted.dataset) == 30
+        assert class_names(wanted.dataset) == ['s3', 's5', 's7']
+    assert config.train_dataloader.dataset.type == wrapper
 
 
 def test_classes_are_those_with_images():

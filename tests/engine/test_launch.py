@@ -2,13 +2,14 @@ from argparse import Namespace
 from types import SimpleNamespace
 
 import pytest
+from mmengine.config import Config
 from mmengine.runner import EpochBasedTrainLoop
 from mmpretrain.datasets import PackInputs
 from torch.utils.data import DataLoader
 
 from mmarcface.datasets import LoadImageFromFile, ProbesAndGallery, VerificationBin
 from mmarcface.datasets.bin_file import write_bin
-from mmarcface.engine.launch import check_data, load_config
+from mmarcface.engine.launch import _refuse_other_settings, check_data, load_config
 from mmarcface.evaluation import IdentificationMetric
 
 
@@ -51,3 +52,42 @@ def test_workers_stay_where_there_are_some(tmp_path, loader, expected):
     path.write_text(f'train_dataloader = dict({", ".join(f"{k}={v}" for k, v in loader.items())})')
     args = Namespace(config=str(path), cfg_options={}, launcher='none', work_dir=None)
     assert load_config(args).train_dataloader.persistent_workers is expected
+
+
+SETTINGS = dict(
+    train_dataloader=dict(
+        batch_size=4,
+        pin_memory=True,
+        persistent_workers=True,
+        dataset=dict(
+            type='RepeatDataset',
+            dataset=dict(type='FilteredDataset', filter_file='/a/keep.csv', dataset=dict(people=3)),
+        ),
+    ),
+    keep_list='abc',
+)
+
+
+def test_places_and_machines_are_no_settings():
+    then = Config(SETTINGS).pretty_text
+    now = Config(SETTINGS)
+    now.train_dataloader.update(pin_memory=False, persistent_workers=False)
+    now.train_dataloader.dataset.dataset.filter_file = '/b/keep.csv'
+    _refuse_other_settings(now, 'epoch_1.pth', then)
+    assert now.train_dataloader.dataset.dataset.filter_file == '/b/keep.csv'
+    for changes, name in (
+        ({'train_dataloader.batch_size': 5}, 'train_dataloader'),
+        ({'train_dataloader.dataset.dataset.dataset.people': 4}, 'train_dataloader'),
+        (dict(keep_list='abd'), 'keep_list'),
+    ):
+        other = Config(SETTINGS)
+        other.merge_from_dict(changes)
+        with pytest.raises(ValueError, match=rf'epoch_1\.pth was trained with another {name}'):
+            _refuse_other_settings(other, 'epoch_1.pth', then)
+    # Nothing tells lists apart without their fingerprint.
+    paths = [Config(SETTINGS), Config(SETTINGS)]
+    for config, path in zip(paths, ('/a/keep.csv', '/b/keep.csv'), strict=True):
+        del config.keep_list
+        config.train_dataloader.dataset.dataset.filter_file = path
+    with pytest.raises(ValueError, match='was trained with another train_dataloader'):
+        _refuse_other_settings(paths[0], 'epoch_1.pth', paths[1].pretty_text)

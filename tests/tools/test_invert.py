@@ -15,6 +15,7 @@ from mmengine.config import Config
 
 from mmarcface.apis import get_model
 from mmarcface.apis.inversion_state import Keeper
+from mmarcface.engine.launch import build_runner
 from tests.conftest import ROOT
 from tests.engine.test_inversion import tiny, train
 
@@ -243,6 +244,88 @@ def test_interrupted_runs_go_on(run, nets, tmp_path, monkeypatch):
     for name in files_in(again):
         assert (out / 'images' / name).read_bytes() == (again / 'images' / name).read_bytes()
     assert not state.exists()
+
+
+def test_a_judge_without_checkpoint(run, nets, tmp_path, monkeypatch):
+    """Trained as that of the config is, unless there is nothing to train."""
+    _, report, _ = run('--labels', 0, '--judge', nets / 'judge.py', config='net.py')
+    assert report['judge'] == dict(config=str(nets / 'judge.py'))
+    trained = tmp_path / 'work_dirs' / 'judge' / 'epoch_1.pth'
+    before = trained.stat().st_mtime_ns
+    # Where it was moved to, it is found, and not trained again.
+    (tmp_path / 'elsewhere').mkdir()
+    trained.parent.parent.rename(tmp_path / 'elsewhere' / 'work_dirs')
+    monkeypatch.chdir(tmp_path / 'elsewhere')
+    run('--labels', 0, '--judge', nets / 'judge.py', out='elsewhere/out')
+    moved = tmp_path / 'elsewhere' / 'work_dirs' / 'judge' / 'epoch_1.pth'
+    assert moved.stat().st_mtime_ns == before
+    pixels = Config.fromfile(nets / 'judge.py')
+    pixels.model = dict(
+        type='mmarcface.EmbeddingRetriever', image_encoder=dict(type='mmarcface.Pixels')
+    )
+    for name in ('train_dataloader', 'train_cfg', 'optim_wrapper'):
+        pixels.pop(name)
+    pixels.dump(nets / 'pixels.py')
+    for words in ([], ['']):
+        _, report, _ = run('--labels', 0, '--judge', nets / 'pixels.py', *words, out='pixels')
+        assert report['identities'] == 1
+    monkeypatch.chdir(tmp_path)
+    pixels.model = Config.fromfile(nets / 'judge.py').model
+    pixels.dump(nets / 'untrained.py')
+    with pytest.raises(ValueError, match=r'untrained\.py does not say how to train .* name its ch'):
+        run('--labels', 0, '--judge', nets / 'untrained.py')
+
+
+@pytest.mark.parametrize('command', [[], ['audit']])
+def test_wrong_judges(run, nets, tmp_path, capsys, command):
+    with pytest.raises(SystemExit):
+        run('--judge', 'a.py', 'b.pth', 'c', command=command)
+    assert '--judge takes CONFIG and CHECKPOINT, got a.py b.pth c' in capsys.readouterr().err
+    wrong = [
+        (tmp_path / 'gone.pth', FileNotFoundError, r'gone\.pth does not exist'),
+        (nets, FileNotFoundError, 'is a folder: name a file in it'),
+        (nets / 'judge.py', ValueError, r'judge\.py .* cannot be read: .*not a checkpoint'),
+    ]
+    for path, error, message in wrong:
+        with pytest.raises(error, match=message) as caught:
+            run('--judge', nets / 'judge.py', path, command=command)
+        assert 'pickl' not in str(caught.value)
+        with pytest.raises(error, match=message):
+            run(*judge(nets), checkpoint=path, command=command)
+
+
+@pytest.fixture
+def people(orl, nets, tmp_path):
+    """A net of three folders, of which one was added since."""
+    folder = tmp_path / 'faces'
+    for name, person in dict(ben=3, carl=5, dora=7).items():
+        shutil.copytree(orl / f's{person}', folder / name)
+    config = tiny(inversion={k: v for k, v in INVERSION.items() if k != 'judge'})
+    pipeline = config.train_dataloader.dataset.pipeline
+    config.train_dataloader.dataset = dict(
+        type='mmarcface.IdentityFolder', data_root=str(folder), pipeline=pipeline
+    )
+    config.dump(nets / 'people.py')
+    config.work_dir = str(tmp_path / 'people')
+    build_runner(config).train()
+    shutil.copytree(orl / 's11', folder / 'anna')
+    return dict(config='people.py', checkpoint=tmp_path / 'people' / 'epoch_1.pth')
+
+
+def test_images_of_other_people(run, nets, people, tmp_path):
+    message = r"other classes: label 0 was 'ben' and is 'anna' .*taken for those of others"
+    with pytest.raises(ValueError, match=message):
+        run(*judge(nets), command=['audit'], **people)
+    with pytest.raises(ValueError, match=message):
+        run('--labels', 0, *judge(nets), **people)
+    with pytest.raises(ValueError, match=message):
+        run(**people)
+    _, _, words = run('--labels', 0, **people)
+    assert "not of the training set of today: label 0 was 'ben' and is 'anna'" in words
+    # As the message says.
+    shutil.rmtree(tmp_path / 'faces' / 'anna')
+    _, report, _ = run(*judge(nets), command=['audit'], **people)
+    assert report['identities'] == 3
 
 
 @pytest.mark.slow

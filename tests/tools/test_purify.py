@@ -466,3 +466,73 @@ def test_two_processes(trained, tmp_path, tool):
     assert said.count('Seed 0: ') == 1
     results = json.loads((tmp_path / 'work_dirs/net/seed0/results.json').read_text())
     assert list(results) == [*STAGES, 'purification']
+
+
+@pytest.fixture(params=['copied', 'moved'])
+def elsewhere(request, trained, tmp_path):
+    """A copy of the run; if moved, the original is not there."""
+    work, hidden = trained / 'work_dirs', trained / 'hidden'
+    shutil.copytree(work / 'net', tmp_path / 'another folder')
+    if request.param == 'moved':
+        work.rename(hidden)
+    yield tmp_path / 'another folder'
+    if request.param == 'moved':
+        hidden.rename(work)
+
+
+def test_a_run_in_another_folder_is_not_done_again(trained, elsewhere, tool):
+    original, before = files_of(trained), files_of(elsewhere)
+    results = json.loads((elsewhere / 'seed4' / 'results.json').read_text())
+    tool('run', trained / 'net.py', '--ceiling', '--seeds', 4, '--work-dir', elsewhere)
+    assert files_of(elsewhere) == before
+    assert files_of(trained) == original
+    again = json.loads((elsewhere / 'seed4' / 'results.json').read_text())
+    assert {stage: again[stage] for stage in STAGES} == {stage: results[stage] for stage in STAGES}
+    assert again['purification']['checkpoint'].startswith(str(elsewhere))
+
+
+def test_the_purified_config_uses_the_list_beside_it(trained, tmp_path, tool):
+    for name in ('a folder', "Anna's"):
+        tool(trained / 'net.py', checkpoint_in(trained), '--out', tmp_path / name)
+        config = Config.fromfile(tmp_path / name / 'purified.py')
+        assert config.train_dataloader.dataset.filter_file == str(tmp_path / name / 'keep.csv')
+        assert config.work_dir == str(tmp_path / name / 'purified')
+    shutil.copytree(tmp_path / 'a folder', tmp_path / 'copy')
+    config = Config.fromfile(tmp_path / 'copy' / 'purified.py')
+    assert config.train_dataloader.dataset.filter_file == str(tmp_path / 'copy' / 'keep.csv')
+    assert config.work_dir == str(tmp_path / 'copy' / 'purified')
+
+
+def test_people_who_were_added_in_between(orl, tmp_path, tool):
+    """Every way that leads from a checkpoint to the data set."""
+    for person in PEOPLE:
+        shutil.copytree(orl / f's{person}', tmp_path / 'faces' / f'p{person:02d}')
+    dataset = dict(type='mmarcface.IdentityFolder', data_root=str(tmp_path / 'faces'))
+    config_of(dataset | dict(pipeline=PIPELINE)).dump(tmp_path / 'net.py')
+    tool('run', tmp_path / 'net.py')
+    folder = tmp_path / 'work_dirs' / 'net' / 'seed0'
+    results = (folder / 'results.json').read_text()
+    shutil.copytree(orl / 's1', tmp_path / 'faces' / 'p01')
+    message = r"trained on other classes: label 0 was 'p03' and is 'p01' \(4 classes then, 5 now\)"
+    with pytest.raises(ValueError, match=message):
+        tool('run', tmp_path / 'net.py')
+    with pytest.raises(ValueError, match=message):
+        tool(tmp_path / 'net.py', folder / 'subcenter' / 'epoch_2.pth')
+    # Where a stage is to go on.
+    (folder / 'subcenter' / 'epoch_2.pth').rename(tmp_path / 'epoch_2.pth')
+    with pytest.raises(ValueError, match=message):
+        tool('run', tmp_path / 'net.py')
+    assert not (folder / 'subcenter' / 'epoch_2.pth').exists()
+    # As the message says.
+    (tmp_path / 'epoch_2.pth').rename(folder / 'subcenter' / 'epoch_2.pth')
+    shutil.rmtree(tmp_path / 'faces' / 'p01')
+    tool('run', tmp_path / 'net.py')
+    assert (folder / 'results.json').read_text() == results
+
+
+def test_a_wrong_checkpoint_is_refused_before_data_is_read(trained, tool):
+    options = '--cfg-options', 'train_dataloader.dataset.dataset.data_root=nowhere'
+    with pytest.raises(FileNotFoundError, match=r'checkpoint gone\.pth does not exist'):
+        tool(trained / 'net.py', 'gone.pth', *options)
+    with pytest.raises(ValueError, match=r'net\.py .* cannot be read: .*not a checkpoint'):
+        tool(trained / 'net.py', trained / 'net.py', *options)
