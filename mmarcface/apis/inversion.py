@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -14,13 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed
-import torch.nn.functional as F
 from mmengine.dist import get_rank, get_world_size, is_main_process
 from mmengine.logging import print_log
 from mmpretrain.structures import DataSample
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 from torch import nn
-from torch.optim import Adam
 
 from mmarcface.functional.inversion import (
     BatchStatistics,
@@ -33,6 +32,7 @@ from mmarcface.functional.inversion import (
     total_variation,
 )
 
+from .inversion_descent import Descent, resize
 from .inversion_settings import PRESETS, InversionSettings
 from .inversion_state import Keeper, Unit
 from .inversion_targets import Targets, resolve
@@ -53,11 +53,14 @@ class Inversion:
             classes), ``total_variation``, ``l2``, ``bn`` (that of its batch), their weighted sum
             ``objective``, ``cosine`` to the target, and the ``restart`` it is of. They are those
             of the 8-bit image, seen as it is.
-        history: the terms of the first batch, mean over its images, at the ``step`` beside them.
+        history: the terms of the first batch, mean over its images, at the ``step`` beside them;
+            where a step was undone, and at the end, those of the best images so far.
         frames: the first images of the first batch over time, (T, n, H, W, 3), uint8, BGR.
         settings: as they were used.
         seed: of the noise.
         seconds: that it took, without interruptions; of several processes the sum.
+        converged: whether the objective of every batch ended below that of the noise it started
+            from.
     """
 
     images: np.ndarray = field(repr=False)
@@ -68,6 +71,7 @@ class Inversion:
     settings: InversionSettings
     seed: int
     seconds: float
+    converged: bool = True
 
     def report(self) -> dict:
         """All but the images, ready for JSON; also the mean of every term."""
@@ -82,6 +86,7 @@ class Inversion:
             settings=asdict(self.settings),
             seed=self.seed,
             seconds=self.seconds,
+            converged=self.converged,
         )
 
 
@@ -90,6 +95,7 @@ def invert(
     targets: Any,
     *,
     head: nn.Module | torch.Tensor | None = None,
+    scale: float | None = None,
     preset: str = 'paper',
     companions: Sequence[int] = (),
     seed: int = 0,
@@ -108,6 +114,9 @@ def invert(
     section 3.3). Every process of a group calls it; batches and restarts are shared out among
     them, with the same result on one process as on many.
 
+    A step after which the objective has jumped is undone and halved, and the best images are kept,
+    at full resolution. A warning names the targets whose batch ended no better than it started.
+
     Args:
         model: an ``EmbeddingRetriever``, mmpretrain's ``ImageClassifier``, or any module from
             images to embeddings with BN layers.
@@ -115,6 +124,7 @@ def invert(
             embedded first, a list of paths or of arrays (H, W, 3), uint8, BGR, by the model's test
             pipeline.
         head: see :meth:`Invertible.of`.
+        scale: see :meth:`Invertible.of`.
         preset: 'paper'; 'deepinversion', its terms and weights (but for the L2 norm, which is
             squared here), without its warm-up, its stages and its competition; or 'small', for
             small images and little time.
@@ -141,6 +151,7 @@ def invert(
         model,
         targets,
         head=head,
+        scale=scale,
         preset=preset,
         input_size=input_size,
         mean=mean,
@@ -186,6 +197,7 @@ def prepare(
     targets: Any,
     *,
     head: nn.Module | torch.Tensor | None = None,
+    scale: float | None = None,
     preset: str = 'paper',
     input_size: int | Sequence[int] | None = None,
     mean: Sequence[float] | None = None,
@@ -198,6 +210,7 @@ def prepare(
         model: see :func:`invert`.
         targets: see :func:`invert`.
         head: see :func:`invert`.
+        scale: see :func:`invert`.
         preset: see :func:`invert`.
         input_size: see :func:`invert`.
         mean: see :func:`invert`.
@@ -220,7 +233,7 @@ def prepare(
             f'{", ".join(f.name for f in fields(InversionSettings))}'
         )
     settings = replace(PRESETS[preset], **settings)
-    net = Invertible.of(model, head, input_size, mean, std)
+    net = Invertible.of(model, head, input_size, mean, std, scale)
     if settings.bn_weight:
         batch_norm_layers(net.model)
     with net.frozen():
@@ -295,57 +308,64 @@ class _Search:
         first = unit == Unit(0, 0)
         saved = keeper.resume(unit)
         step = saved['step']
-        pixels = saved['pixels'].to(net.device) if step else self._start(unit, len(wanted))
-        pixels.requires_grad_()
-        adam = Adam([pixels], lr=settings.lr)
+        descent = Descent(self._start(unit, len(wanted)), self._limits())
         if step:
-            adam.load_state_dict(saved['adam'])
+            descent.load_state_dict(saved)
             print_log(f'Going on at step {step} of {settings.steps}', 'current')
-        history, frames = saved['history'], saved['frames']
+        history, frames, began_at = saved['history'], saved['frames'], saved['began_at']
         interval, frame_interval = (math.ceil(settings.steps / n) for n in (POINTS, FRAMES))
         started = time.perf_counter() - saved['seconds']
         while step < settings.steps:
-            height, width = self._resolution(step)
-            if pixels.shape[-2:] != (height, width):
-                pixels = _resize(pixels.detach(), (height, width)).requires_grad_()
-                adam = Adam([pixels], lr=settings.lr)
-            adam.param_groups[0]['lr'] = settings.learning_rate(step)
-            images = self._images(pixels)
+            size = self._resolution(step)
+            if descent.pixels.shape[-2:] != size:
+                descent.resize(size)
+            images = self._images(descent.pixels)
             seen = self._moved(images, unit, step)
             # Until the gradient is there, as checkpointed layers run once more for it.
             with batch_statistics(self.layers) as statistics:
                 try:
-                    terms = self._terms(seen, images, samples, vectors, statistics)
+                    feats = net.feats(seen)
+                    prior = self._prior(statistics)
+                    terms = self._terms(feats, images, samples, vectors, prior)
+                    values = {name: float(value.detach()) for name, value in terms.items()}
+                    trouble = _words(values)
                 except ValueError as error:
                     if step == 0:
                         raise
+                    values, trouble = dict(objective=math.nan), str(error)
+                if not math.isfinite(values['objective']) and descent.is_lost:
                     raise ValueError(
-                        f'the search diverged at step {step} ({error}): lower lr, or the weights'
-                    ) from error
-                objective = self._weighted(terms)
-                (pixels.grad,) = torch.autograd.grad(objective, pixels)
-            last = step == settings.steps - 1
-            if step % interval == 0 or last:
-                values = {name: float(value.detach()) for name, value in terms.items()}
-                values['objective'] = float(objective.detach())
-                if not math.isfinite(values['objective']):
-                    raise ValueError(
-                        f'the search diverged at step {step} (' + _words(values) + '): lower lr, '
-                        'or the weights'
+                        f'the search diverged at step {step} ({trouble}): lower lr, or the weights'
                     )
+                # Before the backward pass, for which the device need not be waited for.
+                if stands := descent.stands(values):
+                    (gradient,) = torch.autograd.grad(terms['objective'], descent.pixels)
+            if began_at is None:
+                began_at = values['objective']
+            last = step == settings.steps - 1
+            if last or not stands:
+                values = descent.best['terms']
+                images = self._images(descent.best['pixels'])
+            if step % interval == 0 or last:
                 history.append(dict(step=step, **values))
                 show(step, _short(values))
             if first and (step % frame_interval == 0):
                 frames.append(net.to_pixels(images.detach()[: min(SHOWN, len(indices))]))
-            adam.step()
-            if settings.clip:
-                self._clip(pixels)
+            if stands:
+                descent.step(gradient, settings.learning_rate(step))
             step += 1
             if step % keeper.interval == 0 and not last:
                 seconds = time.perf_counter() - started
-                keeper.save(unit, step, pixels, adam, history, frames, seconds)
+                keeper.save(unit, step, descent, history, frames, began_at, seconds)
         with torch.no_grad():
-            final = net.to_pixels(self._images(pixels))
+            # The last step was not judged, and by other moves the best may have been another.
+            ends = [self._images(p) for p in (descent.best['pixels'], descent.pixels)]
+            ends = [net.to_pixels(images) for images in ends]
+            if torch.equal(*ends):
+                ends.pop()
+            final, ended_at, columns = min(
+                ((end, *self._per_image(end, wanted)) for end in ends), key=lambda end: end[1]
+            )
             if first:
                 frames.append(final[: min(SHOWN, len(indices))])
             result = dict(
@@ -353,7 +373,9 @@ class _Search:
                 restart=unit.restart,
                 first=indices.start,
                 images=final[: len(indices)],
-                terms=self._per_image(net.from_pixels(final), wanted, len(indices)),
+                terms={name: values[: len(indices)] for name, values in columns.items()},
+                began_at=began_at,
+                ended_at=ended_at,
                 history=history,
                 frames=frames,
                 seconds=time.perf_counter() - started,
@@ -375,21 +397,20 @@ class _Search:
     def _images(self, pixels: torch.Tensor) -> torch.Tensor:
         """The model's input for what is optimised."""
         if pixels.shape[-2:] != self.net.size:
-            pixels = _resize(pixels, self.net.size)
+            pixels = resize(pixels, self.net.size)
         if not self.settings.grey:
             # Autocast would go on with its first copy of a leaf, which the steps change in place.
             return pixels.view_as(pixels)
         mean, std = self.net.mean, self.net.std
         return (pixels * std.mean() + mean.mean() - mean) / std
 
-    def _clip(self, pixels: torch.Tensor) -> None:
+    def _limits(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        if not self.settings.clip:
+            return None
         mean, std = self.net.mean, self.net.std
         if self.settings.grey:
             mean, std = mean.mean(), std.mean()
-        with torch.no_grad():
-            torch.minimum(
-                torch.maximum(pixels, -mean / std, out=pixels), (255 - mean) / std, out=pixels
-            )
+        return -mean / std, (255 - mean) / std
 
     def _moved(self, images: torch.Tensor, unit: Unit, step: int) -> torch.Tensor:
         jitter = self.settings.jitter
@@ -405,26 +426,31 @@ class _Search:
 
     def _terms(
         self,
-        seen: torch.Tensor,
+        feats: tuple[torch.Tensor, ...],
         images: torch.Tensor,
         samples: list[DataSample] | None,
         vectors: torch.Tensor | None,
-        statistics: list[BatchStatistics],
+        prior: torch.Tensor | None,
     ) -> dict[str, torch.Tensor]:
-        """The terms of a batch, means over its images; of what is ``seen`` of the ``images``."""
+        """The terms of a batch, means over its images, and the ``objective``, their sum.
+
+        ``feats`` are those of the images as the model sees them, which may have been moved.
+        """
         net, settings = self.net, self.settings
         terms = {}
-        feats = net.feats(seen)
         if samples is not None:
             terms['target'] = net.class_loss(feats, samples)
         if vectors is not None:
             name = 'target' if samples is None else 'centre'
             terms[name] = embedding_distances(net.embeddings(feats), vectors).mean()
-        if self.layers:
-            terms['bn'] = bn_prior(statistics, settings.bn_variant)
+        if prior is not None:
+            terms['bn'] = prior
         terms['total_variation'] = total_variation(images, settings.tv_variant)
         terms['l2'] = image_energy(images)
-        return terms
+        return terms | dict(objective=self._weighted(terms))
+
+    def _prior(self, statistics: list[BatchStatistics]) -> torch.Tensor | None:
+        return bn_prior(statistics, self.settings.bn_variant) if self.layers else None
 
     def _weighted(self, terms: dict[str, torch.Tensor]) -> torch.Tensor:
         s = self.settings
@@ -438,34 +464,32 @@ class _Search:
         return sum(weights[name] * value for name, value in terms.items() if weights[name])
 
     def _per_image(
-        self, images: torch.Tensor, wanted: Targets, number: int
-    ) -> dict[str, list[float]]:
-        """The terms of the first images, each alone but for the BN prior."""
-        labels, vectors = wanted.labels, wanted.vectors
-        net = self.net
+        self, pixels: torch.Tensor, wanted: Targets
+    ) -> tuple[float, dict[str, list[float]]]:
+        """The objective of a batch of 8-bit images, and the terms of each, alone but for BN."""
+        net, vectors = self.net, wanted.vectors
+        samples = wanted.labels and _samples(wanted.labels, net.device)
+        images = net.from_pixels(pixels)
         with batch_statistics(self.layers) as statistics:
             feats = net.feats(images)
-        prior = bn_prior(statistics, self.settings.bn_variant) if self.layers else None
+        prior = self._prior(statistics)
         columns: dict[str, list[float]] = {}
-        for i, image in enumerate(images[:number]):
-            own = tuple(feat[i : i + 1] for feat in feats)
-            terms = {}
-            if labels is not None:
-                terms['target'] = net.class_loss(own, _samples(labels[i : i + 1], net.device))
-            if vectors is not None:
-                distance = embedding_distances(net.embeddings(own), vectors[i : i + 1]).sum()
-                terms['target' if labels is None else 'centre'] = distance
-            if prior is not None:
-                terms['bn'] = prior
-            terms['total_variation'] = total_variation(image[None], self.settings.tv_variant)
-            terms['l2'] = image_energy(image[None])
-            objective = self._weighted(terms)
+        for i in range(len(images)):
+            row = slice(i, i + 1)
+            terms = self._terms(
+                tuple(feat[row] for feat in feats),
+                images[row],
+                samples and samples[row],
+                None if vectors is None else vectors[row],
+                prior,
+            )
             if vectors is not None:
                 # |a - b|^2 = 2 - 2 cos of unit vectors.
-                terms['cosine'] = 1 - distance / 2
-            for name, value in {**terms, 'objective': objective}.items():
+                terms['cosine'] = 1 - terms['target' if samples is None else 'centre'] / 2
+            for name, value in terms.items():
                 columns.setdefault(name, []).append(float(value))
-        return columns
+        batch = self._terms(feats, images, samples, vectors, prior)
+        return float(batch['objective']), columns
 
 
 def _join(parts: list[dict], targets: Targets, settings: InversionSettings, seed: int):
@@ -480,6 +504,17 @@ def _join(parts: list[dict], targets: Targets, settings: InversionSettings, seed
     lost = [index for index, found in enumerate(chosen) if math.isnan(_objective(found))]
     if lost:
         raise ValueError(f'the search for target {lost[0]} ended in NaN: lower lr, or the weights')
+    stuck = [i for i, (part, _) in enumerate(chosen) if not part['ended_at'] < part['began_at']]
+    if stuck and is_main_process():
+        part, _ = chosen[stuck[0]]
+        print_log(
+            f'The search for {len(stuck)} of {len(chosen)} targets, the first of them target '
+            f'{stuck[0]}, got no better than its start: the objective of its batch was '
+            f'{part["began_at"]:.4g} and is {part["ended_at"]:.4g}. The images mean nothing: lower '
+            'lr, or raise steps',
+            'current',
+            logging.WARNING,
+        )
     names = chosen[0][0]['terms']
     terms = {name: [part['terms'][name][row] for part, row in chosen] for name in names}
     terms['restart'] = [part['restart'] for part, _ in chosen]
@@ -493,6 +528,7 @@ def _join(parts: list[dict], targets: Targets, settings: InversionSettings, seed
         settings=settings,
         seed=seed,
         seconds=sum(part['seconds'] for part in parts),
+        converged=not stuck,
     )
 
 
@@ -507,10 +543,6 @@ def _objective(found: tuple[dict, int]) -> float:
 
 def _samples(labels: list[int], device: torch.device) -> list[DataSample]:
     return [DataSample().set_gt_label(label).to(device) for label in labels]
-
-
-def _resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    return F.interpolate(images, size=size, mode='bilinear', align_corners=False)
 
 
 def _words(terms: dict[str, float]) -> str:

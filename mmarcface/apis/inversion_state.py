@@ -16,6 +16,9 @@ from .inversion_settings import InversionSettings, check
 from .inversion_targets import Targets
 from .invertible import Invertible
 
+# Of what a file holds: those of other formats are not read.
+FORMAT = 2
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -58,8 +61,8 @@ class Keeper:
             raise ValueError(f'{path} is damaged ({error}): delete it to begin anew') from error
         if identity != self.identity:
             raise ValueError(
-                f'{path} is of another inversion (other model, targets, settings or seed): delete '
-                'the folder, or name another'
+                f'{path} is of another inversion (other model, targets, settings or seed) or an '
+                'older version: delete the folder, or name another'
             )
         return content
 
@@ -76,18 +79,18 @@ class Keeper:
 
     def resume(self, unit: Unit) -> dict:
         """Where to go on with a unit; at step 0 with one that was not begun."""
-        fresh = dict(step=0, history=[], frames=[], seconds=0.0)
+        fresh = dict(step=0, history=[], frames=[], began_at=None, seconds=0.0)
         return self._load(unit).get('running', fresh)
 
-    def save(self, unit, step, pixels, adam, history, frames, seconds) -> None:
+    def save(self, unit, step, descent, history, frames, began_at, seconds) -> None:
         """Keep a unit that is running."""
         running = dict(
             step=step,
-            pixels=pixels.detach().cpu(),
-            adam=adam.state_dict(),
             history=history,
             frames=frames,
+            began_at=began_at,
             seconds=seconds,
+            **descent.state_dict(),
         )
         self._write(unit, dict(running=running))
 
@@ -98,7 +101,7 @@ class Keeper:
 
 def _identity(net: Invertible, targets: Targets, settings: InversionSettings, seed: int) -> str:
     """Hash of all that decides the images."""
-    digest = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([FORMAT, asdict(settings)], sort_keys=True).encode())
     digest.update(f'{seed} {targets.labels} {net.size}'.encode())
     modules = [net.model, net.head]
     tensors = [v for m in modules if m is not None for v in m.state_dict().values()]

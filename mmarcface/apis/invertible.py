@@ -8,12 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmpretrain.models.heads import ClsHead
 from mmpretrain.structures import DataSample
 from torch import nn
 
 from mmarcface.models import ArcFaceHead, SoftmaxHead
+
+from .inversion_settings import check
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Invertible:
         input_size: int | Sequence[int] | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        scale: float | None = None,
     ) -> Invertible:
         """Read off a model what can be read off it.
 
@@ -57,8 +61,11 @@ class Invertible:
                 does.
             input_size: height and width in pixels, or one number for both; by default what the
                 backbone was built with.
-            mean: of the normalisation, in [0, 255], for a module without a preprocessor.
-            std: the same; 127.5 each by default.
+            mean: of the normalisation, in [0, 255]; by default that of the model's preprocessor,
+                or 127.5.
+            std: the same. A model that does not normalise by itself needs both or neither.
+            scale: s of ArcFace, for a ``head`` that is a weight alone; 64 by default, as that of
+                :class:`mmarcface.models.ArcFaceHead`, which a log says.
 
         Raises:
             ValueError: if the size is not known, or a value does not fit.
@@ -66,7 +73,12 @@ class Invertible:
         """
         if is_model_wrapper(model):
             model = model.module
-        head = getattr(model, 'head', None) if head is None else _as_head(head)
+        if scale is not None and not isinstance(head, torch.Tensor):
+            raise ValueError(
+                f'scale is for a head given as its weight alone, got scale {scale} and a head of '
+                'its own: leave it out'
+            )
+        head = getattr(model, 'head', None) if head is None else _as_head(head, scale)
         if not isinstance(head, ClsHead):
             head = None
         if std is not None and any(0 < value < 1 for value in std):
@@ -80,14 +92,17 @@ class Invertible:
         if head is not None:
             head.to(parameter.device)
         preprocessor = getattr(model, 'data_preprocessor', None)
-        if preprocessor is not None:
-            # mmpretrain's has no buffers where it does not normalise.
-            own = [getattr(preprocessor, name, None) for name in ('mean', 'std')]
-            own = [own[i].flatten().tolist() if own[i] is not None else [i] for i in (0, 1)]
-            mean, std = mean or own[0], std or own[1]
+        # mmpretrain's has no buffers where it does not normalise.
+        own = [getattr(preprocessor, name, None) for name in ('mean', 'std')]
+        given = [name for name, value in dict(mean=mean, std=std).items() if value is not None]
+        alone = len(given) == 1 and own[0] is None
+        if own[0] is not None:
+            own = [value.flatten().tolist() for value in own]
+        else:
+            own = [[127.5], [127.5]] if preprocessor is None else [[0], [1]]
         convolution = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-        channels = convolution.in_channels if convolution else len(mean or [0, 0, 0])
-        mean, std = mean or [127.5], std or [127.5]
+        channels = convolution.in_channels if convolution else 3 if mean is None else len(mean)
+        mean, std = (own[i] if value is None else value for i, value in enumerate((mean, std)))
         for name, values in dict(mean=mean, std=std).items():
             if len(values) not in (1, channels):
                 raise ValueError(
@@ -95,6 +110,11 @@ class Invertible:
                 )
         if not all(0 < value < math.inf for value in std):
             raise ValueError(f'std must be positive and finite, got {list(std)}')
+        if alone:
+            raise ValueError(
+                f'mean and std must be given together for {type(model).__name__}, which does not '
+                f'normalise by itself, got {given[0]} alone'
+            )
         if input_size is None:
             input_size = _built_with(model)
         height, width = (input_size, input_size) if isinstance(input_size, int) else input_size
@@ -207,7 +227,7 @@ def dominant_centres(head: ClsHead) -> torch.Tensor | None:
     return groups[torch.arange(len(groups), device=weight.device), longest]
 
 
-def _as_head(head: nn.Module | torch.Tensor) -> ClsHead:
+def _as_head(head: nn.Module | torch.Tensor, scale: float | None) -> ClsHead:
     if isinstance(head, ClsHead):
         return head
     weight = head.weight if isinstance(head, nn.Linear) else head
@@ -219,8 +239,16 @@ def _as_head(head: nn.Module | torch.Tensor) -> ClsHead:
     if not torch.isfinite(weight).all():
         raise ValueError('the weight of the head is not finite')
     kind = SoftmaxHead if isinstance(head, nn.Linear) else ArcFaceHead
+    if scale is not None:
+        check('scale', scale, (int, float), 0)
     with torch.random.fork_rng(devices=[]):
-        built = kind(*weight.shape)
+        built = kind(*weight.shape, **({} if scale is None else dict(scale=scale)))
+    if kind is ArcFaceHead and scale is None:
+        print_log(
+            f'The weight given as head is read as that of ArcFace with a scale of {built.scale:g}: '
+            'give scale= for a model trained with another',
+            'current',
+        )
     with torch.no_grad():
         built.weight.copy_(weight)
         if kind is SoftmaxHead:

@@ -826,7 +826,7 @@ def test_interrupted_at_any_stage(tmp_path, at):
         dict(head=weight(2)),
         dict(head=nn.Linear(WIDTH, CLASSES)),
         dict(input_size=(11, 12)),
-        dict(mean=[100.0]),
+        dict(mean=[100.0], std=[127.5]),
     ],
 )
 def test_states_of_another_search_are_refused(tmp_path, changes):
