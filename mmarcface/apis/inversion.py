@@ -125,9 +125,9 @@ def invert(
             pipeline.
         head: see :meth:`Invertible.of`.
         scale: see :meth:`Invertible.of`.
-        preset: 'paper'; 'deepinversion', its terms and weights (but for the L2 norm, which is
-            squared here), without its warm-up, its stages and its competition; or 'small', for
-            small images and little time.
+        preset: 'paper', its terms and weights, with pixels that stay valid; 'deepinversion', the
+            same of that one (but for the L2 norm, which is squared here), without its warm-up, its
+            stages and its competition; or 'small', for small images and little time.
         companions: other classes that are searched for beside the targets, in every batch, and not
             returned. The BN prior asks a batch to have the statistics of the training images, and
             images of a few classes alone cannot.
@@ -315,18 +315,26 @@ class _Search:
         history, frames, began_at = saved['history'], saved['frames'], saved['began_at']
         interval, frame_interval = (math.ceil(settings.steps / n) for n in (POINTS, FRAMES))
         started = time.perf_counter() - saved['seconds']
+
+        def seen(pixels: torch.Tensor, statistics: list[BatchStatistics]) -> dict:
+            """The terms of pixels, moved as they are in this step."""
+            images = self._images(pixels)
+            feats = net.feats(self._moved(images, unit, step))
+            return self._terms(feats, images, samples, vectors, self._prior(statistics))
+
+        @torch.no_grad()
+        def objective(pixels: torch.Tensor) -> float:
+            with batch_statistics(self.layers) as statistics:
+                return float(seen(pixels, statistics)['objective'])
+
         while step < settings.steps:
             size = self._resolution(step)
             if descent.pixels.shape[-2:] != size:
                 descent.resize(size)
-            images = self._images(descent.pixels)
-            seen = self._moved(images, unit, step)
             # Until the gradient is there, as checkpointed layers run once more for it.
             with batch_statistics(self.layers) as statistics:
                 try:
-                    feats = net.feats(seen)
-                    prior = self._prior(statistics)
-                    terms = self._terms(feats, images, samples, vectors, prior)
+                    terms = seen(descent.pixels, statistics)
                     values = {name: float(value.detach()) for name, value in terms.items()}
                     trouble = _words(values)
                 except ValueError as error:
@@ -338,19 +346,19 @@ class _Search:
                         f'the search diverged at step {step} ({trouble}): lower lr, or the weights'
                     )
                 # Before the backward pass, for which the device need not be waited for.
-                if stands := descent.stands(values):
+                if stands := descent.stands(values, objective if self.moves else None):
                     (gradient,) = torch.autograd.grad(terms['objective'], descent.pixels)
             if began_at is None:
                 began_at = values['objective']
             last = step == settings.steps - 1
+            now = descent.pixels
             if last or not stands:
-                values = descent.best['terms']
-                images = self._images(descent.best['pixels'])
+                values, now = descent.best['terms'], descent.best['pixels']
             if step % interval == 0 or last:
                 history.append(dict(step=step, **values))
                 show(step, _short(values))
             if first and (step % frame_interval == 0):
-                frames.append(net.to_pixels(images.detach()[: min(SHOWN, len(indices))]))
+                frames.append(net.to_pixels(self._images(now.detach()[: min(SHOWN, len(indices))])))
             if stands:
                 descent.step(gradient, settings.learning_rate(step))
             step += 1
@@ -412,9 +420,14 @@ class _Search:
             mean, std = mean.mean(), std.mean()
         return -mean / std, (255 - mean) / std
 
+    @property
+    def moves(self) -> bool:
+        """Whether the model sees the same images otherwise in every step."""
+        return bool(self.settings.jitter or self.settings.flip)
+
     def _moved(self, images: torch.Tensor, unit: Unit, step: int) -> torch.Tensor:
         jitter = self.settings.jitter
-        if not jitter and not self.settings.flip:
+        if not self.moves:
             return images
         generator = self.generator(unit, step)
         if jitter:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -65,23 +67,29 @@ class Descent:
             exp_avg_sq=share**2 * resize(before['exp_avg_sq'], size),
         )
 
-    def stands(self, terms: dict[str, float]) -> bool:
+    def stands(
+        self, terms: dict[str, float], again: Callable[[torch.Tensor], float] | None = None
+    ) -> bool:
         """Judge the last step by the terms at the pixels, and undo it if the objective jumped.
 
         Args:
-            terms: with their sum, ``objective``, which may be no number.
+            terms: with their weighted sum, ``objective``, which may be no number.
+            again: the objective of other pixels, seen as these are, where it hangs on more than the
+                pixels. It is asked about the best ones before a step is undone, as they may have
+                been seen by a lucky chance.
 
         Returns:
             Whether to go on with :meth:`step`. If not, the pixels are new already: halfway between
             the best and those that the step from there led to.
         """
         objective = terms['objective']
-        if self.best:
-            least = self.best['terms']['objective']
-            if not objective - least <= (JUMP - 1) * abs(least):
-                self._undo()
-                return False
-        if not self.best or objective < least:
+        least = self.best['terms']['objective'] if self.best else math.inf
+        if _jumps(objective, least) and again is not None:
+            least = again(self.best['pixels'])
+        if _jumps(objective, least):
+            self._undo()
+            return False
+        if objective < least:
             self.best = dict(terms=terms, pixels=self.pixels.detach().clone())
         return True
 
@@ -123,6 +131,11 @@ class Descent:
         self.best = dict(state['best'])
         for name in ('pixels', 'after'):
             self.best[name] = self.best[name].to(device)
+
+
+def _jumps(objective: float, least: float) -> bool:
+    # True for what is no number; never after infinity, which stands for nothing yet.
+    return not objective - least <= (JUMP - 1) * abs(least)
 
 
 def resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

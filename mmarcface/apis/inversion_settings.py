@@ -29,7 +29,8 @@ class InversionSettings:
 
     Attributes:
         steps: of Adam, for each batch and restart.
-        lr: learning rate, in units of the normalised pixels.
+        lr: learning rate, in units of the normalised pixels; lowered for a while where a step makes
+            the objective jump.
         schedule: 'constant', or 'cosine' for a rate that falls to 0.
         target_weight: of the target's term: the head's loss for a class, the distance for an
             embedding.
@@ -106,7 +107,9 @@ class InversionSettings:
 
 
 PRESETS = {
-    'paper': InversionSettings(),
+    # The paper does not say, but what comes out are 8-bit images: cut off only at the end, they had
+    # several times the objective.
+    'paper': InversionSettings(clip=True),
     'deepinversion': InversionSettings(
         schedule='cosine',
         bn_weight=0.01,
