@@ -83,9 +83,9 @@ def search_gallery(
         scores.append(best_mate[mated[block]])
     strangers = torch.cat(strangers)
     return Searches(
-        torch.cat(ranks).numpy(),
-        torch.cat(scores).numpy(),
-        (strangers if mated.all() else strangers[~mated]).numpy(),
+        torch.cat(ranks).cpu().numpy(),
+        torch.cat(scores).cpu().numpy(),
+        (strangers if mated.all() else strangers[~mated]).cpu().numpy(),
     )
 
 
@@ -115,12 +115,13 @@ def search_distractors(
     check_number('most', most, least=1, whole=True)
     reach = min(len(distractors), int(most))
     rows = max(1, RANKS_PER_BLOCK // max(reach, len(probes)))
+    places = torch.arange(len(probes), device=probes.device)
     ranks, scores, strangers = [], [], []
-    for block in torch.arange(len(probes)).split(rows):
+    for block in places.split(rows):
         best, _ = topk_search(probes[block], distractors, reach)
         strangers.append(best[:, 0])
         own = probes[block] @ probes.T
-        is_mate = (labels[block, None] == labels) & (block[:, None] != torch.arange(len(probes)))
+        is_mate = (labels[block, None] == labels) & (block[:, None] != places)
         # Distractors that score less than the mate; the search wants rising order.
         below = torch.searchsorted(best.flip(1), own)
         rank = 1 + reach - below
@@ -128,9 +129,7 @@ def search_distractors(
         scores.append(own[is_mate])
     if not sum(map(len, ranks)):
         raise ValueError(f'some of the {len(labels)} probes must be of one identity, none are')
-    return Searches(
-        torch.cat(ranks).numpy(), torch.cat(scores).numpy(), torch.cat(strangers).numpy()
-    )
+    return Searches(*(torch.cat(parts).cpu().numpy() for parts in (ranks, scores, strangers)))
 
 
 def cumulative_match(ranks: np.ndarray, most: int) -> np.ndarray:
