@@ -55,7 +55,8 @@ class Gallery:
         """
         prototype = model.prototype
         if isinstance(prototype, torch.Tensor):
-            gallery = cls(prototype)
+            # As of images; a file is to be read without a GPU, too.
+            gallery = cls(prototype.cpu())
         elif isinstance(prototype, (str, Path)):
             gallery = cls.load(prototype)
             if gallery.model and gallery.model != fingerprint_model(model):
