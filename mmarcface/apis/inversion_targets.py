@@ -66,6 +66,9 @@ def resolve(net: Invertible, targets: Any) -> Targets:
         for t in targets
     ):
         targets = _embed(net, targets)
+    if isinstance(targets, list):
+        # NumPy, which also reads lists of arrays, reads no tensor of a GPU.
+        targets = [t.detach().cpu() if isinstance(t, torch.Tensor) else t for t in targets]
     try:
         targets = torch.as_tensor(np.asarray(targets) if isinstance(targets, list) else targets)
     except (TypeError, ValueError, RuntimeError) as error:
