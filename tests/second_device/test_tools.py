@@ -1,0 +1,74 @@
+"""The commands, in this process and so on the device: train, test, invert and purify a net."""
+
+import json
+import runpy
+import sys
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from tests.conftest import ROOT
+from tests.engine.test_inversion import tiny
+from tests.tools.test_purify import config_of
+
+
+@pytest.fixture
+def tool(device, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    devices = []
+    to = torch.nn.Module.to
+
+    def noted(self, *args, **kwargs):
+        moved = to(self, *args, **kwargs)
+        devices.extend(parameter.device for parameter in moved.parameters())
+        return moved
+
+    def run(name, *words):
+        devices.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.nn.Module, 'to', noted)
+            patch.setattr(sys, 'argv', [name, *map(str, words)])
+            runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
+        # It was the device that worked.
+        assert set(devices) == {device}
+
+    return run
+
+
+def test_train_test_and_invert(tool, tmp_path):
+    metrics = [
+        dict(type='mmarcface.RetrievalMetric'),
+        dict(type='mmarcface.VerificationMetric', far=(0.1,)),
+    ]
+    inversion = dict(targets='classes', per_target=1, preset='small', steps=2)
+    inversion |= dict(judge=dict(config='judge.py'))
+    tiny(test_evaluator=metrics, inversion=inversion).dump(tmp_path / 'net.py')
+    tiny(seed=1).dump(tmp_path / 'judge.py')
+    checkpoint = tmp_path / 'work_dirs' / 'net' / 'epoch_1.pth'
+    tool('train.py', 'net.py')
+    tool('test.py', 'net.py', checkpoint, '--out', 'figures.json')
+    figures = json.loads((tmp_path / 'figures.json').read_text())
+    assert 0 <= figures['retrieval/Recall@1'] <= 100
+    assert checkpoint.with_name('epoch_1.thresholds.json').exists()
+    tool('test.py', 'net.py', checkpoint, '--out', 'embeddings.pkl')
+    # The judge, which the config names, is trained first.
+    tool('invert.py', 'net.py', checkpoint, '--out', 'out')
+    report = json.loads((tmp_path / 'out' / 'report.json').read_text())
+    assert 0 <= report['judge_accuracy'] <= 1
+    assert len(list((tmp_path / 'out' / 'images').iterdir())) == 3
+    # The embeddings that were written above, as targets.
+    tool('invert.py', 'net.py', checkpoint, '--out', 'again', '--embeddings', 'embeddings.pkl')
+    assert len(list((tmp_path / 'again' / 'images').iterdir())) > 3
+
+
+def test_purify(tool, tmp_path):
+    config = config_of()
+    config.train_cfg.max_epochs = config.train_cfg.val_interval = 1
+    config.dump(tmp_path / 'net.py')
+    tool('purify.py', 'run', 'net.py')
+    summary = Config.fromfile(
+        tmp_path / 'work_dirs' / 'net' / 'seed0' / 'purification' / 'summary.json'
+    )
+    assert summary.samples == 40
+    assert summary.dropped > 0
