@@ -125,9 +125,11 @@ class Module:
     def own_randomness(self):
         kept = torch.get_rng_state()
         torch.set_rng_state(self.random_state)
-        yield
-        self.random_state = torch.get_rng_state()
-        torch.set_rng_state(kept)
+        try:
+            yield
+        finally:
+            self.random_state = torch.get_rng_state()
+            torch.set_rng_state(kept)
 
 
 MODULE = Module()
@@ -210,6 +212,7 @@ def _widest(dtypes: list[torch.dtype]) -> torch.dtype:
 
 
 def _make() -> tuple[torch.library.Library, ...]:
+    # Private, and not there in older releases.
     from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
     class Hooks(torch._C._acc.PrivateUse1Hooks):
@@ -248,7 +251,8 @@ def loading(load):
 
     @wraps(load)
     def load_onto(file, map_location=None, **kwargs):
-        if torch.device(map_location or 'cpu').type != NAME:
+        named = isinstance(map_location, (str, torch.device))
+        if not named or torch.device(map_location).type != NAME:
             return load(file, map_location=map_location, **kwargs)
         content = load(file, map_location='cpu', **kwargs)
         return tree_map(lambda v: v.to(NAME) if isinstance(v, torch.Tensor) else v, content)
@@ -257,10 +261,9 @@ def loading(load):
 
 
 # Registrations end with the libraries. Next to a GPU it would be taken for the accelerator.
-MISSING = None
-if torch.cuda.is_available():
-    MISSING = 'there is a GPU'
-elif not hasattr(torch.utils.backend_registration, '_setup_privateuseone_for_python_backend'):
-    MISSING = f'torch {torch.__version__} cannot make a device in Python'
-else:
-    LIBRARIES = _make()
+MISSING = 'there is a GPU' if torch.cuda.is_available() else None
+if MISSING is None:
+    try:
+        LIBRARIES = _make()
+    except (AttributeError, ImportError, TypeError) as error:
+        MISSING = f'torch {torch.__version__} makes no device in Python as 2.13 to 2.15 do: {error}'

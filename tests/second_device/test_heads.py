@@ -86,11 +86,15 @@ def test_everything_that_a_margin_head_can_have(device, name, impl):
     check_same(step(head), step(of_cpu), device)
 
 
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    ('dtype', 'impl'),
+    [(torch.bfloat16, 'reference'), (torch.bfloat16, 'auto'), (torch.half, 'auto')],
+)
 @pytest.mark.parametrize('name', HEADS)
-def test_autocast(device, name, dtype):
+def test_autocast(device, name, dtype, impl):
     """A loss in fp32, whatever the embeddings are in."""
-    of_cpu, head = pair(name, device, **{'sigma': 0.0} if name == 'ElasticFaceHead' else {})
+    options = {'sigma': 0.0} if name == 'ElasticFaceHead' else {}
+    of_cpu, head = pair(name, device, impl=impl, **options)
     losses, of_embeddings, gradients, _ = step(head, dtype)
     assert all(value.dtype == torch.float32 for value in losses.values())
     check_same((losses, of_embeddings, gradients), step(of_cpu)[:3], device)

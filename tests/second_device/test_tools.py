@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
+from tests.apis.test_judging import PIXELS
 from tests.conftest import ROOT
 from tests.engine.test_inversion import tiny
 from tests.tools.test_purify import config_of
@@ -21,7 +22,7 @@ def tool(device, tmp_path, monkeypatch):
 
     def noted(self, *args, **kwargs):
         moved = to(self, *args, **kwargs)
-        devices.extend(parameter.device for parameter in moved.parameters())
+        devices.extend(part.device for part in (*moved.parameters(), *moved.buffers()))
         return moved
 
     def run(name, *words):
@@ -60,6 +61,12 @@ def test_train_test_and_invert(tool, tmp_path):
     # The embeddings that were written above, as targets.
     tool('invert.py', 'net.py', checkpoint, '--out', 'again', '--embeddings', 'embeddings.pkl')
     assert len(list((tmp_path / 'again' / 'images').iterdir())) > 3
+
+
+def test_a_model_without_parameters(tool, tmp_path):
+    tiny(model=PIXELS).dump(tmp_path / 'pixels.py')
+    tool('test.py', 'pixels.py', '--out', 'figures.json')
+    assert (tmp_path / 'figures.json').exists()
 
 
 def test_purify(tool, tmp_path):
