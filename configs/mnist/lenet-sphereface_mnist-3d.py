@@ -3,7 +3,7 @@
     python tools/train.py configs/mnist/lenet-sphereface_mnist-3d.py
 
 About a minute on one CPU core. Seed 0, on 1000 held-out digits: accuracy 98.5 percent,
-7.2 degrees within a class, 58.7 degrees between the nearest two.
+7.5 degrees within a class, 60.0 degrees between the nearest two.
 """
 
 from mmengine.config import read_base

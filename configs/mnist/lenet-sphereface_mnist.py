@@ -2,8 +2,8 @@
 
     python tools/train.py configs/mnist/lenet-sphereface_mnist.py
 
-About a minute on one CPU core. Seed 0, on 1000 held-out digits: accuracy 97.6 percent,
-3.7 degrees within a class, 29.2 degrees between the nearest two.
+About a minute on one CPU core. Seed 0, on 1000 held-out digits: accuracy 97.8 percent,
+3.5 degrees within a class, 29.9 degrees between the nearest two.
 """
 
 from mmengine.config import read_base
