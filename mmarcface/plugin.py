@@ -66,7 +66,17 @@ def _visualize(wrapped, inferencer, args, kwargs):
     return wrapped(images, *others, **kwargs)
 
 
+def _init_pipeline(wrapped, inferencer, args, kwargs):
+    """Find the pipeline of a test set in wrappers, too."""
+    from .apis.inferencers import pipeline_after_loading
+
+    return pipeline_after_loading(*args, **kwargs)
+
+
 for _module, _name, _wrapper in (
+    ('image_retrieval', 'ImageRetrievalInferencer._init_pipeline', _init_pipeline),
+    ('image_classification', 'ImageClassificationInferencer._init_pipeline', _init_pipeline),
+    ('feature_extractor', 'FeatureExtractor._init_pipeline', _init_pipeline),
     ('image_retrieval', 'ImageRetrievalInferencer.preprocess', _preprocess),
     ('image_retrieval', 'ImageRetrievalInferencer.visualize', _visualize),
     ('image_classification', 'ImageClassificationInferencer.preprocess', _preprocess),

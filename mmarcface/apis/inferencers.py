@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dataset import BaseDataset, Compose
+from mmengine.dataset import BaseDataset, Compose, DefaultSampler, default_collate
+from mmengine.registry import DefaultScope
 from mmpretrain.apis import ImageRetrievalInferencer
 from mmpretrain.datasets import remove_transform
 from mmpretrain.registry import DATASETS, TRANSFORMS
@@ -19,6 +20,7 @@ from mmarcface.datasets import AlignFace, IdentityRecords, LoadImageFromFile
 from mmarcface.datasets.image_files import find_images, note_left_out
 from mmarcface.datasets.landmarks import are_exchanged
 from mmarcface.datasets.transforms.align_face import EXCHANGED
+from mmarcface.datasets.wrappers import pipeline_of, with_pipeline
 
 
 def prepare_gallery(
@@ -77,13 +79,18 @@ def prepare_gallery(
             raise ValueError('the gallery is empty: prototype is a list of no images')
         prototype = _data_set(list(map(image_sample, prototype)), pipeline)
     elif isinstance(prototype, dict):
-        prototype = DATASETS.build(dict(pipeline=pipeline) | prototype)
-    elif isinstance(prototype, BaseDataset) and not prototype.pipeline.transforms:
-        prototype.pipeline = Compose(pipeline)
-    dataset = prototype.dataset if isinstance(prototype, DataLoader) else prototype
-    if isinstance(dataset, BaseDataset):
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            prototype = DATASETS.build(prototype)
+    if hasattr(prototype, 'get_data_info'):
+        if not getattr(pipeline_of(prototype), 'transforms', True):
+            prototype = with_pipeline(prototype, Compose(pipeline))
+        # mmpretrain takes no wrappers.
+        sampler = DefaultSampler(prototype, shuffle=False)
+        prototype = DataLoader(prototype, batch_size, sampler=sampler, collate_fn=default_collate)
+    dataset = getattr(prototype, 'dataset', None)
+    if hasattr(dataset, 'get_data_info'):
         refuse_unknown_landmarks(
-            dataset.pipeline, (dataset.get_data_info(place) for place in range(len(dataset)))
+            pipeline_of(dataset), (dataset.get_data_info(place) for place in range(len(dataset)))
         )
     return prepare(prototype, None, batch_size)
 
@@ -176,9 +183,19 @@ def pipeline_after_loading(config: Config) -> Compose:
     """The test pipeline of a model, for images that are read already.
 
     Args:
-        config: of the model, with ``test_dataloader``.
+        config: of the model, with ``test_dataloader``, whose data set may be wrapped.
+
+    Raises:
+        ValueError: if the config has no test pipeline.
     """
-    pipeline = remove_transform(config.test_dataloader.dataset.pipeline, 'LoadImageFromFile')
+    loader = config.get('test_dataloader') or {}
+    pipeline = pipeline_of(loader.get('dataset', {}))
+    if pipeline is None:
+        raise ValueError(
+            'the config must have a test_dataloader, whose data set has the pipeline that prepares '
+            f'images; {config.filename or "this one"} has none'
+        )
+    pipeline = remove_transform(pipeline, 'LoadImageFromFile')
     return Compose([TRANSFORMS.build(transform) for transform in pipeline])
 
 

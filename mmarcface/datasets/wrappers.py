@@ -6,8 +6,11 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-from mmengine.dataset import RepeatDataset
+from mmengine.dataset import ClassBalancedDataset, RepeatDataset
 from torch.utils.data import Dataset
+
+# Those that give a sample several times.
+REPEATING = RepeatDataset, ClassBalancedDataset
 
 
 def pipeline_of(dataset: Dataset | dict) -> Any:

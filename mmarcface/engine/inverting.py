@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dataset import BaseDataset, ClassBalancedDataset, RepeatDataset
+from mmengine.dataset import BaseDataset
 from mmengine.device import get_device
 from mmengine.dist import barrier
 from mmengine.logging import print_log
@@ -24,14 +24,13 @@ from torch import nn
 from mmarcface.apis import Judge, get_model
 from mmarcface.checkpoint import open_checkpoint
 from mmarcface.datasets import LoadImageFromFile
+from mmarcface.datasets.wrappers import REPEATING
 from mmarcface.plugin import CONFIG_ROOT
 from mmarcface.registry import DATASETS
 
 from .launch import latest_checkpoint, load_config, train_unless_done
 
 KINDS = ('classes', 'identities')
-# Wrappers that give a sample several times.
-REPEAT = RepeatDataset, ClassBalancedDataset
 # Of so many classes a batch is taken to have the statistics of all.
 COMPANY = 64
 
@@ -195,7 +194,7 @@ def _images_alone(dataset: dict) -> dict:
     if 'dataset' not in dataset or issubclass(kind, BaseDataset):
         return dict(dataset, pipeline=[])
     inside = _images_alone(dataset['dataset'])
-    return inside if kind in REPEAT else dict(dataset, dataset=inside)
+    return inside if kind in REPEATING else dict(dataset, dataset=inside)
 
 
 def _build(dataset: dict) -> BaseDataset:

@@ -22,9 +22,11 @@ from torch.utils.data import DataLoader
 
 from mmarcface.checkpoint import open_checkpoint, open_training
 from mmarcface.datasets.batches import with_one_size
-from mmarcface.evaluation.metrics.embedding_metric import ROLES, EmbeddingMetric
+from mmarcface.datasets.joined import refuse_folded_labels
+from mmarcface.evaluation.metrics.embedding_metric import ONE_SET, ROLES, EmbeddingMetric
 
 from .resuming import SameClassesHook, latest_checkpoint, refuse_other_classes
+from .saved_weights import refuse_other_figures
 
 # The parts of a config that decide the weights of a training.
 DECIDES_WEIGHTS = (
@@ -84,8 +86,9 @@ def check_data(loop: BaseLoop) -> None:
         loop: the Runner's loop of training, validation or test.
 
     Raises:
-        ValueError: if no batch is left to train on, or it is a benchmark's; if the roles of samples
-            get lost on their way to the metrics; or see :meth:`EmbeddingMetric.check`.
+        ValueError: if no batch is left to train on, it is a benchmark's, or a label means several
+            classes; if a hook has figures of other weights than are saved; if places or roles of
+            samples get lost on their way to the metrics; or see :meth:`EmbeddingMetric.check`.
     """
     loader = loop.dataloader
     if len(loader) == 0:
@@ -94,12 +97,15 @@ def check_data(loop: BaseLoop) -> None:
             f'of {get_world_size()} processes, and drop_last leaves out the rest: lower '
             'train_dataloader.batch_size'
         )
-    lists = {'pairs', 'templates'} & set(getattr(loader.dataset, 'metainfo', {}))
-    if isinstance(loop, (EpochBasedTrainLoop, IterBasedTrainLoop)) and lists:
-        raise ValueError(
-            f'{type(loader.dataset).__name__} is a benchmark, with {lists.pop()}: train on the '
-            'people of another data set'
-        )
+    if isinstance(loop, (EpochBasedTrainLoop, IterBasedTrainLoop)):
+        refuse_other_figures(loop.runner)
+        lists = {'pairs', 'templates'} & set(getattr(loader.dataset, 'metainfo', {}))
+        if lists:
+            raise ValueError(
+                f'{type(loader.dataset).__name__} is a benchmark, with {lists.pop()}: train on the '
+                'people of another data set'
+            )
+        refuse_folded_labels(loader.dataset)
     if not hasattr(loop, 'evaluator') or not hasattr(loader.dataset, 'get_data_info'):
         return
     samples = [loader.dataset.get_data_info(index) for index in range(len(loader.dataset))]
@@ -113,11 +119,18 @@ def check_data(loop: BaseLoop) -> None:
             "meta_keys of PackInputs, meta_keys=('sample_idx', 'img_path', 'role')"
         )
     names = [sample.get('img_path', f'sample {i}') for i, sample in enumerate(samples)]
-    for metric in loop.evaluator.metrics:
-        if isinstance(metric, EmbeddingMetric):
-            metric.check(
-                torch.tensor(labels), torch.tensor([ROLES.index(role) for role in roles]), names
-            )
+    metrics = [m for m in loop.evaluator.metrics if isinstance(m, EmbeddingMetric)]
+    moved = [i for i, sample in enumerate(samples) if sample.get('sample_idx', i) != i]
+    if moved and metrics:
+        raise ValueError(
+            f'{type(metrics[0]).__name__} needs the place of each sample in the data set as '
+            f'sample_idx: in this {type(loader.dataset).__name__} sample {moved[0]} has '
+            f'{samples[moved[0]]["sample_idx"]}; {ONE_SET}'
+        )
+    for metric in metrics:
+        metric.check(
+            torch.tensor(labels), torch.tensor([ROLES.index(role) for role in roles]), names
+        )
 
 
 class _Runner(Runner):

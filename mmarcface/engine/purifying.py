@@ -19,6 +19,7 @@ from mmarcface.apis.purification import check_settings
 from mmarcface.checkpoint import open_checkpoint
 from mmarcface.datasets import LabelledDataset, NoisyLabels
 from mmarcface.datasets.keep_list import fingerprint_samples, import_pyarrow, read_list
+from mmarcface.datasets.wrappers import REPEATING, pipeline_of
 from mmarcface.engine.hooks import SubCenterHook
 from mmarcface.models import SubCenterArcFaceHead
 from mmarcface.registry import DATASETS, HOOKS, MODELS
@@ -107,9 +108,11 @@ def training_set(config: Config) -> BaseDataset:
         if not config.get(name):
             raise ValueError(f'the config has no {name}, which purification needs')
     settings = _innermost(config.train_dataloader.dataset)
-    if 'datasets' in settings:
+    # Of other wrappers, such as KFoldDataset, a list of all samples would change what they take.
+    if not issubclass(_class_of(settings), BaseDataset):
         raise ValueError(
-            f'train_dataloader.dataset must be one data set, got {settings.type}: write '
+            'train_dataloader.dataset must be one data set, in a RepeatDataset or '
+            f'ClassBalancedDataset or not, got {settings.type}: write '
             "dict(type='mmarcface.FilteredDataset', dataset=..., pipeline=...) around it"
         )
     if settings.get('indices') is not None:
@@ -117,7 +120,7 @@ def training_set(config: Config) -> BaseDataset:
             'train_dataloader.dataset must have no indices, which would count what a list keeps; '
             f'got {settings.indices}'
         )
-    pipeline = _innermost(config.test_dataloader.dataset).get('pipeline')
+    pipeline = pipeline_of(config.test_dataloader.dataset)
     if not pipeline:
         raise ValueError('the data set of test_dataloader has no pipeline to prepare images with')
     with DefaultScope.overwrite_default_scope('mmpretrain'):
@@ -286,7 +289,7 @@ def _put_aside(folder: Path, keep_list: str) -> None:
 
 def _innermost(dataset: ConfigDict) -> ConfigDict:
     """The data set in mmengine's wrappers, which repeat samples."""
-    while 'dataset' in dataset and not issubclass(_class_of(dataset), LabelledDataset):
+    while _class_of(dataset) in REPEATING:
         dataset = dataset.dataset
     return dataset
 

@@ -1,5 +1,6 @@
 """Landmarks of single images: given with them, of a list, or refused before all embedding."""
 
+import copy
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from mmpretrain import (
     FeatureExtractor,
     ImageClassificationInferencer,
@@ -20,6 +22,7 @@ from mmarcface.apis import VerificationInferencer
 from mmarcface.apis.inferencers import image_sample
 from mmarcface.datasets import AlignFace, CelebA, IdentityFolder, LoadImageFromFile
 from mmarcface.models import EmbeddingRetriever
+from mmarcface.registry import DATASETS
 from tests.conftest import ROOT
 from tests.datasets import formats
 
@@ -293,3 +296,58 @@ def test_samples():
         'landmarks',
         'landmarks_given',
     }
+
+
+WRAPPED = {
+    'repeat': lambda data: dict(type='RepeatDataset', times=2, dataset=data),
+    'concat': lambda data: dict(type='ConcatDataset', datasets=[data]),
+    'fold': lambda data: dict(type='KFoldDataset', dataset=data, num_splits=2),
+}
+
+
+@pytest.mark.parametrize('name', WRAPPED)
+def test_a_wrapped_test_set_has_the_pipeline(faces, name):
+    config = Config.fromfile(ROOT / 'configs' / 'arcface' / 'iresnet18-arcface_orl.py')
+    plain, wrapped = copy.deepcopy(config), copy.deepcopy(config)
+    wrapped.test_dataloader.dataset = WRAPPED[name](config.test_dataloader.dataset)
+    found = []
+    for one in (plain, wrapped):
+        torch.manual_seed(0)
+        model = get_model(one).eval()
+        (score,) = VerificationInferencer(model, threshold=0)([(faces[0], faces[1])])
+        search = ImageRetrievalInferencer(model, prototype=faces)
+        scores = [match['match_score'] for match in search(faces[0], topk=3)[0]]
+        found.append([score['similarity'], *map(float, scores)])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize('built', [True, False])
+@pytest.mark.parametrize('name', WRAPPED)
+def test_a_wrapped_gallery_is_searched(orl, name, built):
+    data = dict(type='mmarcface.ORLFaces', people=[1, 2])
+    gallery = WRAPPED[name](data)
+    if built:
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            gallery = DATASETS.build(gallery)
+    resize = dict(type='mmcv.Resize', scale=(48, 56))
+    search = ImageRetrievalInferencer(model_with(resize), prototype=gallery)
+    number = 10 if name == 'fold' else 20
+    path = search.prototype_dataset.get_data_info(3)['img_path']
+    assert len(search.prototype_dataset) == number
+    (best, *_) = search(path, topk=2)[0]
+    assert best['sample']['img_path'] == path
+
+
+def test_a_gallery_that_counts_places_anew_is_refused_at_once(embed_nothing):
+    data = dict(type='mmarcface.ORLFaces', people=[1, 2])
+    gallery = dict(type='ConcatDataset', datasets=[data, data])
+    with pytest.raises(ValueError, match='need a sample_idx each'):
+        ImageRetrievalInferencer(model_with(), prototype=gallery)
+
+
+def test_a_config_without_test_pipeline_is_named(faces):
+    config = Config.fromfile(ROOT / 'configs' / 'arcface' / 'iresnet18-arcface_orl.py')
+    model = get_model(config)
+    model._config.test_dataloader = None
+    with pytest.raises(ValueError, match='must have a test_dataloader'):
+        VerificationInferencer(model, threshold=0)

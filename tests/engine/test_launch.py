@@ -1,16 +1,19 @@
 from argparse import Namespace
 from types import SimpleNamespace
 
+import mmengine
 import pytest
 from mmengine.config import Config
+from mmengine.dataset import ConcatDataset, RepeatDataset
 from mmengine.runner import EpochBasedTrainLoop
 from mmpretrain.datasets import PackInputs
+from mmpretrain.engine import EMAHook
 from torch.utils.data import DataLoader
 
-from mmarcface.datasets import LoadImageFromFile, ProbesAndGallery, VerificationBin
+from mmarcface.datasets import LoadImageFromFile, ORLFaces, ProbesAndGallery, VerificationBin
 from mmarcface.datasets.bin_file import write_bin
 from mmarcface.engine.launch import _refuse_other_settings, check_data, load_config
-from mmarcface.evaluation import IdentificationMetric
+from mmarcface.evaluation import IdentificationMetric, VerificationMetric
 
 
 @pytest.mark.parametrize('keeps_roles', [True, False])
@@ -30,12 +33,41 @@ def test_roles_that_the_pipeline_loses(keeps_roles):
             check_data(loop)
 
 
+def training_on(dataset, *hooks) -> EpochBasedTrainLoop:
+    loop = EpochBasedTrainLoop.__new__(EpochBasedTrainLoop)
+    loop._runner, loop.dataloader = SimpleNamespace(hooks=list(hooks)), DataLoader(dataset)
+    return loop
+
+
 def test_a_benchmark_is_not_trained_on(tmp_path):
     write_bin(tmp_path / 'lfw.bin', [b'a', b'b'], [True])
-    loop = EpochBasedTrainLoop.__new__(EpochBasedTrainLoop)
-    loop.dataloader = DataLoader(VerificationBin(str(tmp_path / 'lfw.bin')))
+    loop = training_on(VerificationBin(str(tmp_path / 'lfw.bin')))
     with pytest.raises(ValueError, match=r'VerificationBin is a benchmark, with pairs: train on'):
         check_data(loop)
+
+
+def test_a_label_that_means_two_people_is_not_trained_on():
+    parts = [ORLFaces(people=[1, 2]), ORLFaces(people=[3, 4])]
+    with pytest.raises(ValueError, match='JoinedIdentities'):
+        check_data(training_on(ConcatDataset(parts, ignore_keys=['classes'])))
+    check_data(training_on(ConcatDataset([parts[0], parts[0]])))
+
+
+def test_figures_of_other_weights_than_are_saved_are_refused():
+    average = EMAHook(evaluate_on_ema=False, evaluate_on_origin=True)
+    with pytest.raises(ValueError, match='must have evaluate_on_ema=True'):
+        check_data(training_on(ORLFaces(people=[1, 2]), average))
+    check_data(training_on(ORLFaces(people=[1, 2]), EMAHook(), mmengine.hooks.EMAHook()))
+
+
+@pytest.mark.parametrize('wrap', [lambda d: ConcatDataset([d, d]), lambda d: RepeatDataset(d, 2)])
+def test_places_that_wrappers_count_anew_are_refused_before_all_embedding(wrap):
+    pipeline = [LoadImageFromFile(), PackInputs()]
+    dataset = ORLFaces(people=[1, 2], pipeline=pipeline)
+    evaluator = SimpleNamespace(metrics=[VerificationMetric()])
+    check_data(SimpleNamespace(dataloader=DataLoader(dataset), evaluator=evaluator))
+    with pytest.raises(ValueError, match='sample 20 has 0; evaluate a data set that is not'):
+        check_data(SimpleNamespace(dataloader=DataLoader(wrap(dataset)), evaluator=evaluator))
 
 
 @pytest.mark.parametrize(

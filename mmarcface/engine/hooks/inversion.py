@@ -10,13 +10,13 @@ from typing import Any
 import cv2
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from mmarcface.apis import invert, save_inversion
 from mmarcface.apis.inversion import prepare
 from mmarcface.engine.inverting import choose_targets, find_judge
+from mmarcface.engine.saved_weights import saved_model
 from mmarcface.registry import HOOKS
 
 
@@ -25,10 +25,11 @@ class BNPriorInversionHook(Hook):
     """Inverts classes or people after training, or every few epochs, and shows the images.
 
     The grid, a row for each target, goes to all backends of the visualizer; images, report and
-    animation to ``inversion/STEP`` in the work dir, STEP being the iteration. Name it after hooks
-    that change BN statistics, such as RecomputeStatisticsHook and SyncBuffersHook. Before those
-    were recomputed images mean little, as after a first epoch. ``tools/invert.py`` does not read
-    the hook but ``inversion = dict(...)`` of the config, as those of ``configs/inversion`` have it.
+    animation to ``inversion/STEP`` in the work dir, STEP being the iteration. It runs after
+    CheckpointHook, wherever a config names it, and inverts what checkpoints give, under an EMAHook
+    the averaged weights. Before BN statistics were recomputed images mean little, as after a first
+    epoch. ``tools/invert.py`` does not read the hook but ``inversion = dict(...)`` of the config,
+    as those of ``configs/inversion`` have it.
 
     Args:
         targets: see :func:`mmarcface.engine.inverting.choose_targets`.
@@ -42,6 +43,9 @@ class BNPriorInversionHook(Hook):
     Raises:
         ValueError: if ``interval`` is below 1.
     """
+
+    # After CheckpointHook.
+    priority = 'VERY_LOW'
 
     def __init__(
         self,
@@ -90,7 +94,7 @@ class BNPriorInversionHook(Hook):
 
     @staticmethod
     def _model(runner: Runner) -> nn.Module:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = saved_model(runner)
         # As mmpretrain.get_model leaves it there, for the test pipeline.
         model._config = runner.cfg
         return model

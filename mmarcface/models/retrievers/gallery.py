@@ -124,7 +124,10 @@ class Gallery:
                     stacklevel=2,
                 )
         with_one_size(loader)
-        gallery = cls(_embed(model, loader), samples=list(_samples(loader.dataset)), **wanted)
+        samples = list(_samples(loader.dataset))
+        if any(sample.get('sample_idx', place) != place for place, sample in enumerate(samples)):
+            raise _without_places(loader.dataset)
+        gallery = cls(_embed(model, loader), samples=samples, **wanted)
         gallery._check(f'{len(loader.dataset)} images')
         if cache is not None:
             gallery.save(cache)
@@ -232,9 +235,13 @@ def _embed(model: EmbeddingRetriever, loader: DataLoader) -> torch.Tensor:
             outcome[0][places] = rows
     broadcast_object_list(outcome)
     if outcome[0] is None:
-        raise ValueError(
-            f'the {len(loader.dataset)} images of a gallery need a sample_idx each, from 0 on, and '
-            'the loader has to give them all: add sample_idx to the meta_keys of PackInputs, and '
-            'use neither drop_last nor a data set of data sets'
-        )
+        raise _without_places(loader.dataset)
     return outcome[0]
+
+
+def _without_places(dataset: Dataset) -> ValueError:
+    return ValueError(
+        f'the {len(dataset)} images of a gallery need a sample_idx each, from 0 on, and the loader '
+        'has to give them all: add sample_idx to the meta_keys of PackInputs, and use neither '
+        f'drop_last nor a data set of data sets; the data set is a {type(dataset).__name__}'
+    )
