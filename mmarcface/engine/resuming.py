@@ -194,8 +194,8 @@ def refuse_other_classes(meta: dict[str, Any], dataset, checkpoint: str | Path) 
     if difference:
         raise ValueError(
             f'{checkpoint} was trained on other classes: {difference}, so that its centers would '
-            'be taken for those of others. Give the data set the classes that it had, or train '
-            'from the start in another work dir'
+            'be taken for those of others. Give the data set the classes that it had (put folders '
+            'or lists back, or name them), or train from the start in another work dir'
         )
 
 

@@ -119,7 +119,7 @@ def test_places_and_machines_are_no_settings():
     # Nothing tells lists apart without their fingerprint.
     paths = [Config(SETTINGS), Config(SETTINGS)]
     for config, path in zip(paths, ('/a/keep.csv', '/b/keep.csv'), strict=True):
-        del config.keep_list
+        config.pop('keep_list')
         config.train_dataloader.dataset.dataset.filter_file = path
     with pytest.raises(ValueError, match='was trained with another train_dataloader'):
         _refuse_other_settings(paths[0], 'epoch_1.pth', paths[1].pretty_text)

@@ -26,6 +26,9 @@ def tool(trained, tmp_path, monkeypatch):
     """In a copy of a folder with net.py and the training of an epoch."""
     folder = tmp_path / 'a folder'
     shutil.copytree(trained, folder)
+    # As if it had been trained here.
+    work = folder / 'work_dirs' / 'net'
+    (work / 'last_checkpoint').write_text(str(work / 'epoch_1.pth'))
     monkeypatch.chdir(folder)
 
     def run(*words):
@@ -45,16 +48,22 @@ MORE = '--cfg-options', 'train_cfg.max_epochs=2'
 NO_DATA = *MORE, 'train_dataloader.dataset.data_root=nowhere'
 
 
-def test_resume_where_the_work_dir_is_now(tool):
+@pytest.mark.parametrize('how', ['copied', 'moved'])
+def test_resume_where_the_work_dir_is_now(tool, how):
     work = tool.folder / 'work_dirs'
-    shutil.copytree(work / 'net', work / 'copy')
-    (work / 'net').rename(work / 'moved')
-    before = (work / 'moved' / 'epoch_1.pth').stat().st_mtime_ns
-    for name in ('copy', 'moved'):
-        tool('net.py', '--work-dir', work / name, '--resume', *MORE)
-        assert torch.load(work / name / 'epoch_2.pth')['meta']['iter'] == 6
-        assert not (work / 'net').exists()
-    assert (work / 'moved' / 'epoch_1.pth').stat().st_mtime_ns == before
+    if how == 'moved':
+        (work / 'net').rename(work / 'now')
+    else:
+        shutil.copytree(work / 'net', work / 'now')
+        # What the copy is not to go on from.
+        content = torch.load(work / 'net' / 'epoch_1.pth')
+        content['meta']['iter'] = 100
+        torch.save(content, work / 'net' / 'epoch_1.pth')
+    before = (work / 'now' / 'epoch_1.pth').stat().st_mtime_ns
+    tool('net.py', '--work-dir', work / 'now', '--resume', *MORE)
+    assert torch.load(work / 'now' / 'epoch_2.pth')['meta']['iter'] == 6
+    assert (work / 'now' / 'epoch_1.pth').stat().st_mtime_ns == before
+    assert not (work / 'net' / 'epoch_2.pth').exists()
 
 
 def test_resume_after_a_break_while_the_note_was_written(tool):
