@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mmarcface.engine import ResultsTableHook
 from tests.engine.training import loader, orl, train
 
 PIXELS = dict(type='mmarcface.Pixels')
@@ -41,6 +42,21 @@ def test_unknown_figure_is_named_at_the_first_validation_and_costs_nothing(tmp_p
     assert "got 'retrieval/R@7'" in text
     assert 'AUC' in text.split('this model')[0]
     assert (tmp_path / 'epoch_2.pth').is_file()
+
+
+def test_ranges_of_other_runs_stand_beside_the_figures(tmp_path):
+    row = {'verification/AUC': (41.25, 97.5), 'verification/EER': (3.0, 3.0)}
+    table = dict(type='mmarcface.ResultsTableHook', ranges={'seeds 0 to 4': row})
+    train(tmp_path, table, log_level='INFO')
+    (line,) = [line for line in log_of(tmp_path).splitlines() if 'seeds 0 to 4' in line]
+    assert '41.25-97.50' in line
+    assert '3.00-3.00' in line
+
+
+@pytest.mark.parametrize('ends', [(2.0, 1.0), (1.0,)])
+def test_a_range_has_its_lowest_value_first(ends):
+    with pytest.raises(ValueError, match=r"ranges\['runs'\]\['AUC'\] must be the lowest"):
+        ResultsTableHook(ranges=dict(runs=dict(AUC=ends)))
 
 
 def test_wrong_baseline_is_refused_before_training(tmp_path):

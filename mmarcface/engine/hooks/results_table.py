@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -32,6 +32,12 @@ class ResultsTableHook(Hook):
             give is named in the log at the first validation, and left out.
         baseline: config of an image encoder, such as ``dict(type='mmarcface.Pixels')``; none by
             default.
+        ranges: what other runs of the recipe gave, so that nobody takes the figures of one run for
+            more than they are: by name of the row, such as 'seeds 0 to 4', the lowest and highest
+            value of each figure, in percent.
+
+    Raises:
+        ValueError: if a range is not of two numbers, the lower one first.
     """
 
     # After CheckpointHook.
@@ -42,10 +48,19 @@ class ResultsTableHook(Hook):
         title: str = 'Results',
         figures: Sequence[str] | None = None,
         baseline: dict | None = None,
+        ranges: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
     ):
+        for name, row in (ranges or {}).items():
+            for figure, ends in row.items():
+                if len(ends) != 2 or not ends[0] <= ends[1]:
+                    raise ValueError(
+                        f'ranges[{name!r}][{figure!r}] must be the lowest and the highest value, '
+                        f'got {ends}'
+                    )
         self.title = title
         self.figures = figures
         self.baseline = baseline
+        self.ranges = ranges or {}
         self.latest = None
 
     def before_train(self, runner: Runner) -> None:
@@ -77,10 +92,15 @@ class ResultsTableHook(Hook):
         table.add_column('')
         for name in figures:
             table.add_column(name.split('/')[-1], justify='right')
-        for model, values in rows.items():
-            table.add_row(model, *(f'{values[name]:.2f}' for name in figures))
+        cells = {
+            row: {name: f'{values[name]:.2f}' for name in figures} for row, values in rows.items()
+        }
+        for row, ends in self.ranges.items():
+            cells[row] = {name: f'{low:.2f}-{high:.2f}' for name, (low, high) in ends.items()}
+        for row, values in cells.items():
+            table.add_row(row, *(values.get(name, '') for name in figures))
         text = io.StringIO()
-        Console(file=text, width=20 + 16 * len(figures)).print(table)
+        Console(file=text, width=24 + 16 * len(figures)).print(table)
         runner.logger.info(f'\n{text.getvalue()}{self._next_steps(runner)}')
 
     @property
