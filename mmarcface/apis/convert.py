@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections import Counter
@@ -308,6 +309,7 @@ def with_pairs(
         source: what to convert.
         num_folds: folds to draw, 10 by default; or to share the source's own pairs out among, in
             their order and in each fold equally many of each kind, by default as many as it has.
+            A warning in the log says how many identities are then in several folds.
         number: pairs of each kind in a fold; 300 by default.
         seed: of the draws; 0 by default.
 
@@ -325,7 +327,17 @@ def with_pairs(
                 f'{name} must be left out for a source with pairs, such as this one with '
                 f'{len(source.pairs)}, as none are drawn; got {value}'
             )
-    return source if num_folds is None else _fold(source, num_folds)
+    source = source if num_folds is None else _fold(source, num_folds)
+    folds = {(name, pair.fold) for pair in source.pairs for name, _ in (pair.first, pair.second)}
+    shared = [name for name, count in Counter(name for name, _ in folds).items() if count > 1]
+    if shared:
+        print_log(
+            f'{len(shared)} identities are in several of the {source.num_folds} folds, such as '
+            f'{shared[0]}: thresholds are then tested on people that they were chosen on',
+            'current',
+            logging.WARNING,
+        )
+    return source
 
 
 def _fold(source: Source, num_folds: int) -> Source:

@@ -94,8 +94,8 @@ class IdentityFolder(LabelledDataset):
             if not images:
                 wanted = f' with the extensions {self.extensions}' if self.extensions else ''
                 raise ValueError(
-                    f'identity folder {folder} has no image{wanted}, and {len(others)} other '
-                    'files: remove it, or name the identities to use'
+                    f'identity folder {folder} has no image{wanted} among its {len(others)} files: '
+                    'remove it, or name the identities to use'
                 )
             samples += [dict(img_path=path, gt_label=label, identity=name) for path in images]
             left_out += others

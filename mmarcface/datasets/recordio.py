@@ -230,12 +230,12 @@ class RecordFile:
         Args:
             ends: where records of the index end, in bytes.
         """
-        begins = np.setdiff1d(np.append(ends, 0), self.offsets)
-        for offset in begins.tolist():
-            with suppress(ValueError):  # The end of the file, or what is no record.
-                self._parts.spans(offset)
-                return offset
-        return None
+        begins, known = np.array([0, *ends]), np.sort(self.offsets)
+        nearest = known.searchsorted(begins).clip(max=len(known) - 1)
+        others = begins[known[nearest] != begins].tolist()
+        # At the end of the file there is nothing, and between records there may be something else.
+        content = self._parts.content
+        return next((at for at in others if content[at : at + 4] == MAGIC_BYTES), None)
 
     def _offset(self, key: int) -> int:
         # Keys usually count without gaps.

@@ -49,7 +49,8 @@ class VerificationBin(SubsettableDataset):
     """
 
     def __init__(self, path: str, num_folds: int = 10, **kwargs):
-        if not isinstance(num_folds, int) or isinstance(num_folds, bool) or num_folds < 1:
+        whole = isinstance(num_folds, int | np.integer) and not isinstance(num_folds, bool)
+        if not whole or num_folds < 1:
             raise ValueError(f'num_folds must be a whole number from 1 on, got {num_folds!r}')
         self.num_folds = num_folds
         super().__init__(ann_file=path, **kwargs)

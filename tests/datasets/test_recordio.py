@@ -473,6 +473,22 @@ def test_records_that_a_new_index_does_not_mend(tmp_path, damage, index):
         path.with_suffix('.idx').unlink(missing_ok=True)
 
 
+def test_part_of_a_file_with_the_index_of_that_part(tmp_path):
+    path = Path(write_rec(tmp_path / 'train.rec', IM2REC))
+    path.write_bytes(path.read_bytes()[:-6])
+    index = path.with_suffix('.idx')
+    index.write_text(''.join(index.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(
+        ValueError, match=r'its .idx, of 5 records, does not name it. .* fetch or wr'
+    ):
+        IdentityRecords(str(path))
+    # What is no record does not matter.
+    path.write_bytes(b''.join(IM2REC.values()) + bytes(99))
+    write = ''.join(f'{key}\t{sum(map(len, list(IM2REC.values())[:key]))}\n' for key in IM2REC)
+    index.write_text(write)
+    assert found_in(IdentityRecords(str(path))) == OF_PEOPLE
+
+
 def test_numbers_that_fp32_rounds(tmp_path, monkeypatch):
     """As of more than 2^24 images: here every number from 8 on is even."""
     monkeypatch.setattr(identity_records, 'EXACT', 8)

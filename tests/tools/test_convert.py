@@ -1,6 +1,7 @@
 """Data sets through tools/convert.py: what comes out is what went in."""
 
 import io
+import re
 import runpy
 import shutil
 import sys
@@ -452,7 +453,7 @@ def test_folds_that_are_no_number(faces, tmp_path, folds):
         VerificationBin('lfw.bin', num_folds=folds)
 
 
-def test_pairs_are_shared_out_among_folds(faces, tmp_path, tool):
+def test_pairs_are_shared_out_among_folds(faces, tmp_path, tool, logged):
     source = convert.with_pairs(convert.open_source(faces), 6, 20, seed=0)
     as_blocks(source, tmp_path / 'blocks.bin', lambda pair: (pair.fold, not pair.is_same))
     convert.to_lfw(source, tmp_path / 'lfw')
@@ -461,6 +462,8 @@ def test_pairs_are_shared_out_among_folds(faces, tmp_path, tool):
     assert 'note: a .bin does not say how many folds it has; 10 are taken' in done
     assert 'in 10 folds. Read it with VerificationBin' in done
     assert 'num_folds' not in done
+    (warning,) = logged
+    assert '20 identities are in several of the 10 folds, such as ' in warning
     # Neighbours become one fold.
     three = [images_of_folds(LFW(str(lfw), **QUICKLY))[k : k + 2] for k in (0, 2, 4)]
     three = [one | other for one, other in three]
@@ -473,6 +476,11 @@ def test_pairs_are_shared_out_among_folds(faces, tmp_path, tool):
         assert figures(packed)['verification/Accuracy'] == pytest.approx(
             figures(LFW(str(tmp_path / f'three{number}'), **QUICKLY))['verification/Accuracy']
         )
+    assert not any('in several' in line for line in logged[1:])
+    # Folds of 240 / 4 pairs end in the middle of those of 240 / 6.
+    logged.clear()
+    convert.with_pairs(convert.open_source(lfw), 4, None, None)
+    assert re.fullmatch(r'4 identities are in several of the 4 folds, such as s\d+: .*', logged[0])
     with pytest.raises(
         ValueError, match='give --folds 1 or 2 or 3 or 4 or 5 or 6 or 8 or 10 or 12'
     ):
