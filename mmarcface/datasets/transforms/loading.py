@@ -42,8 +42,8 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
             if self.ignore_empty:
                 return None
             raise ValueError(
-                f'image {path} cannot be read: it is empty, cut short, not an image or of a kind '
-                'that OpenCV does not read; replace it or remove it from the data set'
+                f'image {path} cannot be read: it is empty, cut short or not an image that OpenCV '
+                'reads; replace it or remove it from the data set'
             ) from error
         image = image.astype('float32') if self.to_float32 else image
         return results | dict(img=image, img_shape=shape, ori_shape=shape)
