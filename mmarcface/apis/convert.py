@@ -196,7 +196,7 @@ def to_records(source: Source, path: str | Path) -> str:
         if record.labels != (labels[face.identity],) or record.image != face.read():
             raise _differs(f'record {key} of {path}', face)
     _compare(path, len(IdentityRecords(str(path))), len(source.faces))
-    return f"IdentityRecords('{path}')"
+    return f'IdentityRecords({str(path)!r})'
 
 
 def to_folder(source: Source, path: str | Path) -> str:
@@ -219,7 +219,7 @@ def to_folder(source: Source, path: str | Path) -> str:
     _write_files(source, Path(path), '{0.identity}/{0.number:04d}'.format, marker)
     with _finished(marker):
         _compare(path, len(IdentityFolder(str(path), **ONCE)), len(source.faces))
-    return f"IdentityFolder('{path}')"
+    return f'IdentityFolder({str(path)!r})'
 
 
 def to_lfw(source: Source, path: str | Path) -> str:
@@ -256,7 +256,7 @@ def to_lfw(source: Source, path: str | Path) -> str:
     with _finished(marker):
         _compare(path, len(open_source(path).faces), len(source.faces))
     told = '' if extension == '.jpg' else f", extension='{extension}'"
-    return f"LFW('{path}'{told})"
+    return f'LFW({str(path)!r}{told})'
 
 
 def to_bin(source: Source, path: str | Path) -> str:
@@ -297,7 +297,7 @@ def to_bin(source: Source, path: str | Path) -> str:
     again = VerificationBin(str(path), num_folds=source.num_folds, **ONCE).metainfo['pairs']
     _compare(path, again.folds.tolist(), [pair.fold for pair in pairs])
     told = '' if source.num_folds == NUM_FOLDS else f', num_folds={source.num_folds}'
-    return f"VerificationBin('{path}'{told})"
+    return f'VerificationBin({str(path)!r}{told})'
 
 
 def with_pairs(
