@@ -166,6 +166,15 @@ def lacking_state(content: dict) -> str | None:
     return None if 'message_hub' in content else 'message_hub'
 
 
+def has_head(content: dict) -> bool:
+    """Whether a checkpoint has weights of a head, whose rows are of its classes.
+
+    Args:
+        content: of the checkpoint.
+    """
+    return any(name.startswith('head.') for name in content.get('state_dict', content))
+
+
 @CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), force=True)
 def load_from_http(filename: str, map_location: str | torch.device | None = None) -> dict:
     """Fetch a checkpoint, once for all processes of a machine, and read it.

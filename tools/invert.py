@@ -21,7 +21,7 @@ from rich.table import Table
 
 from mmarcface.apis import get_model, invert, read_embeddings, save_inversion
 from mmarcface.apis.inversion import prepare
-from mmarcface.checkpoint import open_checkpoint
+from mmarcface.checkpoint import has_head, open_checkpoint
 from mmarcface.datasets.class_names import other_classes
 from mmarcface.datasets.image_files import find_images, note_left_out
 from mmarcface.engine.inverting import Wanted, choose_targets, find_judge
@@ -112,7 +112,7 @@ def check_classes(checkpoint: str, content: dict, wanted: Wanted, named_alone: b
     Raises:
         ValueError: if they do not, and more is at stake than names, or nothing is known of classes.
     """
-    if not any(key.startswith('head.') for key in content.get('state_dict', content)):
+    if not has_head(content):
         raise ValueError(
             f'{checkpoint} has no weights of a head, and so nothing is known of its classes: name '
             'a checkpoint of the training, with head.weight; or give --images or --embeddings'

@@ -3,13 +3,8 @@
 import argparse
 from pathlib import Path
 
-from mmarcface.engine.launch import (
-    add_common_arguments,
-    build_runner,
-    check_data,
-    latest_checkpoint,
-    load_config,
-)
+from mmarcface.engine.launch import add_common_arguments, build_runner, check_data, load_config
+from mmarcface.engine.resuming import latest_checkpoint
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,9 +29,8 @@ def parse_args() -> argparse.Namespace:
 
 def refuse_other_work_dir(path: Path, work_dir: str) -> None:
     """See that a config in the work dir of a training, where mmengine copies it, names that one."""
-    if (path.parent / 'last_checkpoint').exists() and path.parent.resolve() != Path(
-        work_dir
-    ).resolve():
+    of_training = (path.parent / 'last_checkpoint').exists()
+    if of_training and path.parent.resolve() != Path(work_dir).resolve():
         raise ValueError(
             f'{path} lies in the work dir of a training and names {work_dir}, which has no '
             f'checkpoint: was it moved? Add --work-dir {path.parent} to go on with that training'

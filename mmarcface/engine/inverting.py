@@ -28,7 +28,8 @@ from mmarcface.datasets.wrappers import REPEATING
 from mmarcface.plugin import CONFIG_ROOT
 from mmarcface.registry import DATASETS
 
-from .launch import latest_checkpoint, load_config, train_unless_done
+from .launch import load_config, train_unless_done
+from .resuming import latest_checkpoint
 
 KINDS = ('classes', 'identities')
 # Of so many classes a batch is taken to have the statistics of all.

@@ -155,7 +155,7 @@ def build_runner(config: Config) -> Runner:
 
     Args:
         config: see :func:`load_config`. With ``resume`` and no ``load_from``, training goes on from
-            :func:`latest_checkpoint`.
+            :func:`mmarcface.engine.resuming.latest_checkpoint`.
 
     Raises:
         FileNotFoundError: if there is no such checkpoint; no data was read then.
@@ -200,7 +200,8 @@ def train_unless_done(config: Config) -> Runner:
         The runner, after training.
 
     Raises:
-        ValueError: if what the work dir has was trained with other settings.
+        ValueError: if what the work dir has was trained with other settings or on other classes.
+        FileNotFoundError: see :func:`mmarcface.engine.resuming.latest_checkpoint`.
     """
     checkpoint = latest_checkpoint(config.work_dir)
     done = False

@@ -24,8 +24,8 @@ from mmarcface.engine.hooks import SubCenterHook
 from mmarcface.models import SubCenterArcFaceHead
 from mmarcface.registry import DATASETS, HOOKS, MODELS
 
-from .launch import latest_checkpoint, train_unless_done
-from .resuming import refuse_other_classes
+from .launch import train_unless_done
+from .resuming import latest_checkpoint, refuse_other_classes
 
 CLEAN, NOISY, SUBCENTER, PURIFIED = 'clean, K=1', 'noisy, K=1', 'noisy, K={}', 'purified, K=1'
 

@@ -12,7 +12,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 from mmpretrain.models import ImageClassifier
 
-from mmarcface.checkpoint import lacking_state, open_checkpoint, open_training
+from mmarcface.checkpoint import has_head, lacking_state, open_checkpoint, open_training
 from mmarcface.datasets.class_names import class_names, other_classes
 
 # What mmengine notes in a checkpoint of where others are.
@@ -35,7 +35,8 @@ def latest_checkpoint(work_dir: str | Path) -> str | None:
     """
     folder = Path(work_dir)
     note = folder / 'last_checkpoint'
-    noted = note.read_text(errors='replace').strip() if note.is_file() else ''
+    # After a crash of the system a file may hold zeros.
+    noted = note.read_text(errors='replace').strip().strip('\0') if note.is_file() else ''
     if '://' in noted:  # Kept elsewhere, by CheckpointHook.out_dir.
         return noted
     found = _where_now(noted, folder) if noted else None
@@ -83,9 +84,9 @@ def _newest_training(folder: Path) -> tuple[str | None, list[str]]:
 def _where_now(noted: str, work_dir: Path) -> Path | None:
     """A checkpoint whose path was noted before its work dir was moved or copied, perhaps."""
     # Names from any system.
-    beside, path = work_dir / PureWindowsPath(noted).name, Path(noted)
-    if beside.exists():
-        return beside
+    name, path = PureWindowsPath(noted).name, Path(noted)
+    if name and (work_dir / name).exists():
+        return work_dir / name
     # CheckpointHook.out_dir has folders named like the work dirs. One with a note of its own is the
     # work dir of another training, such as the one that this is a copy of.
     elsewhere = path.parent.name == work_dir.absolute().name
@@ -140,7 +141,7 @@ class SameClassesHook(Hook):
                 )
             return
         difference = other_classes(self.learnt, dataset)
-        if difference and _has_head(checkpoint):
+        if difference and has_head(checkpoint):
             runner.logger.warning(
                 f'The head of {runner._load_from} is of other classes: {difference}; its centers '
                 'are a start like any other'
@@ -197,7 +198,3 @@ def refuse_other_classes(meta: dict[str, Any], dataset, checkpoint: str | Path) 
             'be taken for those of others. Give the data set the classes that it had (put folders '
             'or lists back, or name them), or train from the start in another work dir'
         )
-
-
-def _has_head(checkpoint: dict) -> bool:
-    return any(key.startswith('head.') for key in checkpoint.get('state_dict', checkpoint))

@@ -87,25 +87,31 @@ def test_nothing_to_go_on_from(tmp_path, warnings):
     assert not warnings
 
 
-@pytest.mark.parametrize(
-    'kind', ['missing', 'empty', 'of a file that is gone', 'of a damaged file']
-)
+NOTES = {
+    'missing': 'is missing or empty',
+    'empty': 'is missing or empty',
+    'zeros': 'is missing or empty',
+    'of a file that is gone': 'epoch_12.pth, which is gone',
+    'of a damaged file': 'is cut short',
+}
+
+
+@pytest.mark.parametrize('kind', NOTES)
 def test_else_the_newest_one_is_taken(work, kind, warnings):
     write(work / 'best_score_epoch_2.pth', 2, without=['optimizer'])
-    # By its content: as a name it comes after epoch_10.pth.
+    # By its content: as a name it comes before epoch_2.pth.
     newest = str(write(work / 'epoch_10.pth', 10))
     cut(write(work / 'epoch_11.pth', 11))
     if kind == 'missing':
         (work / 'last_checkpoint').unlink()
     else:
         gone = work / 'epoch_11.pth' if 'damaged' in kind else work / 'epoch_12.pth'
-        note(work, '' if kind == 'empty' else gone)
+        note(work, dict(empty='\n', zeros='\0' * 40).get(kind, gone))
     assert latest_checkpoint(work) == newest
     [said] = warnings
     assert f'going on from {newest}, the newest' in said
     assert 'epoch_11.pth cannot be read' in said
-    assert {'missing': 'missing', 'empty': 'empty', 'of a file that is gone': 'epoch_12.pth, which '
-            'is gone', 'of a damaged file': 'cut short'}[kind] in said  # fmt: skip
+    assert NOTES[kind] in said
 
 
 def test_iterations_and_names_of_ones_own(tmp_path, warnings):
