@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
+from torch.utils.data import Subset
 
 from .containers import file_of
 from .keep_list import fingerprint_samples, first_repeated
@@ -37,13 +38,15 @@ def labels_of(dataset) -> np.ndarray:
     """The classes of all samples, in their order, (N,), int64.
 
     Args:
-        dataset: as for :func:`sample_names`.
+        dataset: as for :func:`sample_names`, or a Subset of torch's.
 
     Raises:
         ValueError: if a sample has none, or several.
     """
     if hasattr(dataset, 'cumulative_sizes'):
         return np.concatenate([labels_of(part) for part in dataset.datasets])
+    if isinstance(dataset, Subset):
+        return labels_of(dataset.dataset)[list(dataset.indices)]
     if len(dataset) and hasattr(getattr(dataset, 'data_list', None), 'labels'):
         # Of samples that are made when asked for, of which there may be millions.
         return dataset.data_list.labels.astype(np.int64)

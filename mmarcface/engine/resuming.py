@@ -8,12 +8,13 @@ from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 from mmpretrain.models import ImageClassifier
 
 from mmarcface.checkpoint import has_head, lacking_state, open_checkpoint, open_training
 from mmarcface.datasets.class_names import class_names, other_classes
+
+from .saved_weights import trained_model
 
 # What mmengine notes in a checkpoint of where others are.
 NOTED_FILES = ('last_ckpt', 'best_ckpt')
@@ -165,7 +166,7 @@ class SameClassesHook(Hook):
         self._refuse_other_labels(runner, runner.test_dataloader.dataset)
 
     def _refuse_other_labels(self, runner: Runner, dataset) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = trained_model(runner)
         if not isinstance(model, ImageClassifier) and not getattr(model, 'classify', False):
             return
         learnt = self.learnt

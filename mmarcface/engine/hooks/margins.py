@@ -7,10 +7,10 @@ import logging
 import numpy as np
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmarcface.datasets.sample_names import labels_of
+from mmarcface.engine.saved_weights import trained_model
 from mmarcface.functional.arguments import check_number
 from mmarcface.functional.margins import adaptive_margins
 from mmarcface.models.heads.class_margins import ClassMargins
@@ -91,8 +91,7 @@ class MarginScheduleHook(Hook):
 
 
 def _margins_of(runner: Runner, hook: Hook) -> ClassMargins:
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    head = getattr(model, 'head', None)
+    head = getattr(trained_model(runner), 'head', None)
     margins = getattr(head, 'margins', None)
     if not isinstance(margins, ClassMargins):
         raise ValueError(
