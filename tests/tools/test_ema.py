@@ -1,0 +1,58 @@
+"""Averaged weights: training, test tool, thresholds and inferencer speak of one model."""
+
+import json
+import runpy
+import sys
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmarcface.apis import VerificationInferencer
+from tests.conftest import ORL, ROOT
+from tests.engine.training import loader, orl, settings, train
+
+RECOMPUTE = dict(type='mmarcface.RecomputeStatisticsHook')
+AVERAGES = [
+    dict(type='EMAHook', momentum=0.2),
+    dict(type='mmengine.EMAHook', momentum=0.2),
+    dict(type='mmengine.EMAHook', momentum=0.2, update_buffers=True),
+    dict(type='EMAHook', ema_type='StochasticWeightAverage'),
+]
+
+
+def names(average: dict) -> str:
+    return ' '.join(map(str, average.values()))
+
+
+@pytest.mark.parametrize('recomputed', [True, False], ids=['recomputed', 'plain'])
+@pytest.mark.parametrize('average', AVERAGES, ids=names)
+def test_all_of_them_are_of_the_weights_that_a_plain_load_gives(
+    tmp_path, monkeypatch, average, recomputed
+):
+    evaluation = dict(
+        test_dataloader=loader(orl([4, 5])),
+        test_cfg=dict(),
+        test_evaluator=dict(type='mmarcface.VerificationMetric', far=[0.1]),
+    )
+    hooks = [average, RECOMPUTE] if recomputed else [average]
+    runner = train(tmp_path / 'work', *hooks, **evaluation)
+    checkpoint = (tmp_path / 'work' / 'last_checkpoint').read_text()
+    (log,) = (tmp_path / 'work').glob('*/vis_data/2*.json')
+    wanted = json.loads(log.read_text().splitlines()[-1])
+    for name, kept in {'with': hooks, 'without': []}.items():
+        config = tmp_path / f'{name}.py'
+        Config(settings(tmp_path / name, kept, **evaluation)).dump(config)
+        out = tmp_path / 'figures.json'
+        arguments = [config, checkpoint, '--out', out, '--work-dir', tmp_path / name]
+        monkeypatch.setattr(sys, 'argv', ['test.py', *map(str, arguments)])
+        runpy.run_path(str(ROOT / 'tools' / 'test.py'), run_name='__main__')
+        figures = json.loads(out.read_text())
+        assert figures.items() <= wanted.items()
+        # It refuses thresholds of other weights.
+        verify = VerificationInferencer(str(config), pretrained=checkpoint, far=0.1)
+        found = verify([(str(ORL / 's4' / '1.pgm'), str(ORL / 's4' / '2.pgm'))])
+        assert found[0]['far'] == 0.1
+    trained = dict(runner.model.named_parameters())
+    saved = verify.model.state_dict()
+    assert not torch.equal(trained['head.weight'], saved['head.weight'])
