@@ -1,4 +1,5 @@
 import json
+import logging
 import math
 import os
 import pickle
@@ -21,9 +22,17 @@ from mmpretrain.models.heads import ArcFaceClsHead, ClsHead, LinearClsHead
 from PIL import Image
 from torch import nn
 
-from mmarcface.apis import Inversion, InversionSettings, invert, read_embeddings, save_inversion
-from mmarcface.apis.inversion import _is_better
-from mmarcface.apis.inversion_state import Keeper
+from mmarcface.apis import (
+    Inversion,
+    InversionSettings,
+    inversion_descent,
+    invert,
+    read_embeddings,
+    save_inversion,
+)
+from mmarcface.apis.inversion import _is_better, _Search
+from mmarcface.apis.inversion_descent import Descent, resize
+from mmarcface.apis.inversion_state import Keeper, Unit
 from mmarcface.apis.invertible import Invertible, dominant_centres
 from mmarcface.functional.inversion import BN_PRIORS, batch_norm_layers
 from mmarcface.models import ArcFaceHead, SoftmaxHead, SubCenterArcFaceHead
@@ -56,6 +65,31 @@ class Tiny(nn.Sequential):
             )
             for _ in range(20):
                 self(torch.randn(16, channels, SIZE, SIZE) / 2)
+        self.eval()
+
+
+class Edgy(nn.Sequential):
+    """A net of edges that has seen smooth images only, to which noise is far from all of them."""
+
+    def __init__(self):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            super().__init__(
+                nn.Conv2d(3, 8, 3, stride=2),
+                nn.BatchNorm2d(8, momentum=None),
+                nn.ReLU(),
+                nn.Conv2d(8, 8, 3, stride=2),
+                nn.BatchNorm2d(8, momentum=None),
+                nn.ReLU(),
+                nn.AdaptiveAvgPool2d(2),
+                nn.Flatten(),
+                nn.Linear(32, WIDTH),
+            )
+            with torch.no_grad():
+                self[0].weight -= self[0].weight.mean((2, 3), keepdim=True)
+            for _ in range(5):
+                coarse = torch.randn(16, 3, 3, 3) / 10
+                self(nn.functional.interpolate(coarse, size=24, mode='bicubic'))
         self.eval()
 
 
@@ -177,6 +211,123 @@ def test_terms_are_those_of_the_images():
         )
     assert terms['bn'][0] == terms['bn'][1] > 0
     assert terms['restart'] == [0, 0]
+
+
+EDGY = dict(
+    small=dict(preset='small'),
+    paper=dict(preset='paper'),
+    fast=dict(preset='paper', lr=1.0, bn_variant='standardised'),
+    deepinversion=dict(preset='deepinversion', jitter=0, flip=False),
+    grey=dict(preset='small', grey=True, restarts=2),
+    moved=dict(preset='small', jitter=1, flip=True),
+)
+
+
+def edgy(kind, **changes):
+    given = dict(head=weight(), input_size=24, steps=40, progress=False)
+    return invert(Edgy(), range(4), **given | EDGY[kind] | changes)
+
+
+def objective_of(found):
+    return float(np.mean(found.terms['objective']))
+
+
+@pytest.mark.parametrize('kind', EDGY)
+def test_search_stays_where_it_was_best(kind):
+    found = edgy(kind)
+    objectives = found.history['objective']
+    assert found.history['step'] == list(range(40))
+    assert found.converged
+    if kind != 'moved':
+        # As seen by other moves the best would be another.
+        assert objective_of(found) <= 1.05 * min(objectives[20:])
+        assert objectives[-1] == min(objectives[20:])
+    assert objective_of(found) < 0.6 * objectives[0]
+    # No jumps are left.
+    least = np.minimum.accumulate(objectives[20:])
+    assert (objectives[20:] <= 1.5 * least).all() or kind == 'moved'
+
+
+@pytest.mark.parametrize('kind', ['small', 'grey'])
+def test_without_its_guard_the_search_is_thrown_off(kind, monkeypatch):
+    """By the first steps at full resolution; or the test above would test nothing."""
+    guarded = objective_of(edgy(kind))
+    monkeypatch.setattr(inversion_descent, 'JUMP', math.inf)
+    monkeypatch.setattr(Descent, 'resize', lambda d, size: d._begin(resize(d.pixels, size)))
+    found = edgy(kind)
+    assert objective_of(found) > 1.5 * guarded
+    objectives = found.history['objective']
+    assert max(objectives[20:]) > 3 * objectives[19]
+
+
+@pytest.mark.parametrize(('kind', 'at'), [('small', 12), ('small', 24), ('moved', 16)])
+def test_goes_on_where_steps_were_undone(kind, at, tmp_path):
+    expected = edgy(kind)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, at)
+        with pytest.raises(KeyboardInterrupt):
+            edgy(kind, state=tmp_path, state_interval=4)
+    assert torch.load(tmp_path / 'batch0_restart0.pth')['running']['step'] == at
+    resumed = edgy(kind, state=tmp_path)
+    np.testing.assert_array_equal(resumed.images, expected.images)
+    np.testing.assert_array_equal(resumed.frames, expected.frames)
+    assert resumed.terms == expected.terms
+    assert resumed.history == expected.history
+
+
+def test_paper_is_judged_by_pixels_that_are_valid():
+    """Its images are those of 8 bits; cut off at the end only, they are others than it found."""
+    found = edgy('paper')
+    assert objective_of(found) <= 1.05 * min(found.history['objective'])
+    assert objective_of(found) < 0.7 * objective_of(edgy('paper', clip=False))
+
+
+@pytest.fixture
+def warned(monkeypatch):
+    """What the search warned of."""
+    messages = []
+
+    def print_log(message, logger, level=logging.INFO):
+        if level == logging.WARNING:
+            messages.append(message)
+
+    monkeypatch.setattr('mmarcface.apis.inversion.print_log', print_log)
+    return messages
+
+
+def test_what_got_no_better_says_so(warned, tmp_path):
+    """Than grey, which nothing is nearer to than what it starts from."""
+    nothing = dict(target_weight=0.0, centre_weight=0.0, bn_weight=0.0, tv_weight=0.0)
+    found = search(**nothing, l2_weight=1.0, init_std=0.0)
+    assert found.converged is False
+    (message,) = warned
+    assert 'for 2 of 2 targets, the first of them target 0, got no better than its sta' in message
+    assert 'the objective of its batch was 0 and is 0.0' in message
+    assert save_inversion(found, tmp_path)['converged'] is False
+    assert json.loads((tmp_path / 'report.json').read_text())['converged'] is False
+    warned.clear()
+    assert search(**nothing, l2_weight=1.0).report()['converged'] is True
+    assert not warned
+
+
+def test_what_got_no_better_is_named(warned, monkeypatch):
+    """Of three batches the second, in its first restart; unless another did better."""
+    run = _Search.run
+
+    def fail(search, unit, *rest):
+        result = run(search, unit, *rest)
+        if unit == Unit(1, 0):
+            result['ended_at'] = result['began_at']
+            result['terms']['objective'] = [1e9, 1e9]
+        return result
+
+    monkeypatch.setattr(_Search, 'run', fail)
+    assert not search([0, 1, 2, 3, 4, 0], batch_size=2).converged
+    (message,) = warned
+    assert 'for 2 of 6 targets, the first of them target 2, got no better' in message
+    warned.clear()
+    assert search([0, 1, 2, 3, 4, 0], batch_size=2, restarts=2).converged
+    assert not warned
 
 
 def test_seed_decides():
@@ -431,9 +582,7 @@ def test_clip_keeps_pixels_valid(grey, tmp_path):
     assert outside[False] > 20
 
 
-def interrupted(state, at, **changes):
-    """Stop a search as Ctrl-C does, when it has written ``at`` steps."""
-
+def stop_after(patch, at):
     save = Keeper.save
 
     def save_and_stop(keeper, unit, step, *rest):
@@ -441,8 +590,13 @@ def interrupted(state, at, **changes):
         if step >= at:
             raise KeyboardInterrupt
 
+    patch.setattr(Keeper, 'save', save_and_stop)
+
+
+def interrupted(state, at, **changes):
+    """Stop a search as Ctrl-C does, when it has written ``at`` steps."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Keeper, 'save', save_and_stop)
+        stop_after(patch, at)
         return search(**dict(steps=20, state=state, state_interval=4) | changes)
 
 
@@ -682,6 +836,53 @@ def test_models_that_do_not_fit():
             search(std=[wrong])
 
 
+@pytest.mark.parametrize('given', [dict(mean=[100.0, 120, 140]), dict(std=[50.0]), dict(std=(58,))])
+def test_mean_and_std_come_together(given):
+    (name,) = given
+    message = rf'mean and std must be given together for Tiny, .* got {name} alone'
+    with pytest.raises(ValueError, match=message):
+        search(**given)
+    raw = Tiny()
+    raw.data_preprocessor = nn.Module()
+    with pytest.raises(ValueError, match=message):
+        search(model=raw, **given)
+    # A model that normalises has the other.
+    built_in = Invertible.of(built(RETRIEVER, 16), **given)
+    own = dict(mean=[120, 130, 140], std=[60, 70, 80]) | given
+    for key, values in own.items():
+        wanted = torch.tensor(values, dtype=torch.float).expand(3)
+        assert torch.equal(getattr(built_in, key).flatten(), wanted)
+    both = Invertible.of(Tiny(), None, SIZE, np.array([100.0]), np.array([50.0]))
+    assert both.mean.flatten().tolist() == [100] * 3
+
+
+def test_scale_of_a_bare_weight(monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        'mmarcface.apis.invertible.print_log', lambda message, _: said.append(message)
+    )
+
+    def losses(**given):
+        return search(steps=1, lr=0.0, **given).history['target']
+
+    def head(**given):
+        built = ArcFaceHead(CLASSES, WIDTH, **given)
+        built.weight.data = weight()
+        return built
+
+    assert losses(scale=8) == losses(head=head(scale=8.0)) != losses(head=head())
+    assert not said
+    assert losses() == losses(head=head())
+    (message,) = said
+    assert 'ArcFace with a scale of 64: give scale= for' in message
+    for other in (head(), nn.Linear(WIDTH, CLASSES), LinearClsHead(CLASSES, WIDTH), None):
+        with pytest.raises(ValueError, match='scale is for a head given as its weight alone, got'):
+            search(head=other, scale=8.0)
+    for wrong in (0, -1.0, math.nan, math.inf, '16', True):
+        with pytest.raises(ValueError, match=rf'^scale must be .* got {wrong!r}'):
+            search(scale=wrong)
+
+
 def test_divergence_is_told_with_its_step():
     for targets, head in (([0], 'given'), (weight()[:1], None)):
         with pytest.raises(ValueError, match=r'the search diverged at step [1-9]\d? \(.*lower lr'):
@@ -827,6 +1028,7 @@ def test_interrupted_at_any_stage(tmp_path, at):
         dict(head=nn.Linear(WIDTH, CLASSES)),
         dict(input_size=(11, 12)),
         dict(mean=[100.0], std=[127.5]),
+        dict(scale=8.0),
     ],
 )
 def test_states_of_another_search_are_refused(tmp_path, changes):

@@ -238,6 +238,7 @@ def test_hook_inverts_after_training(tmp_path):
     assert report['iteration'] == 3
     assert report['labels'] == [0, 1, 2, 0, 1, 2]
     assert report['settings']['steps'] == 3
+    assert isinstance(report['converged'], bool)
     assert sorted(report['files']) == [f'images/label{n}_{i}.png' for n in range(3) for i in (0, 1)]
     # A row a class, and a column a start.
     grid = cv2.imread(str(folder / 'grid.png'))
