@@ -44,8 +44,9 @@ def _prepare_prototype(wrapped, inferencer, args, kwargs):
 )
 def _dispatch_kwargs(wrapped, inferencer, args, kwargs):
     """Let topk exceed the gallery and refuse to draw bare embeddings: mmpretrain fails on both."""
-    from .apis.inferencers import fit_to_gallery
+    from .apis.inferencers import fit_to_gallery, take_gallery
 
+    take_gallery(inferencer)
     return fit_to_gallery(wrapped(*args, **kwargs), inferencer.prototype_dataset)
 
 

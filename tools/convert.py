@@ -61,6 +61,7 @@ def main() -> None:
         settings = convert.from_insightface(args.source, args.target)
         print(f'{args.target} is for IResNet({", ".join(f"{k}={v}" for k, v in settings.items())})')
         return
+    convert.refuse_nested(args.source, args.target)
     source = convert.open_source(args.source)
     if args.format in ('bin', 'lfw'):
         source = convert.with_pairs(source, args.folds, args.pairs, args.seed)

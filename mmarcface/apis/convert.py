@@ -77,6 +77,25 @@ class Source:
         return Counter(face.identity for face in self.faces)
 
 
+def refuse_nested(source: str | Path, target: str | Path) -> None:
+    """See that folders that are written do not become part of what is read.
+
+    Args:
+        source: a file or folder.
+        target: the folder, or a ``.rec`` or ``.bin`` file.
+
+    Raises:
+        ValueError: if the target is the source, or a folder in it.
+    """
+    one, other = Path(source).resolve(), Path(target).resolve()
+    is_folder = other.suffix not in ('.rec', '.bin')
+    if one == other or (is_folder and one in other.parents):
+        raise ValueError(
+            f'the target must lie outside of the source, got {target} in {source}: name a folder '
+            'beside it'
+        )
+
+
 def open_source(path: str | Path) -> Source:
     """Find out what a source is, and list it.
 
@@ -189,6 +208,19 @@ def to_records(source: Source, path: str | Path) -> str:
         for key, ends in records[max(0, done - number) :]:
             writer.write(key, ends, b'')
         writer.finish()
+        try:
+            _check_records(source, path, labels)
+        except ValueError as error:
+            # What is wrong is not to be taken for finished.
+            os.replace(path, writer.partial)
+            path.with_suffix('.idx').unlink()
+            raise ValueError(f'{error} (it is {writer.partial} now)') from None
+    else:
+        _check_records(source, path, labels)
+    return f'IdentityRecords({str(path)!r})'
+
+
+def _check_records(source: Source, path: Path, labels: dict[str, int]) -> None:
     written = RecordFile(path)
     _compare(path, len(written.keys), 1 + len(source.faces) + len(labels))
     for key, face in _progress(source.faces, 'Checking'):
@@ -196,7 +228,6 @@ def to_records(source: Source, path: str | Path) -> str:
         if record.labels != (labels[face.identity],) or record.image != face.read():
             raise _differs(f'record {key} of {path}', face)
     _compare(path, len(IdentityRecords(str(path))), len(source.faces))
-    return f'IdentityRecords({str(path)!r})'
 
 
 def to_folder(source: Source, path: str | Path) -> str:
@@ -246,6 +277,10 @@ def to_lfw(source: Source, path: str | Path) -> str:
             'LFW has images of one format, and the source has several, such as '
             f'{" and ".join(examples.values())}: leave out or change those of one'
         )
+    # Those of a finished conversion stay; an interrupted one has not written them.
+    if (path / 'pairs.txt').exists():
+        there = [(p.first, p.second, p.fold) for p in read_pairs(path / 'pairs.txt')]
+        _compare(path / 'pairs.txt', there, [(p.first, p.second, p.fold) for p in pairs])
     write_pairs(path / 'pairs.txt', pairs, source.num_folds)
     write_people(path / 'people.txt', source.images_of)
     (extension,) = examples

@@ -54,6 +54,38 @@ def prepare_gallery(
     model = inferencer.model
     if isinstance(prototype, Path):
         prototype = str(prototype)
+    try:
+        dataset = _prepare(prepare, inferencer, prototype, cache, batch_size)
+    except BaseException:
+        # Without a gallery the model embeds all the same.
+        model.prototype, model.prototype_cache = None, None
+        raise
+    inferencer.own_gallery = model.prototype, cache, model.gallery
+    return dataset
+
+
+def take_gallery(inferencer: ImageRetrievalInferencer) -> None:
+    """Have a model search the gallery of an inferencer, where another one gave it its own.
+
+    Args:
+        inferencer: the one that is about to search.
+    """
+    model = inferencer.model
+    prototype, cache, gallery = getattr(inferencer, 'own_gallery', (None, None, None))
+    if prototype is None or model.prototype is prototype:
+        return
+    model.prototype, model.prototype_cache = prototype, cache
+    model.prepare_prototype(gallery)
+
+
+def _prepare(
+    prepare: Callable,
+    inferencer: ImageRetrievalInferencer,
+    prototype: Any,
+    cache: str | None,
+    batch_size: int,
+) -> BaseDataset:
+    model = inferencer.model
     model.prototype_cache = cache
     is_path = isinstance(prototype, str)
     if is_path and prototype.endswith('.rec'):
@@ -67,7 +99,7 @@ def prepare_gallery(
         raise FileNotFoundError(
             f'prototype {prototype} does not exist: name a folder of images or a saved gallery'
         )
-    pipeline = [LoadImageFromFile(), inferencer.pipeline]
+    pipeline, listed = [LoadImageFromFile(), inferencer.pipeline], []
     if is_path:
         folder = prototype
         prototype, others = find_images(folder)
@@ -77,6 +109,7 @@ def prepare_gallery(
     if isinstance(prototype, list):
         if not prototype:
             raise ValueError('the gallery is empty: prototype is a list of no images')
+        listed = [image for image in prototype if isinstance(image, (str, Path))]
         prototype = _data_set(list(map(image_sample, prototype)), pipeline)
     elif isinstance(prototype, dict):
         with DefaultScope.overwrite_default_scope('mmpretrain'):
@@ -92,6 +125,9 @@ def prepare_gallery(
         refuse_unknown_landmarks(
             pipeline_of(dataset), (dataset.get_data_info(place) for place in range(len(dataset)))
         )
+    for path in map(str, listed):
+        if '://' not in path and not Path(path).is_file():
+            raise FileNotFoundError(f'image {path} of the gallery does not exist')
     return prepare(prototype, None, batch_size)
 
 
@@ -108,7 +144,8 @@ def image_sample(image: str | Path | np.ndarray | dict) -> dict:
         ``landmarks``.
 
     Raises:
-        ValueError: if a dict has no ``img``, or anything else than that and ``landmarks``.
+        ValueError: if a dict has no ``img``, or anything else than that and ``landmarks``; if an
+            array is of another type or shape.
     """
     if isinstance(image, dict):
         if 'img' not in image or not image.keys() <= {'img', 'landmarks'}:
@@ -122,6 +159,20 @@ def image_sample(image: str | Path | np.ndarray | dict) -> dict:
         return sample
     if isinstance(image, (str, Path)):
         return dict(img_path=str(image))
+    if (
+        not isinstance(image, np.ndarray)
+        or image.dtype != np.uint8
+        or image.ndim != 3
+        or image.shape[2] != 3
+        or not image.size
+    ):
+        kind = type(image).__name__
+        if isinstance(image, np.ndarray):
+            kind = f'{image.dtype} of shape {image.shape}'
+        raise ValueError(
+            'an image must be a path or an array (H, W, 3), uint8 in [0, 255], BGR, as cv2.imread '
+            f'gives it; got {kind}'
+        )
     shape = image.shape[:2]
     return dict(img=image, img_shape=shape, ori_shape=shape)
 

@@ -85,7 +85,8 @@ class Descent:
         objective = terms['objective']
         least = self.best['terms']['objective'] if self.best else math.inf
         if _jumps(objective, least) and again is not None:
-            least = again(self.best['pixels'])
+            same = torch.equal(self.pixels, self.best['pixels'])
+            least = objective if same else again(self.best['pixels'])
         if _jumps(objective, least):
             self._undo()
             return False

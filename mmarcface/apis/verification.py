@@ -14,6 +14,7 @@ from mmengine.model import BaseModel
 from mmpretrain.apis.base import BaseInferencer
 
 from mmarcface.evaluation.thresholds import choose_threshold, load_thresholds, thresholds_file
+from mmarcface.functional.arguments import check_number
 from mmarcface.models.retrievers.gallery import fingerprint_model
 
 from .inferencers import pipeline_after_loading, query_samples
@@ -58,7 +59,9 @@ class VerificationInferencer(BaseInferencer):
             pretrained = str(pretrained)
         super().__init__(model, pretrained=pretrained, device=device, **kwargs)
         self.far = None
-        if threshold is None:
+        if threshold is not None:
+            check_number('threshold', threshold, least=-1, most=1)
+        else:
             if thresholds is None and not isinstance(pretrained, str):
                 raise FileNotFoundError(
                     'which threshold? Give a checkpoint as pretrained, beside which tools/test.py '

@@ -64,10 +64,13 @@ def refuse_unequal_sizes(samples: Sequence[Any]) -> Sequence[Any]:
             for size, place in list(sizes.items())[:2]
         )
         height, width = next(iter(sizes))[-2:]
+        advice = f"dict(type='Resize', scale=({width}, {height}))"
+        if len({size[-2:] for size in sizes}) == 1:
+            advice = "LoadImageFromFile with color_type='color'"
         raise ValueError(
             f'the images of a batch must have one size after the transforms: {one} and {other} '
             '(channels x height x width). Add a transform that gives them one to the pipeline, '
-            f"before PackInputs, such as dict(type='Resize', scale=({width}, {height}))"
+            f'before PackInputs, such as {advice}'
         )
     return samples
 

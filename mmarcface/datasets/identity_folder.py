@@ -59,6 +59,8 @@ class IdentityFolder(LabelledDataset):
                     f'{extensions!r}'
                 )
             extensions = tuple(extension.lower() for extension in extensions)
+        if identities is not None:
+            _check_identities(identities)
         self.identities = identities
         self.extensions = extensions
         self._told = False
@@ -115,3 +117,15 @@ class IdentityFolder(LabelledDataset):
                 if not path.is_dir() and not path.name.startswith('.')
             )
         note_left_out(str(root), left_out, 'no image, or not in the folder of an identity')
+
+
+def _check_identities(identities: Sequence[str]) -> None:
+    if isinstance(identities, str) or not all(isinstance(name, str) for name in identities):
+        raise ValueError(f'identities must be a list of names of folders, got {identities!r}')
+    seen = set()
+    for name in identities:
+        if name in ('', '.', '..') or Path(name).name != name:
+            raise ValueError(f'identities must be folders of data_root itself, got {name!r}')
+        if name in seen:
+            raise ValueError(f'identities must differ, as each is a class, got {name!r} twice')
+        seen.add(name)

@@ -95,6 +95,9 @@ def _of_identity_records(records: RecordFile) -> tuple[np.ndarray, np.ndarray, l
     head = _head(records)
     if head is None:
         return None
+    # As insightface writes them; where an index has another order, each record is asked.
+    if (np.diff(records.offsets[1:]) <= 0).any():
+        return None
     first, end = head
     images, people = np.split(records.keys[1:], [records.keys[1:].searchsorted(first)])
     if len(images) != first - 1:

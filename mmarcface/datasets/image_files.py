@@ -83,9 +83,17 @@ def find_images(
     Raises:
         OSError: if a folder, or a file that has to be looked into, cannot be read.
     """
-    images, others = [], []
+    images, others, walked = [], [], set()
     for place, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
-        folders[:] = [name for name in folders if name[0] != '.' and not _leads_up(place, name)]
+        # Links may lead to a folder a second time.
+        real = os.path.realpath(place)
+        if real in walked:
+            folders.clear()
+            continue
+        walked.add(real)
+        folders[:] = sorted(
+            name for name in folders if name[0] != '.' and not _leads_up(place, name)
+        )
         for name in names:
             if name[0] != '.':
                 path = os.path.join(place, name)
@@ -122,7 +130,7 @@ def _is_image(path: str, extensions: Sequence[str] | None) -> bool:
 
 
 def _leads_up(place: str, name: str) -> bool:
-    """Whether a folder is a link to one that it is in, and would be walked without end."""
+    """Whether a folder is a link to one that it is in."""
     path = os.path.join(place, name)
     if not os.path.islink(path):
         return False

@@ -93,6 +93,11 @@ class InShop(LabelledDataset):
         """Line number, image, item and status of every line."""
         lines = read_lines(self.ann_file)
         rows = []
+        if len(lines) > 1 and split_fields(lines[1], 3)[-1:] in ([s] for s in STATUSES):
+            raise ValueError(
+                f'{self.ann_file}:2: the second line must name the columns, "image_name item_id '
+                f'evaluation_status"; got {lines[1]!r}'
+            )
         for number, line in enumerate(lines[2:], 3):
             fields = split_fields(line, 3)
             if len(fields) != 3 or fields[2] not in STATUSES:

@@ -395,25 +395,26 @@ def read_index(path: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
         size: of the ``.rec`` file in bytes.
 
     Raises:
-        ValueError: if a line is not ``key<TAB>offset``, an offset is beyond the end or a key is
-            there twice.
+        ValueError: if a line is not ``key<TAB>offset``, an offset is beyond the end, or a key or
+            an offset is there twice.
     """
     try:
         with warnings.catch_warnings():  # An empty file.
             warnings.simplefilter('ignore')
-            table = np.loadtxt(path, np.int64, comments=None, ndmin=2)
+            table = np.loadtxt(path, np.int64, comments=None, ndmin=2, encoding='utf-8-sig')
         good = table.size and table.shape[1] == 2 and table.min() >= 0 and table[:, 1].max() < size
     except (ValueError, OverflowError):
         good = False
     if not good:
         _refuse_index(path, size)
-    keys, counts = np.unique(table[:, 0], return_counts=True)
-    if len(keys) < len(table):
-        first, again = np.flatnonzero(table[:, 0] == keys[counts > 1][0])[:2]
-        raise ValueError(
-            f'{path}:{again + 1}: a key must be there once, {table[again, 0]} is in line '
-            f'{first + 1} too. Delete the file, and it is rebuilt'
-        )
+    for name, column in (('a key', table[:, 0]), ('an offset', table[:, 1])):
+        values, counts = np.unique(column, return_counts=True)
+        if len(values) < len(table):
+            first, again = np.flatnonzero(column == values[counts > 1][0])[:2]
+            raise ValueError(
+                f'{path}:{again + 1}: {name} must be there once, {column[again]} is in line '
+                f'{first + 1} too. Delete the file, and it is rebuilt'
+            )
     return table[:, 0], table[:, 1]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 import torch.distributed
 from mmengine.config import Config, DictAction
+from mmengine.dataset import DefaultSampler
 from mmengine.device import get_device
 from mmengine.dist import get_world_size, init_dist
 from mmengine.registry import RUNNERS
@@ -22,11 +23,17 @@ from torch.utils.data import DataLoader
 
 from mmarcface.checkpoint import open_checkpoint, open_training
 from mmarcface.datasets.batches import with_one_size
+from mmarcface.datasets.class_names import class_names
 from mmarcface.datasets.joined import refuse_folded_labels
 from mmarcface.evaluation.metrics.embedding_metric import ONE_SET, ROLES, EmbeddingMetric
 
-from .resuming import SameClassesHook, latest_checkpoint, refuse_other_classes
-from .saved_weights import refuse_other_figures
+from .resuming import SameClassesHook, SaveStoppedHook, latest_checkpoint, refuse_other_classes
+from .saved_weights import (
+    keep_loaded_weights,
+    refuse_other_figures,
+    take_saved_weights,
+    trained_model,
+)
 
 # The parts of a config that decide the weights of a training.
 DECIDES_WEIGHTS = (
@@ -106,6 +113,8 @@ def check_data(loop: BaseLoop) -> None:
                 'people of another data set'
             )
         refuse_folded_labels(loader.dataset)
+        _refuse_too_few_classes(loop)
+        _refuse_single_images(loop)
     if not hasattr(loop, 'evaluator') or not hasattr(loader.dataset, 'get_data_info'):
         return
     samples = [loader.dataset.get_data_info(index) for index in range(len(loader.dataset))]
@@ -130,6 +139,31 @@ def check_data(loop: BaseLoop) -> None:
     for metric in metrics:
         metric.check(
             torch.tensor(labels), torch.tensor([ROLES.index(role) for role in roles]), names
+        )
+
+
+def _refuse_too_few_classes(loop: BaseLoop) -> None:
+    head = getattr(trained_model(loop.runner), 'head', None)
+    number, names = getattr(head, 'num_classes', None), class_names(loop.dataloader.dataset)
+    if number and names and number < len(names):
+        raise ValueError(
+            f'the head has {number} classes and the data {len(names)}, the last is {names[-1]!r}: '
+            f'set model.head.num_classes to {len(names)}'
+        )
+
+
+def _refuse_single_images(loop: BaseLoop) -> None:
+    loader = loop.dataloader
+    sampler, size = getattr(loader, 'sampler', None), loader.batch_size
+    # Others have no end, or make batches by themselves.
+    if not isinstance(sampler, DefaultSampler) or loader.drop_last or not size:
+        return
+    norms = [m for m in trained_model(loop.runner).modules() if isinstance(m, nn.BatchNorm1d)]
+    if len(sampler) % size == 1 and any(norm.training for norm in norms):
+        raise ValueError(
+            f'{len(sampler)} images for a process leave a last batch of one after batches of '
+            f'{size}, which has no batch statistics to train with: set drop_last=True in '
+            'train_dataloader, or another batch_size'
         )
 
 
@@ -172,6 +206,7 @@ def build_runner(config: Config) -> Runner:
     # Not in the config, of which the work dir has a copy that may move with it.
     runner._load_from = checkpoint
     runner.register_hook(SameClassesHook(), 'VERY_HIGH')
+    runner.register_hook(SaveStoppedHook())
     return runner
 
 
@@ -215,12 +250,14 @@ def train_unless_done(config: Config) -> Runner:
     if done:
         refuse_other_classes(meta, runner.train_dataloader.dataset, checkpoint)
         runner.logger.info(f'{checkpoint} is the end of this training, which is not done again')
+        keep_loaded_weights(runner)
         runner.load_checkpoint(checkpoint)
         return runner
     for loop in (runner.train_loop, runner.val_loop):
         if loop is not None:
             check_data(loop)
     runner.train()
+    take_saved_weights(runner)
     return runner
 
 

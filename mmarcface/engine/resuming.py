@@ -6,7 +6,8 @@ import logging
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from mmengine.hooks import Hook
+from mmengine.dist import is_main_process
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
 from mmengine.runner import BaseLoop, Runner
 from mmpretrain.models import ImageClassifier
@@ -179,6 +180,31 @@ class SameClassesHook(Hook):
                 f'{type(dataset).__name__}: {difference}. Give it the same classes in the same '
                 'order'
             )
+
+
+class SaveStoppedHook(Hook):
+    """Writes the checkpoint of a training that was stopped early; ``build_runner`` adds it.
+
+    CheckpointHook writes one at its interval and at the end that was planned, which a training that
+    EarlyStoppingHook stops does not come to.
+    """
+
+    def after_train(self, runner: Runner) -> None:
+        """Save what was trained since the last checkpoint."""
+        if not getattr(runner.train_loop, 'stop_training', False):
+            return
+        savers = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+        for hook in savers:
+            unit, done = ('epoch', runner.epoch) if hook.by_epoch else ('iter', runner.iter)
+            name = f'{unit}_{done}.pth'
+            if not hook.save_last or Path(hook.last_ckpt or '').name == name:
+                continue
+            meta = dict(epoch=runner.epoch, iter=runner.iter)
+            runner.save_checkpoint(hook.out_dir, name, meta=meta, backend_args=hook.backend_args)
+            if is_main_process():
+                path = Path(hook.out_dir, name)
+                Path(runner.work_dir, 'last_checkpoint').write_text(str(path))
+                runner.logger.info(f'The training was stopped early; its checkpoint is {path}')
 
 
 def refuse_other_classes(meta: dict[str, Any], dataset, checkpoint: str | Path) -> None:

@@ -33,6 +33,19 @@ def averaging_hooks(runner: Runner) -> list[EMAHook]:
     return [hook for hook in runner.hooks if isinstance(hook, EMAHook)]
 
 
+def take_saved_weights(runner: Runner) -> None:
+    """Give the trained model what a checkpoint gives, after training.
+
+    mmengine begins an average anew when a runner goes on to test, from the weights that it finds.
+
+    Args:
+        runner: whose training is over.
+    """
+    trained, saved = trained_model(runner), saved_model(runner)
+    if saved is not trained:
+        trained.load_state_dict(saved.state_dict())
+
+
 def keep_loaded_weights(runner: Runner) -> None:
     """Leave out the hooks that would put other weights in place of those that were loaded.
 

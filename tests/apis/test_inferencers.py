@@ -351,3 +351,65 @@ def test_a_config_without_test_pipeline_is_named(faces):
     model._config.test_dataloader = None
     with pytest.raises(ValueError, match='must have a test_dataloader'):
         VerificationInferencer(model, threshold=0)
+
+
+def test_inferencers_of_one_model_search_their_own_galleries(orl):
+    model = model_with(dict(type='mmcv.Resize', scale=(48, 56)))
+    people = [[str(orl / f's{n}' / f'{i}.pgm') for i in (1, 2, 3)] for n in (1, 2)]
+    one = ImageRetrievalInferencer(model, prototype=people[0])
+    wanted = one(people[0][2], topk=3)[0]
+    other = ImageRetrievalInferencer(model, prototype=people[1][:2])
+    for _ in range(2):
+        found = one(people[0][2], topk=3)[0]
+        assert [m['sample']['img_path'] for m in found] == [m['sample']['img_path'] for m in wanted]
+        assert other(people[1][0])[0][0]['sample']['img_path'] == people[1][0]
+    # Of other weights the gallery is another.
+    with torch.no_grad():
+        model.image_encoder.fc.weight.normal_()
+    model.load_state_dict(model.state_dict())
+    assert one(people[0][2], topk=1)[0][0]['match_score'] == pytest.approx(1, abs=1e-5)
+
+
+def test_a_gallery_that_failed_is_forgotten(orl, tmp_path):
+    model = model_with(dict(type='mmcv.Resize', scale=(48, 56)))
+    (tmp_path / 'zz.jpg').write_bytes(b'no image')
+    faces = [str(orl / 's1' / f'{i}.pgm') for i in (1, 2)]
+    with pytest.raises(ValueError, match='cannot be read'):
+        ImageRetrievalInferencer(model, prototype=[*faces, str(tmp_path / 'zz.jpg')])
+    verify = VerificationInferencer(model, threshold=0)
+    assert verify([tuple(faces)])[0]['is_same']
+
+
+def test_a_missing_image_or_cache_folder_is_refused_at_once(orl, tmp_path, embed_nothing):
+    model = model_with(dict(type='mmcv.Resize', scale=(48, 56)))
+    faces = [str(orl / 's1' / '1.pgm')]
+    with pytest.raises(FileNotFoundError, match=r'none\.jpg of the gallery does not exist'):
+        ImageRetrievalInferencer(model, prototype=[*faces, str(tmp_path / 'none.jpg')])
+    cache = str(tmp_path / 'no' / 'cache.pth')
+    with pytest.raises(FileNotFoundError, match='must be in a folder that exists'):
+        ImageRetrievalInferencer(model, prototype=faces, prototype_cache=cache)
+
+
+@pytest.mark.parametrize(
+    'image',
+    [
+        np.zeros((9, 9, 3), np.float32),
+        np.zeros((9, 9, 3), np.int64),
+        np.zeros((9, 9), np.uint8),
+        np.zeros((9, 9, 4), np.uint8),
+        np.zeros((3, 9, 9), np.uint8),
+        np.zeros((0, 9, 3), np.uint8),
+        None,
+        torch.zeros(3, 9, 9),
+    ],
+    ids=lambda image: f'{getattr(image, "dtype", None)} {getattr(image, "shape", None)}',
+)
+def test_arrays_that_are_no_images_are_refused(image):
+    with pytest.raises(ValueError, match=r'must be a path or an array \(H, W, 3\), uint8'):
+        image_sample(image)
+
+
+@pytest.mark.parametrize('threshold', [float('nan'), 2, -5, True, '0.5'])
+def test_thresholds_that_are_no_cosines_are_refused(threshold):
+    with pytest.raises(ValueError, match='threshold must be'):
+        VerificationInferencer(model_with(), threshold=threshold)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 
 import cv2
 import numpy as np
@@ -193,3 +194,28 @@ def test_wrong_extensions(tmp_path):
     (tmp_path / 'ann' / '1.txt').write_text('no image')
     with pytest.raises(ValueError, match=r'ann has no image among its 1 files: remove it'):
         IdentityFolder(str(tmp_path))
+
+
+def test_folders_that_link_to_one_another_are_walked_once(tmp_path):
+    for name in ('a', 'b'):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f'{name}.jpg').write_bytes(b'')
+    (tmp_path / 'a' / 'link').symlink_to(tmp_path / 'b')
+    (tmp_path / 'b' / 'link').symlink_to(tmp_path / 'a')
+    images, _ = find_images(str(tmp_path / 'a'))
+    assert sorted(os.path.basename(path) for path in images) == ['a.jpg', 'b.jpg']
+
+
+@pytest.mark.parametrize(
+    ('identities', 'message'),
+    [
+        (['a', 'a'], "must differ, as each is a class, got 'a' twice"),
+        ('ab', 'must be a list of names'),
+        ([1], 'must be a list of names'),
+        (['.', 'a'], "must be folders of data_root itself, got '.'"),
+        (['a/../b', 'b'], "must be folders of data_root itself, got 'a/../b'"),
+    ],
+)
+def test_identities_are_folders_each_once(tmp_path, identities, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        IdentityFolder(str(tmp_path), identities=identities)

@@ -1,12 +1,21 @@
 """The table at the end of a training, of runners that were built in one way or another."""
 
+import copy
+import shlex
+from pathlib import Path
+
 import pytest
 import torch
+from mmengine.config import Config
 
 from mmarcface.engine import ResultsTableHook
-from tests.engine.training import loader, orl, train
+from mmarcface.engine.launch import build_runner
+from mmarcface.engine.resuming import latest_checkpoint
+from tests.engine.test_statistics_hooks import LOOPS, Figures
+from tests.engine.training import loader, orl, settings, train
 
 PIXELS = dict(type='mmarcface.Pixels')
+TABLE = dict(type='mmarcface.ResultsTableHook')
 CONCAT = dict(type='ConcatDataset', datasets=[orl([4, 5]), orl([4, 5], indices=5)])
 
 
@@ -82,4 +91,54 @@ def test_plot_shows_the_centers_that_are_saved(tmp_path):
     state = torch.load(path, weights_only=False)['state_dict']
     centers = torch.from_numpy(hook.panel.centers)
     torch.testing.assert_close(centers, state['head.weight'], rtol=0, atol=0)
-    assert not torch.equal(centers, runner.model.head.weight)
+    trained = torch.load(path, weights_only=False)['ema_state_dict']
+    assert not torch.equal(centers, trained['module.head.weight'])
+
+
+@pytest.mark.parametrize('loop', LOOPS)
+def test_a_training_that_is_stopped_early_has_a_checkpoint_that_the_table_names(tmp_path, loop):
+    changes = copy.deepcopy(LOOPS[loop])
+    changes.setdefault('train_cfg', dict(by_epoch=True, max_epochs=9, val_interval=1))
+    saver = dict(type='CheckpointHook', interval=90, by_epoch=changes['train_cfg']['by_epoch'])
+    changes['default_hooks'] = dict(checkpoint=saver)
+    changes['train_cfg'] |= dict(val_interval=1)
+    stop = dict(type='EarlyStoppingHook', monitor='verification/AUC', patience=1, min_delta=90)
+    hooks = [dict(type='EMAHook'), TABLE, stop]
+    runner = build_runner(Config(settings(tmp_path, hooks, log_level='INFO', **changes)))
+    runner.register_hook(Figures())
+    runner.train()
+    (checkpoint,) = tmp_path.glob('*.pth')
+    assert str(checkpoint) == latest_checkpoint(tmp_path)
+    assert str(checkpoint) in log_of(tmp_path).split('this model')[-1]
+    assert 'figures are of iteration' not in log_of(tmp_path)
+    content = torch.load(checkpoint, weights_only=False)
+    assert content['meta']['iter'] == runner.iter == int(runner.train_loop.iter)
+    assert content['meta']['epoch'] == runner.epoch
+    evaluator, data = runner.val_evaluator, runner.val_dataloader
+    runner.model.load_state_dict(content['state_dict'])
+    for batch in data:
+        with torch.no_grad():
+            evaluator.process(runner.model.eval().test_step(batch), batch)
+    assert evaluator.evaluate(len(data.dataset)) == pytest.approx(runner.figures, rel=1e-6)
+
+
+def test_the_table_says_where_no_checkpoint_was_kept_or_an_older_one(tmp_path):
+    none = dict(checkpoint=dict(type='CheckpointHook', interval=-1, save_last=False))
+    train(tmp_path / 'none', TABLE, default_hooks=none, log_level='INFO')
+    assert 'No checkpoint was kept' in log_of(tmp_path / 'none')
+    older = dict(checkpoint=dict(type='CheckpointHook', interval=2, save_last=False))
+    loop = dict(by_epoch=True, max_epochs=3, val_interval=3)
+    train(tmp_path / 'older', TABLE, default_hooks=older, train_cfg=loop, log_level='INFO')
+    text = log_of(tmp_path / 'older')
+    assert 'figures are of iteration 9, and the last checkpoint' in text
+    assert 'epoch_2.pth, is of 6' in text
+
+
+def test_the_commands_that_come_next_can_be_pasted(tmp_path):
+    work_dir = tmp_path / "my 'dir' \u00e9 $HOME"
+    train(work_dir, TABLE, from_config=True, log_level='INFO')
+    commands = log_of(work_dir).split('with it:\n')[1].splitlines()[:2]
+    test, search = (shlex.split(command) for command in commands)
+    assert (work_dir / Path(test[2]).name).samefile(test[2])
+    compile(search[2], 'command', 'exec')
+    assert repr(str(work_dir / 'epoch_2.pth')) in search[2]

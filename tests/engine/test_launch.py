@@ -4,16 +4,18 @@ from types import SimpleNamespace
 import mmengine
 import pytest
 from mmengine.config import Config
-from mmengine.dataset import ConcatDataset, RepeatDataset
+from mmengine.dataset import ConcatDataset, DefaultSampler, RepeatDataset
 from mmengine.runner import EpochBasedTrainLoop
 from mmpretrain.datasets import PackInputs
 from mmpretrain.engine import EMAHook
+from torch import nn
 from torch.utils.data import DataLoader
 
 from mmarcface.datasets import LoadImageFromFile, ORLFaces, ProbesAndGallery, VerificationBin
 from mmarcface.datasets.bin_file import write_bin
 from mmarcface.engine.launch import _refuse_other_settings, check_data, load_config
 from mmarcface.evaluation import IdentificationMetric, VerificationMetric
+from mmarcface.models import ArcFaceHead
 
 
 @pytest.mark.parametrize('keeps_roles', [True, False])
@@ -33,10 +35,39 @@ def test_roles_that_the_pipeline_loses(keeps_roles):
             check_data(loop)
 
 
-def training_on(dataset, *hooks) -> EpochBasedTrainLoop:
+def training_on(dataset, *hooks, model=None, **loader) -> EpochBasedTrainLoop:
     loop = EpochBasedTrainLoop.__new__(EpochBasedTrainLoop)
-    loop._runner, loop.dataloader = SimpleNamespace(hooks=list(hooks)), DataLoader(dataset)
+    loop._runner = SimpleNamespace(hooks=list(hooks), model=model or nn.Module())
+    loop.dataloader = DataLoader(dataset, **loader)
     return loop
+
+
+def test_a_head_of_too_few_classes_is_refused():
+    model = nn.Module()
+    model.head = ArcFaceHead(2, 4)
+    check_data(training_on(ORLFaces(people=[1, 2]), model=model))
+    with pytest.raises(ValueError, match=r"the data 3, the last is 's3': set .* to 3"):
+        check_data(training_on(ORLFaces(people=[1, 2, 3]), model=model))
+
+
+@pytest.mark.parametrize(
+    ('norm', 'drop_last', 'refused'),
+    [
+        (nn.BatchNorm1d(2), False, True),
+        (nn.BatchNorm1d(2), True, False),
+        (nn.BatchNorm1d(2).eval(), False, False),
+        (nn.BatchNorm2d(2), False, False),
+    ],
+)
+def test_a_last_batch_of_one_is_refused(norm, drop_last, refused):
+    dataset = ORLFaces(people=[1], indices=9)
+    loader = dict(batch_size=4, sampler=DefaultSampler(dataset), drop_last=drop_last)
+    loop = training_on(dataset, model=nn.Sequential(norm), **loader)
+    if refused:
+        with pytest.raises(ValueError, match='9 images for a process leave a last batch of one'):
+            check_data(loop)
+    else:
+        check_data(loop)
 
 
 def test_a_benchmark_is_not_trained_on(tmp_path):

@@ -587,3 +587,48 @@ def test_weights_of_insightface(run_tool, tmp_path):
     torch.save(dict(weight=torch.ones(2)), tmp_path / 'other.pth')
     with pytest.raises(ValueError, match=r"other.pth must hold .* keys are like \['weight'\]"):
         convert.from_insightface(tmp_path / 'other.pth', tmp_path / 'out.pth')
+
+
+def test_a_target_in_its_source_is_refused(tmp_path, run_tool, few_faces):
+    for target in (few_faces, few_faces / 'inside'):
+        done = run_tool('convert.py', 'folder', few_faces, target, fails=True)
+        assert 'must lie outside of the source' in done.output
+    assert len(IdentityFolder(str(few_faces)).CLASSES) == 2
+
+
+def test_pairs_of_a_finished_target_are_not_replaced(tmp_path, few_faces):
+    source = convert.open_source(few_faces)
+    convert.to_lfw(convert.with_pairs(source, 1, 2, 0), tmp_path / 'lfw')
+    before = (tmp_path / 'lfw' / 'pairs.txt').read_text()
+    convert.to_lfw(convert.with_pairs(source, 1, 2, 0), tmp_path / 'lfw')
+    with pytest.raises(ValueError, match='does not hold what the source has'):
+        convert.to_lfw(convert.with_pairs(source, 1, 2, 1), tmp_path / 'lfw')
+    assert (tmp_path / 'lfw' / 'pairs.txt').read_text() == before
+
+
+def test_records_of_another_source_do_not_look_finished(tmp_path, few_faces, orl):
+    path = tmp_path / 'a.rec'
+    writer = RecordWriter(path)
+    writer.write(1, (0,), (orl / 's9' / '1.pgm').read_bytes())
+    writer.file.close()
+    with pytest.raises(ValueError, match='it is of another source or damaged'):
+        convert.to_records(convert.open_source(few_faces), path)
+    assert not path.exists()
+    assert not path.with_suffix('.idx').exists()
+    path.with_suffix('.rec.partial').unlink()
+    convert.to_records(convert.open_source(few_faces), path)
+    # One that was finished before stays, whatever it is compared with.
+    (few_faces / 's1' / '1.pgm').unlink()
+    with pytest.raises(ValueError, match='does not hold what the source has'):
+        convert.to_records(convert.open_source(few_faces), path)
+    assert path.exists()
+
+
+@pytest.fixture
+def few_faces(tmp_path, orl):
+    for person in ('s1', 's2'):
+        (tmp_path / 'faces' / person).mkdir(parents=True)
+        for number in (1, 2, 3):
+            name = f'{person}/{number}.pgm'
+            (tmp_path / 'faces' / name).write_bytes((orl / name).read_bytes())
+    return tmp_path / 'faces'

@@ -13,7 +13,7 @@ from mmengine.visualization import TensorboardVisBackend
 from mmpretrain.structures import DataSample
 from torch.utils.data import DataLoader
 
-from mmarcface.engine.saved_weights import saved_model
+from mmarcface.engine.saved_weights import refuse_other_figures, saved_model
 from mmarcface.registry import HOOKS
 from mmarcface.visualization import Embedded, draw_embeddings, to_image
 
@@ -53,7 +53,8 @@ class EmbeddingPlotHook(Hook):
         self.panel = None
 
     def before_train(self, runner: Runner) -> None:
-        """Refuse samples that cannot be told apart."""
+        """Refuse samples that cannot be told apart, and other weights than are saved."""
+        refuse_other_figures(runner)
         dataset = runner.val_loop and runner.val_loop.dataloader.dataset
         # Of mmengine's ConcatDataset, whose parts count for themselves.
         if hasattr(dataset, 'cumulative_sizes') and len(dataset.cumulative_sizes) > 1:
@@ -100,10 +101,7 @@ class EmbeddingPlotHook(Hook):
         self.kept = []
         if not is_main_process():
             return
-        # The first of an image, as mmpretrain's EMAHook may evaluate other weights after its own.
-        samples = {
-            index: (label, vector) for shard in shards[::-1] for index, label, vector in shard[::-1]
-        }
+        samples = {index: (label, vector) for shard in shards for index, label, vector in shard}
         labels, vectors = zip(*(samples[index] for index in sorted(samples)), strict=True)
         labels, vectors = np.array(labels), np.stack(vectors)
         classes = _classes(runner.val_dataloader)

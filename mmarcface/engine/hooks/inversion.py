@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
 from mmarcface.apis import invert, save_inversion
@@ -75,6 +75,11 @@ class BNPriorInversionHook(Hook):
                 :func:`mmarcface.engine.inverting.find_judge`.
             TypeError: for a setting that there is not.
         """
+        if self.interval is not None and isinstance(runner.train_loop, IterBasedTrainLoop):
+            raise ValueError(
+                'interval of BNPriorInversionHook counts epochs, and this training has iterations: '
+                f'leave it out, and images are made after training; got {self.interval}'
+            )
         self.wanted = choose_targets(runner.cfg, self.targets, self.most).times(self.per_target)
         model = self._model(runner)
         prepare(model, self.wanted.targets, **self.settings)

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
 from mmarcface.datasets.wrappers import pipeline_of, with_pipeline
-from mmarcface.engine.saved_weights import refuse_other_figures, saved_model, trained_model
+from mmarcface.engine.saved_weights import saved_model, trained_model
 from mmarcface.registry import HOOKS, TRANSFORMS
 
 from .sync_statistics import SyncStatisticsHook
@@ -51,7 +51,7 @@ class RecomputeStatisticsHook(SyncStatisticsHook):
 
     def before_train(self, runner: Runner) -> None:
         """Prepare the images, and see that it can be done."""
-        refuse_other_figures(runner)
+        super().before_train(runner)
         trained = runner.train_dataloader
         dataset = with_pipeline(trained.dataset, _test_pipeline(runner))
         dataset[0]

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 from rich.console import Console
 from rich.table import Table
 
-from mmarcface.engine.saved_weights import trained_model
+from mmarcface.checkpoint import open_training
+from mmarcface.engine.resuming import latest_checkpoint
+from mmarcface.engine.saved_weights import refuse_other_figures, trained_model
 from mmarcface.models import EmbeddingRetriever
 from mmarcface.registry import HOOKS
 
@@ -65,6 +67,7 @@ class ResultsTableHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Build the baseline, so that a wrong one is noticed at once."""
+        refuse_other_figures(runner)
         if self.baseline is not None:
             preprocessor = trained_model(runner).data_preprocessor
             self.encoder = EmbeddingRetriever(self.baseline, data_preprocessor=preprocessor).eval()
@@ -77,7 +80,7 @@ class ResultsTableHook(Hook):
                 f'figures of ResultsTableHook must be among {list(metrics)}, got {unknown[0]!r}: '
                 'it will not be in the table',
             )
-        self.latest = metrics
+        self.latest, self.validated = metrics, runner.iter
 
     def after_train(self, runner: Runner) -> None:
         """Log the table and the next commands."""
@@ -118,19 +121,28 @@ class ResultsTableHook(Hook):
             evaluator.process(data_samples=self.encoder.test_step(batch), data_batch=batch)
         return evaluator.evaluate(len(loop.dataloader.dataset))
 
-    @staticmethod
-    def _next_steps(runner: Runner) -> str:
-        checkpoint = find_latest_checkpoint(runner.work_dir)
+    def _next_steps(self, runner: Runner) -> str:
+        checkpoint = latest_checkpoint(runner.work_dir)
+        if checkpoint is None:
+            return 'No checkpoint was kept: set interval or save_last of CheckpointHook\n'
+        note, saved = '', open_training(checkpoint)['meta']['iter']
+        if saved != self.validated:
+            note = (
+                f'The figures are of iteration {self.validated}, and the last checkpoint, '
+                f'{checkpoint}, is of {saved}\n'
+            )
         if 'model' not in runner.cfg:  # A runner that was not built from a config.
-            return f'The checkpoint is {checkpoint}\n'
+            return note or f'The checkpoint is {checkpoint}\n'
         # As mmengine wrote it, with all that the command line changed.
         name = Path(runner.cfg.filename or f'{runner.timestamp}.py').name
-        used = Path(runner.work_dir, name)
-        test = shlex.join(['python', 'tools/test.py', str(used), str(checkpoint)])
-        search = f"Search({str(used)!r}, 'FOLDER', pretrained={str(checkpoint)!r}, head=None)"
+        used = str(Path(runner.work_dir, name))
+        search = (
+            'from mmarcface.apis import ImageRetrievalInferencer as Search; '
+            f"print(Search({used!r}, 'FOLDER', pretrained={checkpoint!r}, head=None)"
+            "('IMAGE', topk=3))"
+        )
         return (
-            'Next, test the checkpoint, and search a folder of images of your own with it:\n'
-            f'  {test} --out figures.json\n'
-            '  python -c "from mmarcface.apis import ImageRetrievalInferencer as Search; '
-            f"print({search}('IMAGE', topk=3))\"\n"
+            f'{note}Next, test the checkpoint, and search a folder of images of your own with it:\n'
+            f'  {shlex.join(["python", "tools/test.py", used, checkpoint])} --out figures.json\n'
+            f'  {shlex.join(["python", "-c", search])}\n'
         )

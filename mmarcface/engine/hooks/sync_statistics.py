@@ -6,13 +6,20 @@ from mmengine.dist import all_reduce_params, is_distributed
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 
-from mmarcface.engine.saved_weights import saved_model, trained_model
+from mmarcface.engine.saved_weights import (
+    refuse_other_figures,
+    saved_model,
+    take_saved_weights,
+    trained_model,
+)
 from mmarcface.registry import HOOKS
 
 
 @HOOKS.register_module()
 class SyncStatisticsHook(Hook):
     """Averages running statistics over the processes before each validation and checkpoint.
+
+    After training under an EMAHook the model is the averaged one, as its checkpoint.
 
     It takes the place of mmengine's SyncBuffersHook, which in training by iterations comes after
     the checkpoint, and leaves out the averaged model of an EMAHook. It runs after an EMAHook and
@@ -23,6 +30,14 @@ class SyncStatisticsHook(Hook):
     priority = 'LOW'
     stale = False
 
+    def before_train(self, runner: Runner) -> None:
+        """Refuse figures of other weights than checkpoints give."""
+        refuse_other_figures(runner)
+
+    def after_train(self, runner: Runner) -> None:
+        """Take the weights that the checkpoint has."""
+        take_saved_weights(runner)
+
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
         """Note that the statistics are about to change."""
         self.stale = True
@@ -32,7 +47,7 @@ class SyncStatisticsHook(Hook):
     ) -> None:
         """Refresh, if a checkpoint is written after this iteration."""
         savers = self._savers(runner, by_epoch=False)
-        ends = savers or isinstance(runner.train_loop, IterBasedTrainLoop)
+        ends = bool(savers) or isinstance(runner.train_loop, IterBasedTrainLoop)
         if (ends and self.is_last_train_iter(runner)) or any(
             self.every_n_train_iters(runner, hook.interval, hook.save_begin) for hook in savers
         ):

@@ -109,13 +109,18 @@ class VerificationMetric(EmbeddingMetric):
                 # What only chooses the threshold is not tested.
                 tested = pairs.is_same[pairs.folds >= 0]
                 num_same, num_other = int(tested.sum()), int((~tested).sum())
-                num_folds = self.num_folds if given else max(2, 1 + int(pairs.folds.max()))
+                num_folds = self.num_folds if given else max(2, 1 + pairs.folds.max(initial=0))
                 enough = len(np.unique(pairs.folds)) >= num_folds
             if min(num_same, num_other) == 0 or not enough:
+                of_metric = pairs is None or self.pairs is not None
                 raise ValueError(
                     f'{num_same} pairs{where} of the same identity and {num_other} of different '
-                    f'ones: both kinds are needed, and enough for {num_folds} folds; add images '
-                    'or pairs, or lower num_folds of VerificationMetric'
+                    f'ones: both kinds are needed, and enough for {num_folds} folds; '
+                    + (
+                        'add images or pairs, or lower num_folds of VerificationMetric'
+                        if of_metric
+                        else 'take more of the pairs, and give the data set num_folds of at least 2'
+                    )
                 )
             if pairs is not None:
                 self._check_labels(where, pairs, labels, names)
@@ -278,6 +283,12 @@ def _places(pairs: Sequence[tuple[int, int]]) -> np.ndarray:
         raise ValueError(
             'pairs must be (i, j) each, whole numbers from 0 on, and there must be some; got '
             f'{pairs!r:.80}'
+        )
+    alone = np.flatnonzero(indices[:, 0] == indices[:, 1])
+    if len(alone):
+        raise ValueError(
+            f'pairs must be of two samples, got {tuple(indices[alone[0]].tolist())} at place '
+            f'{alone[0]}'
         )
     return indices.astype(np.int64)
 

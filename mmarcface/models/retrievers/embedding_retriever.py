@@ -11,10 +11,11 @@ from mmpretrain.structures import DataSample
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmarcface.datasets.batches import refuse_unequal_sizes
 from mmarcface.functional.arguments import check_number
 from mmarcface.registry import MODELS
 
-from .gallery import Gallery
+from .gallery import Gallery, fingerprint_model
 from .weights import refuse_other_model, refuse_other_weights
 
 
@@ -66,6 +67,8 @@ class EmbeddingRetriever(BaseRetriever):
             if train_cfg and 'augments' in train_cfg:
                 data_preprocessor['batch_augments'] = train_cfg
         super().__init__(prototype, data_preprocessor, init_cfg)
+        # mmpretrain's would pad them, and an embedding depend on what else is in the batch.
+        self.data_preprocessor.register_forward_pre_hook(_refuse_unequal_sizes)
         if not isinstance(image_encoder, nn.Module):
             image_encoder = MODELS.build(image_encoder)
         if head is not None and not isinstance(head, nn.Module):
@@ -218,8 +221,11 @@ class EmbeddingRetriever(BaseRetriever):
         best = score.topk(min(self.topk, score.shape[1]))
         return dict(score=score, pred_label=best.indices, pred_score=best.values)
 
-    def prepare_prototype(self) -> None:
+    def prepare_prototype(self, gallery: Gallery | None = None) -> None:
         """Embed or read the gallery, and keep it as unit vectors, (G, D).
+
+        Args:
+            gallery: made of this ``prototype`` before; embedded again if that was by other weights.
 
         Raises:
             ValueError: if the gallery is empty or not finite, or a file was made by another model
@@ -229,7 +235,8 @@ class EmbeddingRetriever(BaseRetriever):
         device = next(
             (p.device for p in self.image_encoder.parameters()), self.data_preprocessor.device
         )
-        self.gallery = Gallery.of(self)
+        known = gallery is not None and gallery.model in ('', fingerprint_model(self))
+        self.gallery = gallery if known else Gallery.of(self)
         self.register_buffer(
             'prototype_vecs',
             F.normalize(self.gallery.embeddings.to(device, torch.float)),
@@ -242,6 +249,16 @@ class EmbeddingRetriever(BaseRetriever):
         if not self.prototype_inited:
             self.prepare_prototype()
         self.gallery.save(path)
+
+
+def _refuse_unequal_sizes(_: nn.Module, arguments: tuple) -> None:
+    data = arguments[0]
+    inputs = data.get('inputs') if isinstance(data, dict) else None
+    if isinstance(inputs, (list, tuple)):
+        samples = data.get('data_samples') or [None] * len(inputs)
+        refuse_unequal_sizes(
+            [dict(inputs=i, data_samples=s) for i, s in zip(inputs, samples, strict=True)]
+        )
 
 
 def _forget_gallery(model: EmbeddingRetriever, _) -> None:

@@ -104,6 +104,11 @@ class Gallery:
         if len(loader.dataset) == 0:
             raise ValueError(f'the gallery is empty: {loader.dataset} has no images')
         cache = model.prototype_cache
+        if cache is not None and not Path(cache).absolute().parent.is_dir():
+            raise FileNotFoundError(
+                f'prototype_cache {cache} must be in a folder that exists, and '
+                f'{Path(cache).absolute().parent} does not'
+            )
         wanted = dict(model=fingerprint_model(model), images=fingerprint_images(loader.dataset))
         if cache is not None and Path(cache).exists():
             kept = cls.load(cache)
