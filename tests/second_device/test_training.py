@@ -106,6 +106,7 @@ def test_steps_under_autocast(device, family, dtype):
 # Every hook at once, beside one of mmengine's that changes the weights.
 HOOKS = [
     dict(type='mmarcface.RecomputeStatisticsHook'),
+    dict(type='mmarcface.SyncStatisticsHook'),
     dict(type='SyncBuffersHook'),
     dict(type='EMAHook', momentum=0.1),
     dict(type='mmarcface.AdaptiveMarginsHook', margin_min=0.1, margin_max=0.3),
