@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch.optim import Adam
 
-# A step that leaves the objective above so many times its least value is undone.
-JUMP = 1.5
+# A step that leaves the objective above so many times its least value is undone; and where the
+# images are seen otherwise in every step, of which the best are less sure.
+JUMP, MOVED_JUMP = 1.5, 4.0
 # The rate after a step that was undone, and after one that was not, in terms of that before.
 FALL, RISE = 0.5, 1.1
 # Where steps so small still end in numbers that are none, smaller ones will not help.
@@ -22,11 +23,11 @@ LEAST = 2**-20
 class Descent:
     """Adam on pixels, which goes back to the best of them and halves its step on a jump.
 
-    A step that changes every pixel by the whole rate is white noise where the gradient says little,
-    and a net with BN layers of small variance takes that so ill that no later step repairs it. So
-    a step that makes the objective jump is undone and halved, until it does not; the rate then
-    grows again. Another resolution is begun with the moments of Adam of the one before; the
-    objective is compared at one resolution only.
+    To Adam each resolution begins anew, and its first steps change every pixel by the whole rate.
+    That is white noise where the gradient says little, which a net with BN layers of small variance
+    takes so ill that no later step repairs it. So a step that makes the objective jump is undone
+    and halved, until it does not; the rate that was found goes on to the next resolution, and grows
+    again.
 
     Args:
         pixels: where to start, (N, C, H, W).
@@ -56,16 +57,7 @@ class Descent:
 
     def resize(self, size: tuple[int, int]) -> None:
         """Go on at another resolution, (H, W), from the best pixels."""
-        before = self.adam.state[self.pixels]
-        area = self.pixels[0, 0].numel()
         self._begin(resize(self.best['pixels'], size))
-        # The gradient of a pixel is shared out among those that take its place.
-        share = area / self.pixels[0, 0].numel()
-        self.adam.state[self.pixels] = dict(
-            step=before['step'],
-            exp_avg=share * resize(before['exp_avg'], size),
-            exp_avg_sq=share**2 * resize(before['exp_avg_sq'], size),
-        )
 
     def stands(
         self, terms: dict[str, float], again: Callable[[torch.Tensor], float] | None = None
@@ -84,10 +76,11 @@ class Descent:
         """
         objective = terms['objective']
         least = self.best['terms']['objective'] if self.best else math.inf
-        if _jumps(objective, least) and again is not None:
+        jump = JUMP if again is None else MOVED_JUMP
+        if _exceeds(objective, least, jump) and again is not None:
             same = torch.equal(self.pixels, self.best['pixels'])
             least = objective if same else again(self.best['pixels'])
-        if _jumps(objective, least):
+        if _exceeds(objective, least, jump):
             self._undo()
             return False
         if objective < least:
@@ -134,9 +127,9 @@ class Descent:
             self.best[name] = self.best[name].to(device)
 
 
-def _jumps(objective: float, least: float) -> bool:
+def _exceeds(objective: float, least: float, times: float) -> bool:
     # True for what is no number; never after infinity, which stands for nothing yet.
-    return not objective - least <= (JUMP - 1) * abs(least)
+    return not objective - least <= (times - 1) * abs(least)
 
 
 def resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -31,7 +31,6 @@ from mmarcface.apis import (
     save_inversion,
 )
 from mmarcface.apis.inversion import _is_better, _Search
-from mmarcface.apis.inversion_descent import Descent, resize
 from mmarcface.apis.inversion_state import Keeper, Unit
 from mmarcface.apis.invertible import Invertible, dominant_centres
 from mmarcface.functional.inversion import BN_PRIORS, batch_norm_layers
@@ -253,7 +252,6 @@ def test_without_its_guard_the_search_is_thrown_off(kind, monkeypatch):
     """By the first steps at full resolution; or the test above would test nothing."""
     guarded = objective_of(edgy(kind))
     monkeypatch.setattr(inversion_descent, 'JUMP', math.inf)
-    monkeypatch.setattr(Descent, 'resize', lambda d, size: d._begin(resize(d.pixels, size)))
     found = edgy(kind)
     assert objective_of(found) > 1.5 * guarded
     objectives = found.history['objective']

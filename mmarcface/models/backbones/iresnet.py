@@ -188,7 +188,8 @@ class IResNet(BaseModule):
             ValueError: if the images are not of ``input_size``, or one alone is to be trained on
                 and a BN layer needs the statistics of its batch.
         """
-        if len(x) == 1 and any(norm.training for norm in self._norms()):
+        # The number of images last: an export would take it for fixed.
+        if self.training and any(norm.training for norm in self._norms()) and len(x) == 1:
             raise ValueError(
                 'a batch of one image has no batch statistics to train with: set drop_last=True '
                 'in train_dataloader, or another batch_size'
