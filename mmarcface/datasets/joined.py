@@ -287,7 +287,8 @@ def identity_of(sample: dict, dataset: BaseDataset) -> str | None:
         dataset: the data set.
 
     Returns:
-        The sample's ``identity``, else the name of its class; None where there is neither.
+        The name of its class, to which a keep-list may have moved it, else its ``identity``; None
+        where there is neither.
     """
     classes = dataset.CLASSES
-    return sample.get('identity', classes[sample['gt_label']] if classes else None)
+    return classes[sample['gt_label']] if classes else sample.get('identity')

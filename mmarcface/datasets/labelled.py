@@ -135,13 +135,7 @@ class LabelledDataset(SubsettableDataset):
         if isinstance(samples, LazySamples):
             return samples.take(places, labels)
         chosen = zip(places.tolist(), labels.tolist(), strict=True)
-        return [self._relabelled(samples[place], label) for place, label in chosen]
-
-    def _relabelled(self, sample: dict, label: int) -> dict:
-        classes = self._metainfo.get('classes')
-        if 'identity' in sample and label != sample['gt_label'] and classes:
-            sample = sample | dict(identity=classes[label])
-        return sample | dict(gt_label=label)
+        return [samples[place] | dict(gt_label=label) for place, label in chosen]
 
     @force_full_init
     def get_data_info(self, idx: int) -> dict:

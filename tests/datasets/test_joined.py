@@ -193,7 +193,7 @@ def test_many_samples_stay_arrays(tmp_path, sets):
         (dict(sets={'a/b': {}}), "sets must have names without a slash, got 'a/b'"),
         (
             dict(sets=dict(a=dict(type='mmarcface.ORLFaces', people=[1, 2, 1]))),
-            r"sets\['a'\], ORLFaces, must have classes of different names, got 's1' twice",
+            "identities must differ, as each is a class, got 's1' twice",
         ),
         (
             dict(
