@@ -136,7 +136,7 @@ def places_of(indices: int | Sequence[int], number: int) -> np.ndarray:
             raise ValueError(f'indices must be in [-{number}, {number}], got {indices}')
         return np.arange(number)[:indices] if indices >= 0 else np.arange(number)[indices:]
     if isinstance(indices, bool | float | slice) or np.ndim(indices) == 0:
-        raise ValueError(f'indices must be an integer or places, got {indices!r}')
+        raise ValueError(f'indices must be an integer or places, got {indices}')
     places = np.array(list(indices))
     if not len(places):
         return places.astype(np.int64)
