@@ -143,6 +143,8 @@ def check_data(loop: BaseLoop) -> None:
 
 
 def _refuse_too_few_classes(loop: BaseLoop) -> None:
+    if getattr(loop.runner, '_resume', False):
+        return  # Its checkpoint has the names of its classes, and tells which is another.
     head = getattr(trained_model(loop.runner), 'head', None)
     number, names = getattr(head, 'num_classes', None), class_names(loop.dataloader.dataset)
     if number and names and number < len(names):

@@ -135,6 +135,9 @@ def test_labels_are_taken_as_they_are(labels):
 
 def test_few_classes_get_the_others_as_companions():
     config = tiny(train_dataloader=loader(range(1, 11)))
+    # Of images that came later than the head nothing was learnt.
+    assert choose_targets(config, [1]).companions == [0, 2]
+    config.model.head.num_classes = 10
     wanted = choose_targets(config, [3, 5])
     assert wanted.companions == [0, 1, 2, 4, 6, 7, 8, 9]
     assert wanted.times(2).companions == wanted.companions * 2

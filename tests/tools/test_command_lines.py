@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -55,7 +56,8 @@ def test_training_ends_with_a_table_and_commands_that_work(run_tool, tmp_path, o
     run_tool(*test.groups()[:3], '--out', tmp_path / 'figures.json')
     figures = json.loads((tmp_path / 'figures.json').read_text())
     assert figures['verification/AUC'] == pytest.approx(rows['this model'][2], abs=0.01)
-    code = re.search(r'python -c "(.*)"', table)[1]
+    (line,) = [line for line in table.splitlines() if line.startswith('  python -c')]
+    code = shlex.split(line)[2]
     code = code.replace('FOLDER', str(orl / 's1')).replace('IMAGE', str(orl / 's1' / '3.pgm'))
     command = [sys.executable, '-W', 'ignore', '-c', code]
     env = os.environ | {'PYTHONPATH': str(ROOT)}
