@@ -88,10 +88,10 @@ def test_plot_shows_the_centers_that_are_saved(tmp_path):
     runner = train(tmp_path, plot, average, val_dataloader=loader(orl()))
     hook = next(hook for hook in runner.hooks if type(hook).__name__ == 'EmbeddingPlotHook')
     path = (tmp_path / 'last_checkpoint').read_text()
-    state = torch.load(path, weights_only=False)['state_dict']
+    state = torch.load(path)['state_dict']
     centers = torch.from_numpy(hook.panel.centers)
     torch.testing.assert_close(centers, state['head.weight'], rtol=0, atol=0)
-    trained = torch.load(path, weights_only=False)['ema_state_dict']
+    trained = torch.load(path)['ema_state_dict']
     assert not torch.equal(centers, trained['module.head.weight'])
 
 
@@ -111,7 +111,7 @@ def test_a_training_that_is_stopped_early_has_a_checkpoint_that_the_table_names(
     assert str(checkpoint) == latest_checkpoint(tmp_path)
     assert str(checkpoint) in log_of(tmp_path).split('this model')[-1]
     assert 'figures are of iteration' not in log_of(tmp_path)
-    content = torch.load(checkpoint, weights_only=False)
+    content = torch.load(checkpoint)
     assert content['meta']['iter'] == runner.iter == int(runner.train_loop.iter)
     assert content['meta']['epoch'] == runner.epoch
     evaluator, data = runner.val_evaluator, runner.val_dataloader

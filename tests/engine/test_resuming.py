@@ -209,7 +209,7 @@ def config_of(epochs=1, **changes) -> Config:
 
 
 def change(path: Path, edit) -> None:
-    content = torch.load(path, weights_only=False)
+    content = torch.load(path)
     edit(content)
     torch.save(content, path)
 

@@ -35,7 +35,7 @@ def images(dataset) -> torch.Tensor:
 
 def file_of(work_dir) -> dict:
     path = (work_dir / 'last_checkpoint').read_text()
-    return torch.load(path, weights_only=False)['state_dict']
+    return torch.load(path)['state_dict']
 
 
 @pytest.mark.parametrize('mirrored', [True, False])
@@ -258,7 +258,7 @@ def test_figures_and_statistics_are_of_the_weights_that_are_saved(tmp_path, name
     # A runner that goes on to test has the same.
     assert torch.equal(runner.model.image_encoder[1].weight, state['image_encoder.1.weight'])
     path = (tmp_path / 'last_checkpoint').read_text()
-    trained = torch.load(path, weights_only=False)['ema_state_dict']
+    trained = torch.load(path)['ema_state_dict']
     key = 'image_encoder.1.weight'
     assert not torch.equal(trained[f'module.{key}'], state[key])
 
@@ -268,7 +268,7 @@ def test_every_checkpoint_has_the_statistics_not_only_those_of_validations(tmp_p
     train(tmp_path, RECOMPUTE | dict(mirrored=False))
     mean = images(orl()).mean((0, 2, 3))
     for epoch in (1, 2):
-        state = torch.load(tmp_path / f'epoch_{epoch}.pth', weights_only=False)['state_dict']
+        state = torch.load(tmp_path / f'epoch_{epoch}.pth')['state_dict']
         found = state['image_encoder.0.running_mean']
         torch.testing.assert_close(found, mean, rtol=1e-4, atol=1e-5)
 
@@ -276,8 +276,8 @@ def test_every_checkpoint_has_the_statistics_not_only_those_of_validations(tmp_p
 def test_recomputing_leaves_the_random_numbers_of_the_training_alone(tmp_path):
     train(tmp_path / 'without')
     train(tmp_path / 'with', RECOMPUTE)
-    one = torch.load(tmp_path / 'without' / 'epoch_2.pth', weights_only=False)['state_dict']
-    other = torch.load(tmp_path / 'with' / 'epoch_2.pth', weights_only=False)['state_dict']
+    one = torch.load(tmp_path / 'without' / 'epoch_2.pth')['state_dict']
+    other = torch.load(tmp_path / 'with' / 'epoch_2.pth')['state_dict']
     for name, value in one.items():
         # Buffers are statistics; all weights are the same.
         assert 'running' in name or 'num_batches' in name or torch.equal(other[name], value), name
