@@ -284,12 +284,6 @@ def _places(pairs: Sequence[tuple[int, int]]) -> np.ndarray:
             'pairs must be (i, j) each, whole numbers from 0 on, and there must be some; got '
             f'{pairs!r:.80}'
         )
-    alone = np.flatnonzero(indices[:, 0] == indices[:, 1])
-    if len(alone):
-        raise ValueError(
-            f'pairs must be of two samples, got {tuple(indices[alone[0]].tolist())} at place '
-            f'{alone[0]}'
-        )
     return indices.astype(np.int64)
 
 
