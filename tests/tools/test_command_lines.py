@@ -160,7 +160,7 @@ def people(folder, loader='train', number=3):
 def test_label_outside_the_classes(run_tool, tmp_path, faces):
     done = train(run_tool, tmp_path, *people(faces), 'model.head.num_classes=2', fails=True)
     last = done.output.splitlines()[-1]
-    assert re.search(r'the head has 2 classes and the data 3, .* num_classes to 3', last)
+    assert re.search(r'the head has 2 classes and the data 3, .*num_classes to 3', last)
 
 
 def test_missing_and_unreadable_images(run_tool, tmp_path, faces):
