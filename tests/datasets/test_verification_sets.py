@@ -366,8 +366,8 @@ def test_one_protocol_of_ijb(tmp_path, faces, protocol, unneeded):
 def test_verification_sets(tmp_path, lfw):
     path = formats.write_bin(tmp_path / 'cfp.bin', (list(map(tiny, (1, 2, 3, 1))), ANSWERS))
     sets = dict(
-        lfw=dict(type='LFW', data_root=lfw),
-        cfp=dict(type='VerificationBin', path=path, num_folds=2),
+        lfw=dict(type='mmarcface.LFW', data_root=lfw),
+        cfp=dict(type='mmarcface.VerificationBin', path=path, num_folds=2),
     )
     dataset = VerificationSets(sets, pipeline=[LoadImageFromFile()])
     assert len(dataset) == 10 + 3
@@ -381,7 +381,7 @@ def test_verification_sets(tmp_path, lfw):
     assert pairs['cfp'].folds.tolist() == [0, 1]
     assert (dataset[12]['img'] == 3).all()
     with pytest.raises(ValueError, match=r"sets\['a'\] must be .* with pairs.* got IdentityFolder"):
-        VerificationSets(dict(a=dict(type='IdentityFolder', data_root=f'{lfw}/lfw')))
+        VerificationSets(dict(a=dict(type='mmarcface.IdentityFolder', data_root=f'{lfw}/lfw')))
     with pytest.raises(ValueError, match='got none'):
         VerificationSets({})
 
@@ -390,7 +390,7 @@ def test_probes_and_gallery(tmp_path):
     for name in ('probes/a/1', 'probes/b/1', 'gallery/b/2', 'gallery/c/1', 'others/a/1'):
         formats.save(tmp_path / f'{name}.png', tiny(len(name)))
     folders = {
-        name: dict(type='IdentityFolder', data_root=str(tmp_path / name))
+        name: dict(type='mmarcface.IdentityFolder', data_root=str(tmp_path / name))
         for name in ('probes', 'gallery', 'others')
     }
     probes, gallery, others = folders.values()
