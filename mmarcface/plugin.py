@@ -90,6 +90,6 @@ for _module, _name, _wrapper in (
 @wrapt.patch_function_wrapper('mmpretrain.apis.base', 'BaseInferencer._get_chunk_data')
 def _get_chunk_data(wrapped, inferencer, args, kwargs):
     """Name images of unequal size in a batch: torch does not."""
-    from .datasets.batches import refuse_unequal_sizes
+    from .datasets.image_sizes import refuse_unequal_sizes
 
     return map(refuse_unequal_sizes, wrapped(*args, **kwargs))

@@ -12,7 +12,8 @@ from mmpretrain.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
 from modelindex.load_model_index import load
 
 import mmarcface.apis  # noqa: F401
-from tests.conftest import ROOT
+
+from .conftest import ROOT
 
 CONFIGS = sorted(path for path in (ROOT / 'configs').rglob('*.py') if '_base_' not in path.parts)
 

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tests.conftest import ROOT
+from .conftest import ROOT
 
 
 def test_configs_and_tools_are_packaged(tmp_path):

@@ -12,9 +12,10 @@ from mmpretrain import ImageRetrievalInferencer, get_model, list_models
 
 from mmarcface.apis import VerificationInferencer
 from mmarcface.datasets import IdentityRecords
-from mmarcface.datasets.recordio import RecordWriter
+from mmarcface.datasets.formats.recordio import RecordWriter
 from mmarcface.models import EmbeddingRetriever
-from tests.conftest import ROOT
+
+from .conftest import ROOT
 
 INSHOP = 'resnet50-arcface_8xb32_inshop'
 ORL = 'iresnet18-arcface_orl'

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / 'mmarcface'
 LAYERS = [
     {'functional'},
     {'checkpoint', 'registry'},
-    {'models', 'datasets', 'evaluation', 'visualization'},
+    {'models', 'datasets', 'evaluation', 'visualization', 'fingerprints'},
     {'apis'},
     {'engine', 'plugin'},
 ]
@@ -48,6 +49,27 @@ def test_imports_run_one_way(path):
             assert top in allowed or name.startswith('mmarcface.functional'), name
         elif top == 'mmarcface':
             assert rank(rest[0]) <= rank(part), name
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix('').parts
+    return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
+
+
+def test_no_module_imports_itself_in_a_circle():
+    paths = {module_of(p): p for p in PACKAGE.rglob('*.py') if '.mim' not in p.parts}
+    graph = {
+        module: {
+            name if name in paths else name.rpartition('.')[0]
+            for name in imported(path)
+            if name.startswith('mmarcface.')
+        }
+        - {module}
+        for module, path in paths.items()
+    }
+    # The plugin is what imports rooms when they are asked for.
+    del graph['mmarcface.plugin']
+    assert list(TopologicalSorter(graph).static_order())
 
 
 def loaded_by(statement: str) -> set[str]:

@@ -21,8 +21,7 @@ from mmpretrain.structures import DataSample
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
-from mmarcface.apis import convert
-from mmarcface.datasets import IdentityFolder, IdentityRecords, LoadImageFromFile, ORLFaces
+from mmarcface.datasets import IdentityFolder, IdentityRecords, LoadImageFromFile, ORLFaces, convert
 from mmarcface.evaluation import RetrievalMetric
 from mmarcface.functional.inversion import (
     batch_norm_layers,
@@ -31,7 +30,7 @@ from mmarcface.functional.inversion import (
     image_energy,
     total_variation,
 )
-from mmarcface.functional.margin_softmax import IMPLEMENTATIONS
+from mmarcface.functional.losses import IMPLEMENTATIONS
 from mmarcface.functional.retrieval import SCORES_PER_BLOCK
 from mmarcface.models import ArcFaceHead, IResNet
 from mmarcface.registry import MODELS

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import argparse
 
-from mmarcface.apis import convert
+from mmarcface.datasets import convert
+from mmarcface.models.weights.insightface import from_insightface
 
 WRITERS = {
     'rec': (convert.to_records, 'a .rec file with its .idx, as insightface lays them out'),
@@ -58,7 +59,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     if args.format == 'insightface':
-        settings = convert.from_insightface(args.source, args.target)
+        settings = from_insightface(args.source, args.target)
         print(f'{args.target} is for IResNet({", ".join(f"{k}={v}" for k, v in settings.items())})')
         return
     convert.refuse_nested(args.source, args.target)

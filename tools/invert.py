@@ -20,13 +20,13 @@ from rich.console import Console
 from rich.table import Table
 
 from mmarcface.apis import get_model, invert, read_embeddings, save_inversion
-from mmarcface.apis.inversion import prepare
+from mmarcface.apis.inversion.search import prepare
 from mmarcface.checkpoint import has_head, open_checkpoint
 from mmarcface.datasets.class_names import other_classes
-from mmarcface.datasets.image_files import find_images, note_left_out
-from mmarcface.engine.inverting import Wanted, choose_targets, find_judge
+from mmarcface.datasets.formats.image_files import find_images, note_left_out
+from mmarcface.engine.inversion_plan import Wanted, choose_targets, find_judge
 from mmarcface.engine.launch import start_processes
-from mmarcface.models.retrievers.gallery import fingerprint_weights
+from mmarcface.fingerprints import fingerprint_weights
 from mmarcface.visualization import draw_audit
 
 # What is switched off, one at a time.

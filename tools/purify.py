@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmarcface.engine.launch import add_common_arguments, load_config, start_processes
-from mmarcface.engine.purifying import (
+from mmarcface.engine.purification_pipeline import (
     CLEAN,
     NOISY,
     PURIFIED,

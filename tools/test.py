@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from mmarcface.engine.launch import add_common_arguments, build_runner, check_data, load_config
 from mmarcface.engine.saved_weights import keep_loaded_weights, trained_model
 from mmarcface.evaluation.thresholds import save_thresholds, thresholds_file
-from mmarcface.models.retrievers.gallery import fingerprint_model
+from mmarcface.fingerprints import fingerprint_model
 
 METRICS = ('.json', '.yml', '.yaml')
 PREDICTIONS = ('.pkl', '.pickle')

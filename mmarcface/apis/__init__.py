@@ -1,12 +1,12 @@
 from mmpretrain.apis import ImageRetrievalInferencer, get_model, list_models
 
 from .embedding_files import read_embeddings
-from .inversion import Inversion, invert
-from .inversion_settings import InversionSettings
-from .judging import Judge
-from .purification import Purification, purify
-from .saved_inversion import save_inversion
-from .saved_purification import save_purification
+from .inversion.evaluator import Judge
+from .inversion.saving import save_inversion
+from .inversion.search import Inversion, invert
+from .inversion.settings import InversionSettings
+from .purification.purify import Purification, purify
+from .purification.saving import save_purification
 from .verification import VerificationInferencer
 
 __all__ = [

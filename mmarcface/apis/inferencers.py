@@ -17,8 +17,8 @@ from mmpretrain.registry import DATASETS, TRANSFORMS
 from torch.utils.data import DataLoader
 
 from mmarcface.datasets import AlignFace, IdentityRecords, LoadImageFromFile
-from mmarcface.datasets.image_files import find_images, note_left_out
-from mmarcface.datasets.landmarks import are_exchanged
+from mmarcface.datasets.formats.image_files import find_images, note_left_out
+from mmarcface.datasets.formats.landmarks import are_exchanged
 from mmarcface.datasets.transforms.align_face import EXCHANGED
 from mmarcface.datasets.wrappers import pipeline_of, with_pipeline
 

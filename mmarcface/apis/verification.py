@@ -14,8 +14,8 @@ from mmengine.model import BaseModel
 from mmpretrain.apis.base import BaseInferencer
 
 from mmarcface.evaluation.thresholds import choose_threshold, load_thresholds, thresholds_file
+from mmarcface.fingerprints import fingerprint_model
 from mmarcface.functional.arguments import check_number
-from mmarcface.models.retrievers.gallery import fingerprint_model
 
 from .inferencers import pipeline_after_loading, query_samples
 

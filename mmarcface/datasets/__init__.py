@@ -4,18 +4,20 @@ import mmpretrain.datasets  # noqa: F401
 from .celeba import CelebA
 from .filtered_dataset import FilteredDataset
 from .han_glyphs import HanGlyphs
+from .identity_dataset import LabelledDataset
 from .identity_folder import IdentityFolder
 from .identity_records import IdentityRecords
 from .ijb import IJB
 from .inshop import InShop
-from .joined import JoinedIdentities, ProbesAndGallery, VerificationSets
-from .labelled import LabelledDataset
+from .joined_identities import JoinedIdentities
 from .lfw import LFW
 from .mnist import MNIST
 from .noisy_labels import NoisyLabels
 from .orl_faces import ORLFaces
+from .probes_and_gallery import ProbesAndGallery
 from .transforms import AlignFace, LoadImageFromFile, RenderGlyph, VirtualIdentities
 from .verification_bin import VerificationBin
+from .verification_sets import VerificationSets
 
 __all__ = [
     'IJB',

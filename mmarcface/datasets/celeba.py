@@ -9,9 +9,9 @@ from pathlib import Path
 
 from mmarcface.registry import DATASETS
 
-from .labelled import LabelledDataset
-from .landmarks import read_landmarks
-from .text_lists import read_lines, split_fields
+from .formats.landmarks import read_landmarks
+from .formats.text_lists import read_lines, split_fields
+from .identity_dataset import LabelledDataset
 
 SPLITS = ('train', 'val', 'test')
 HOMEPAGE = 'https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html'

@@ -11,8 +11,8 @@ from mmpretrain.datasets import BaseDataset
 from mmarcface.registry import DATASETS
 
 from .class_names import class_names
-from .labelled import LabelledDataset, LazySamples
-from .sample_names import NamesOf, labels_of
+from .identity_dataset import LabelledDataset, LazySamples
+from .sample_ids import NamesOf, labels_of
 
 
 @DATASETS.register_module()

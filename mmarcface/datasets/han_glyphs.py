@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmarcface.registry import DATASETS
 
-from .labelled import LabelledDataset
+from .identity_dataset import LabelledDataset
 
 INSTALL_FONTS = (
     'apt-get install fonts-arphic-ukai fonts-arphic-uming fonts-wqy-zenhei fonts-wqy-microhei'

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mmarcface.registry import DATASETS
 
-from .image_files import find_images, note_left_out
-from .labelled import LabelledDataset
+from .formats.image_files import find_images, note_left_out
+from .identity_dataset import LabelledDataset
 
 # In a folder that is being written.
 UNFINISHED = '.unfinished'

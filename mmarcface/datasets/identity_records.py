@@ -10,9 +10,9 @@ from mmengine.logging import print_log
 
 from mmarcface.registry import DATASETS
 
-from .containers import address, open_once
-from .labelled import LabelledDataset, LazySamples
-from .recordio import RecordFile, advice
+from .formats.packed import address, open_once
+from .formats.recordio import RecordFile, advice
+from .identity_dataset import LabelledDataset, LazySamples
 
 # Labels are fp32, which has every whole number up to here.
 EXACT = 1 << 24
@@ -42,8 +42,8 @@ class IdentityRecords(LabelledDataset):
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it holds no images, a record is damaged, a label is no number, the index
-            leaves records out, or see :class:`mmarcface.datasets.recordio.RecordFile`. The message
-            says whether a new index would help, which was tried.
+            leaves records out, or see :class:`mmarcface.datasets.formats.recordio.RecordFile`. The
+            message says whether a new index would help, which was tried.
     """
 
     def __init__(self, path: str, **kwargs):

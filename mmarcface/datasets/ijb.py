@@ -14,10 +14,10 @@ import numpy as np
 
 from mmarcface.registry import DATASETS
 
-from .landmarks import read_landmarks
-from .pairs import Pairs
+from .formats.landmarks import read_landmarks
+from .formats.pairs import Pairs
+from .formats.text_lists import delimiter_of, iterate_lines
 from .subsets import Placed, SubsettableDataset
-from .text_lists import delimiter_of, iterate_lines
 
 GALLERIES = {'ijbb': ('S1', 'S2'), 'ijbc': ('G1', 'G2')}
 

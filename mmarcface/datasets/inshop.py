@@ -6,8 +6,8 @@ from pathlib import Path
 
 from mmarcface.registry import DATASETS
 
-from .labelled import LabelledDataset
-from .text_lists import read_lines, split_fields
+from .formats.text_lists import read_lines, split_fields
+from .identity_dataset import LabelledDataset
 
 STATUSES = ('train', 'query', 'gallery')
 SPLITS = {status: (status,) for status in STATUSES} | {'test': ('query', 'gallery')}

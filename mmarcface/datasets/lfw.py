@@ -9,8 +9,8 @@ import numpy as np
 
 from mmarcface.registry import DATASETS
 
-from .labelled import LabelledDataset
-from .pairs import Pairs, read_pairs, read_people
+from .formats.pairs import Pairs, read_pairs, read_people
+from .identity_dataset import LabelledDataset
 
 PAIR_FILES = {'view1': ('pairsDevTrain.txt', 'pairsDevTest.txt'), 'view2': ('pairs.txt',)}
 PEOPLE_FILES = {

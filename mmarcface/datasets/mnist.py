@@ -11,7 +11,7 @@ import numpy as np
 
 from mmarcface.registry import DATASETS
 
-from .labelled import LabelledDataset
+from .identity_dataset import LabelledDataset
 
 SPLITS = {'train': 'train', 'test': 't10k'}
 GZIP = b'\x1f\x8b'

@@ -10,9 +10,9 @@ import numpy as np
 from mmarcface.registry import DATASETS
 
 from .filtered_dataset import BorrowedSamples, FilteredDataset
-from .keep_list import digest
-from .labelled import LazySamples
-from .sample_names import num_classes_of, refuse_repeated_names
+from .formats.keep_list import digest
+from .identity_dataset import LazySamples
+from .sample_ids import num_classes_of, refuse_repeated_names
 
 STRANGER = -1
 

@@ -10,9 +10,9 @@ from mmengine.logging import print_log
 from mmarcface.functional.verification import consecutive_folds
 from mmarcface.registry import DATASETS
 
-from .bin_file import BinFile
-from .containers import address, open_once
-from .pairs import Pairs
+from .formats.bin_file import BinFile
+from .formats.packed import address, open_once
+from .formats.pairs import Pairs
 from .subsets import SubsettableDataset
 
 # Folds that are tried to find how many a file was written with.
@@ -45,7 +45,7 @@ class VerificationBin(SubsettableDataset):
         FileNotFoundError: if there is no such file.
         ValueError: if ``num_folds`` is no whole number from 1 on, or a fold has pairs of one kind
             alone and there are enough for all folds (a warning in the log where there are too few),
-            or see :func:`mmarcface.datasets.bin_file.BinFile`.
+            or see :func:`mmarcface.datasets.formats.bin_file.BinFile`.
     """
 
     def __init__(self, path: str, num_folds: int = 10, **kwargs):

@@ -22,9 +22,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmarcface.checkpoint import open_checkpoint, open_training
-from mmarcface.datasets.batches import with_one_size
 from mmarcface.datasets.class_names import class_names
-from mmarcface.datasets.joined import refuse_folded_labels
+from mmarcface.datasets.image_sizes import with_one_size
+from mmarcface.datasets.joined_identities import refuse_folded_labels
 from mmarcface.evaluation.metrics.embedding_metric import ONE_SET, ROLES, EmbeddingMetric
 
 from .resuming import SameClassesHook, SaveStoppedHook, latest_checkpoint, refuse_other_classes

@@ -7,7 +7,7 @@ import math
 import torch
 
 from .arguments import check_number
-from .class_sums import SHORTEST, lengths, unit
+from .vectors import SHORTEST, lengths, unit
 
 
 def class_directions(

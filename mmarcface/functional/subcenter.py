@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from .arguments import check_number
-from .class_sums import unit
+from .vectors import unit
 
 # Of the histogram of angles, in degrees.
 BIN, SMALLEST = 0.1, 1.0

@@ -24,12 +24,12 @@ from mmarcface.datasets import AlignFace, CelebA, IdentityFolder, LoadImageFromF
 from mmarcface.models import EmbeddingRetriever
 from mmarcface.registry import DATASETS
 from tests.conftest import ROOT
-from tests.datasets import formats
+from tests.datasets import writers
 
 NUMBERS = (1, 2, 9)
 # Of three photographs; the faces are not all upright.
 POINTS = [
-    np.array(formats.FIVE, float).reshape(5, 2),
+    np.array(writers.FIVE, float).reshape(5, 2),
     np.array([(28, 47), (60, 43), (47, 65), (34, 86), (61, 83)], float),
     np.array([(31, 44), (63, 47), (45, 66), (32, 84), (58, 87)], float),
 ]
@@ -79,7 +79,7 @@ def listed(tmp_path) -> dict:
         (f's{number}/1.pgm', *points.ravel())
         for number, points in zip(NUMBERS, POINTS, strict=True)
     ]
-    formats.write_lines(tmp_path / 'points.txt', rows)
+    writers.write_lines(tmp_path / 'points.txt', rows)
     return dict(landmarks=str(tmp_path / 'points.txt'), img_prefix=str(tmp_path / 'faces'))
 
 
@@ -149,7 +149,7 @@ def test_landmarks_of_a_data_set(faces, tmp_path):
     people = {
         name: [cv2.imread(path)] * 3 for name, path in zip('abcd', [*faces, faces[0]], strict=True)
     }
-    formats.celeba(tmp_path / 'celeba', people)
+    writers.celeba(tmp_path / 'celeba', people)
     model = model_with(aligned())
     arguments = dict(data_root=str(tmp_path / 'celeba'))
     marked = arguments | dict(landmarks='list_landmarks_align_celeba.txt')

@@ -7,9 +7,10 @@ from hypothesis.extra.numpy import arrays
 from scipy.optimize import least_squares
 
 from mmarcface.datasets import AlignFace
-from mmarcface.datasets.landmarks import are_exchanged
+from mmarcface.datasets.formats.landmarks import are_exchanged
 from mmarcface.datasets.transforms.align_face import TEMPLATE, fit_similarity
-from tests.datasets.formats import write_lines
+
+from .writers import write_lines
 
 # The points that ArcFace's models were trained with, and their usual versions of other sizes.
 ARCFACE = [

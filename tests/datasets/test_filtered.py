@@ -23,10 +23,11 @@ from mmarcface.datasets import (
     LoadImageFromFile,
     VerificationBin,
 )
-from mmarcface.datasets.keep_list import fingerprint_samples, write_list
-from mmarcface.datasets.sample_names import fingerprint_of, labels_of, path_name, sample_names
-from tests.datasets import formats
-from tests.datasets.test_han_glyphs import letters, needs_han
+from mmarcface.datasets.formats.keep_list import fingerprint_samples, write_list
+from mmarcface.datasets.sample_ids import fingerprint_of, labels_of, path_name, sample_names
+
+from . import writers
+from .test_han_glyphs import letters, needs_han
 
 PEOPLE = {3: [b'a', b'b'], 8: [b'c'], 9: [b'd', b'e', b'f']}
 
@@ -96,7 +97,7 @@ def test_identity_folder(root, tmp_path):
 
 
 def test_identity_records(tmp_path):
-    path = formats.write_rec(tmp_path / 'train.rec', formats.insightface(PEOPLE))
+    path = writers.write_rec(tmp_path / 'train.rec', writers.insightface(PEOPLE))
     whole, some = check_filter(lambda **kwargs: IdentityRecords(path, **kwargs), tmp_path)
     assert sample_names(whole) == [f'train.rec#{key}' for key in range(1, 7)]
     assert not isinstance(some.data_list, list)
@@ -130,18 +131,18 @@ def test_inshop(inshop, tmp_path):
 
 
 def test_celeba_and_lfw(orl, tmp_path):
-    faces = formats.photographs(orl, 4, 3)
-    formats.celeba(tmp_path / 'celeba', faces)
+    faces = writers.photographs(orl, 4, 3)
+    writers.celeba(tmp_path / 'celeba', faces)
     whole, _ = check_filter(lambda **kw: CelebA(str(tmp_path / 'celeba'), **kw), tmp_path)
     assert sample_names(whole)[0] == 'img_align_celeba/000001.jpg'
-    formats.lfw(tmp_path / 'lfw', faces)
+    writers.lfw(tmp_path / 'lfw', faces)
     people, _ = check_filter(lambda **kw: LFW(str(tmp_path / 'lfw'), 'people', **kw), tmp_path)
     assert sample_names(people)[0] == 'lfw/s1/s1_0001.jpg'
     views = LFW(str(tmp_path / 'lfw'))
     path = keep(tmp_path / 'keep.csv', views, range(3))
     with pytest.raises(ValueError, match=r'filter_file must be None where there are pairs, .*LFW'):
         LFW(str(tmp_path / 'lfw'), filter_file=path)
-    pairs = formats.write_bin(tmp_path / 'a.bin', ([b'a', b'b'], [False]))
+    pairs = writers.write_bin(tmp_path / 'a.bin', ([b'a', b'b'], [False]))
     with pytest.raises(ValueError, match=r'filter_file must be None where there are pairs'):
         FilteredDataset(dict(type=VerificationBin, path=pairs, num_folds=1), filter_file=path)
 
@@ -189,7 +190,7 @@ def warnings(monkeypatch) -> list[str]:
         assert (logger, level) == ('current', logging.WARNING)
         found.append(message)
 
-    monkeypatch.setattr('mmarcface.datasets.labelled.print_log', print_log)
+    monkeypatch.setattr('mmarcface.datasets.identity_dataset.print_log', print_log)
     return found
 
 

@@ -23,11 +23,12 @@ from mmarcface.datasets import (
     IdentityRecords,
     LoadImageFromFile,
     VerificationBin,
-    containers,
 )
-from mmarcface.datasets.recordio import RecordFile
-from tests.datasets import formats
-from tests.datasets.formats import MAGIC
+from mmarcface.datasets.formats import packed
+from mmarcface.datasets.formats.recordio import RecordFile
+
+from . import writers
+from .writers import MAGIC
 
 
 def tiny(value: int) -> bytes:
@@ -81,7 +82,7 @@ def attempt(read: Callable, root: Path) -> None:
             warnings.simplefilter('error')
             read()
     except (ValueError, FileNotFoundError) as error:
-        if type(error) not in formats.DAMAGED or str(root) not in str(error):
+        if type(error) not in writers.DAMAGED or str(root) not in str(error):
             raise
 
 
@@ -135,16 +136,16 @@ def read_ijb(root: Path) -> None:
 def trees(kind: str, root: Path) -> None:
     if kind == 'rec':
         images = {3: [tiny(1), tiny(2)], 5: [tiny(3)]}
-        records = formats.insightface(images)
-        records[2] = formats.record([3], tiny(2) + MAGIC * 3, 2)
-        formats.write_rec(root / 'train.rec', records)
+        records = writers.insightface(images)
+        records[2] = writers.record([3], tiny(2) + MAGIC * 3, 2)
+        writers.write_rec(root / 'train.rec', records)
     elif kind == 'bin':
-        formats.write_bin(root / 'lfw.bin', (FACES['ann'] + FACES['bea'][:1], [True, False]))
+        writers.write_bin(root / 'lfw.bin', (FACES['ann'] + FACES['bea'][:1], [True, False]))
     else:
-        getattr(formats, kind)(root, FACES)
+        getattr(writers, kind)(root, FACES)
         if kind == 'celeba':
             landmarks = (root / 'list_landmarks_align_celeba.txt').read_text().splitlines()[2:]
-            formats.write_lines(root / 'points.txt', landmarks)
+            writers.write_lines(root / 'points.txt', landmarks)
 
 
 CASES = {
@@ -185,7 +186,7 @@ def test_changed_bytes(tmp_path, monkeypatch, case):
         arrays = [np.frombuffer(image, np.uint8) for image in images]
         path.write_bytes(pickle.dumps((arrays, np.array([True, False])), 4))
     elif case == 'bin of Python 2':
-        path.write_bytes(formats.python2_bin(images, [True, False]))
+        path.write_bytes(writers.python2_bin(images, [True, False]))
     good = path.read_bytes()
     with monkeypatch.context() as strict:
         strict.setitem(globals(), 'attempt', lambda read, root: read())
@@ -203,7 +204,7 @@ def test_changed_bytes(tmp_path, monkeypatch, case):
         if case == 'records without index':
             path.with_suffix('.idx').unlink(missing_ok=True)
         # Files of equal size may follow each other more quickly than their times tell.
-        containers._OPENED.clear()
+        packed._OPENED.clear()
         attempt(lambda: read(tmp_path), tmp_path)
 
     check()

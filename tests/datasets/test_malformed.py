@@ -20,12 +20,13 @@ from mmarcface.datasets import (
     LoadImageFromFile,
     VerificationBin,
 )
-from mmarcface.datasets.bin_file import BinFile
-from mmarcface.datasets.containers import address
-from mmarcface.datasets.landmarks import read_landmarks
-from mmarcface.datasets.recordio import RecordFile
-from tests.datasets import formats
-from tests.datasets.formats import MAGIC, content, insightface, part, record, tiny
+from mmarcface.datasets.formats.bin_file import BinFile
+from mmarcface.datasets.formats.landmarks import read_landmarks
+from mmarcface.datasets.formats.packed import address
+from mmarcface.datasets.formats.recordio import RecordFile
+
+from . import writers
+from .writers import MAGIC, content, insightface, part, record, tiny
 
 MISSING, NOT_UTF8 = None, b'\xff\xfe'
 FACES = {name: [b'image'] * 3 for name in ('ann', 'bea', 'cyd', 'dot')}
@@ -95,7 +96,7 @@ HEAD = r':1: the first line must be folds<TAB>pairs, or pairs; got '
     ],
 )
 def test_pairs(tmp_path, line, to, message):
-    formats.lfw(tmp_path, FACES)
+    writers.lfw(tmp_path, FACES)
     damage(tmp_path / 'pairs.txt', line, to)
     check(lambda: LFW(str(tmp_path)), tmp_path / 'pairs.txt', message)
 
@@ -114,7 +115,7 @@ def test_pairs(tmp_path, line, to, message):
     ],
 )
 def test_missing_lfw(tmp_path, name, line, to, message):
-    formats.lfw(tmp_path, FACES)
+    writers.lfw(tmp_path, FACES)
     damage(tmp_path / name, line, to)
     split = 'people' if name == 'people.txt' else 'view2'
     check(lambda: LFW(str(tmp_path), split), tmp_path / name, message, kind=FileNotFoundError)
@@ -146,7 +147,7 @@ PEOPLE_HEAD = r':1: the first line must be the number of folds or of people; got
     ],
 )
 def test_people(tmp_path, name, line, to, message):
-    formats.lfw(tmp_path, FACES)
+    writers.lfw(tmp_path, FACES)
     path = tmp_path / f'{name}.txt'
     damage(path, line, to)
     split = dict(people='people', peopleDevTrain='people_train', peopleDevTest='people_test')[name]
@@ -210,7 +211,7 @@ BIN_CASES = {
 @pytest.mark.parametrize(('data', 'message'), BIN_CASES.values(), ids=BIN_CASES)
 def test_bin(tmp_path, data, message):
     path = tmp_path / 'lfw.bin'
-    formats.write_bin(path, data)
+    writers.write_bin(path, data)
     check(partial(VerificationBin, str(path)), path, message)
 
 
@@ -488,7 +489,7 @@ POINTS = 'a line must be the name of an image and x and y of two or five points'
     ],
 )
 def test_celeba(tmp_path, name, line, to, message):
-    formats.celeba(tmp_path, FACES)
+    writers.celeba(tmp_path, FACES)
     names = dict(
         identity='identity_CelebA.txt',
         partition='list_eval_partition.txt',
@@ -510,7 +511,7 @@ def test_celeba(tmp_path, name, line, to, message):
     ],
 )
 def test_missing_celeba(tmp_path, name, line, to, message):
-    formats.celeba(tmp_path, FACES)
+    writers.celeba(tmp_path, FACES)
     if (tmp_path / name).exists():
         damage(tmp_path / name, line, to)
     options = {
@@ -569,7 +570,7 @@ ROW = 'a line must be "TEMPLATE_ID,SUBJECT_ID"; got '
     ],
 )
 def test_ijb(tmp_path, name, line, to, message):
-    formats.ijb(tmp_path, FACES)
+    writers.ijb(tmp_path, FACES)
     path = tmp_path / 'meta' / f'ijbc_{name}'
     damage(path, line, to)
     check(lambda: IJB(str(tmp_path)), path, message)
@@ -577,7 +578,7 @@ def test_ijb(tmp_path, name, line, to, message):
 
 @pytest.mark.parametrize('name', [LISTED, SCORES, PAIRS, GALLERY, '1N_gallery_G2.csv', PROBES])
 def test_missing_list_of_ijb(tmp_path, name):
-    formats.ijb(tmp_path, FACES)
+    writers.ijb(tmp_path, FACES)
     path = tmp_path / 'meta' / f'ijbc_{name}'
     path.unlink()
     check(lambda: IJB(str(tmp_path)), path, ' does not exist: correct', kind=FileNotFoundError)
@@ -585,7 +586,7 @@ def test_missing_list_of_ijb(tmp_path, name):
 
 @pytest.mark.parametrize('name', ['3.jpg', 'x' * 300])
 def test_missing_image_of_ijb(tmp_path, name):
-    formats.ijb(tmp_path, FACES)
+    writers.ijb(tmp_path, FACES)
     for path in (tmp_path / 'meta').glob('*.txt'):
         path.write_text(path.read_text().replace('3.jpg', name))
     (tmp_path / 'loose_crop' / '3.jpg').unlink()
@@ -610,8 +611,8 @@ def test_arguments(read, message):
 
 @pytest.mark.parametrize('image', [b'', b'text', tiny(1)[:40]], ids=['empty', 'text', 'cut short'])
 def test_unreadable_images_inside_files(tmp_path, image):
-    rec = formats.write_rec(tmp_path / 'train.rec', insightface({0: [tiny(0), image]}))
-    images = formats.write_bin(tmp_path / 'lfw.bin', ([tiny(0), image], [True]))
+    rec = writers.write_rec(tmp_path / 'train.rec', insightface({0: [tiny(0), image]}))
+    images = writers.write_bin(tmp_path / 'lfw.bin', ([tiny(0), image], [True]))
     for path, dataset, place in (
         (rec, IdentityRecords(rec), 2),
         (images, VerificationBin(images), 1),
@@ -624,7 +625,7 @@ def test_unreadable_images_inside_files(tmp_path, image):
 
 @pytest.mark.parametrize('place', [2, -1])
 def test_unknown_image_of_a_bin(tmp_path, place):
-    path = formats.write_bin(tmp_path / 'lfw.bin', GOOD_BIN)
+    path = writers.write_bin(tmp_path / 'lfw.bin', GOOD_BIN)
     where = address('bin', path, place)
     check(lambda: LoadImageFromFile()(dict(img_path=where)), Path(path), f' has no image {place}')
 
@@ -666,7 +667,7 @@ def test_align_face(points, message):
 
 def test_align_face_with_a_list(tmp_path):
     path = tmp_path / 'points.txt'
-    formats.write_lines(path, ['b.png 1 2 3 4'])
+    writers.write_lines(path, ['b.png 1 2 3 4'])
     align = AlignFace(landmarks=str(path), img_prefix='faces')
     check(lambda: align(IMG), path, " has no landmarks of a.png: names are paths from .*'faces'")
     path.write_text('b.png 1 2 3\n')

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmarcface.datasets import MNIST, FilteredDataset, LoadImageFromFile, NoisyLabels
-from mmarcface.datasets.keep_list import write_list
-from mmarcface.datasets.sample_names import fingerprint_of, sample_names
+from mmarcface.datasets.formats.keep_list import write_list
+from mmarcface.datasets.sample_ids import fingerprint_of, sample_names
 from mmarcface.registry import DATASETS
 
 CLEAN = dict(type='mmarcface.MNIST')

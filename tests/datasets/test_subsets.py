@@ -30,15 +30,16 @@ from mmarcface.datasets import (
     VerificationBin,
     VerificationSets,
 )
-from mmarcface.datasets.labelled import LazySamples
-from mmarcface.datasets.pairs import Pairs
+from mmarcface.datasets.formats.pairs import Pairs
+from mmarcface.datasets.identity_dataset import LazySamples
 from mmarcface.datasets.subsets import places_of
 from mmarcface.evaluation.metrics import VerificationMetric
 from mmarcface.registry import DATASETS
-from tests.datasets import formats
-from tests.datasets.test_han_glyphs import letters
 
-FACES = {name: [formats.tiny(10 * i + n) for n in range(3)] for i, name in enumerate('abcd')}
+from . import writers
+from .test_han_glyphs import letters
+
+FACES = {name: [writers.tiny(10 * i + n) for n in range(3)] for i, name in enumerate('abcd')}
 LAZY = ('records', 'filtered', 'noisy', 'joined')
 WITH_PAIRS = ('view 2', 'view 1', 'bin', 'sets')
 NAMES = (
@@ -71,16 +72,16 @@ def make(request, tmp_path) -> Callable:
             if kind == 'folder':
                 for name, images in FACES.items():
                     for number, image in enumerate(images):
-                        formats.save(folder / name / f'{number}.png', image)
+                        writers.save(folder / name / f'{number}.png', image)
             elif kind == 'files':
-                formats.write_rec(
-                    folder / 'a.rec', formats.insightface({3: FACES['a'], 9: FACES['b']})
+                writers.write_rec(
+                    folder / 'a.rec', writers.insightface({3: FACES['a'], 9: FACES['b']})
                 )
-                formats.write_bin(folder / 'a.bin', (FACES['a'] + FACES['b'], [True, False, True]))
+                writers.write_bin(folder / 'a.bin', (FACES['a'] + FACES['b'], [True, False, True]))
             elif kind == 'mnist':
                 write_mnist(folder, digits=[3, 1, 4, 1, 5, 9, 2, 6, 5])
             else:
-                getattr(formats, kind)(folder, FACES)
+                getattr(writers, kind)(folder, FACES)
         return str(folder)
 
     folder = dict(type=IdentityFolder)
@@ -321,7 +322,9 @@ def test_workers_have_the_images_of_the_part(make, context):
 
 def test_a_part_has_figures_and_what_is_left_out_is_said(make, monkeypatch):
     said = []
-    monkeypatch.setattr('mmarcface.datasets.pairs.print_log', lambda text, _: said.append(text))
+    monkeypatch.setattr(
+        'mmarcface.datasets.formats.pairs.print_log', lambda text, _: said.append(text)
+    )
     whole = make('view 2')
     part = whole.get_subset(np.arange(1, len(whole)))
     assert said == ['6 of 8 pairs are among the samples that are left']

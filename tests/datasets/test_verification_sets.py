@@ -20,11 +20,12 @@ from mmarcface.datasets import (
     VerificationBin,
     VerificationSets,
 )
-from mmarcface.datasets.bin_file import BinFile, write_bin
-from mmarcface.datasets.pairs import make_pairs, read_pairs, write_pairs
+from mmarcface.datasets.formats.bin_file import BinFile, write_bin
+from mmarcface.datasets.formats.pairs import make_pairs, read_pairs, write_pairs
 from mmarcface.functional.verification import consecutive_folds
-from tests.datasets import formats
-from tests.datasets.formats import FIVE, photographs, png, tiny
+
+from . import writers
+from .writers import FIVE, photographs, png, tiny
 
 IMAGES = [b'\x89PNG one', b'\n\'two"\0\\\xff', bytes(range(256)), b'four']
 ANSWERS = [True, False]
@@ -63,7 +64,7 @@ def as_array(image):
 @pytest.mark.parametrize('both_as', [list, tuple])
 def test_bin_of_python3(tmp_path, protocol, images_as, answers_as, both_as):
     data = both_as((images_as(IMAGES), answers_as(ANSWERS)))
-    file = BinFile(formats.write_bin(tmp_path / 'lfw.bin', data, protocol))
+    file = BinFile(writers.write_bin(tmp_path / 'lfw.bin', data, protocol))
     assert file.images == IMAGES
     assert file.is_same == ANSWERS
     assert {type(same) for same in file.is_same} == {bool}
@@ -89,7 +90,7 @@ def test_bin_with_names_of_either_numpy(tmp_path, protocol, old):
 
 def test_bin_of_one_array(tmp_path):
     images = np.arange(12, dtype=np.uint8).reshape(4, 3)
-    file = BinFile(formats.write_bin(tmp_path / 'lfw.bin', (images, ANSWERS)))
+    file = BinFile(writers.write_bin(tmp_path / 'lfw.bin', (images, ANSWERS)))
     assert file.images == [bytes(image) for image in images.tolist()]
 
 
@@ -98,7 +99,7 @@ def test_bin_of_one_array(tmp_path):
 def test_bin_of_python2(tmp_path, protocol, long):
     images = IMAGES + ([bytes(range(256)) * 300] * 2 if long else IMAGES[:2])
     answers = [*ANSWERS, True]
-    content = formats.python2_bin(images, answers, protocol)
+    content = writers.python2_bin(images, answers, protocol)
     # Python 3 reads the same in it.
     assert pickle.loads(content, encoding='bytes') == (images, answers)
     (tmp_path / 'lfw.bin').write_bytes(content)
@@ -132,7 +133,7 @@ def test_distinct_images_and_labels(tmp_path):
     # a is the same as b, b as c; d is another, e and f are one.
     pairs = [(a, b, 1), (c, b, 1), (a, d, 0), (f, e, 1), (a, b, 1), (d, e, 0), (a, a, 1)]
     data = [image for pair in pairs for image in pair[:2]], [bool(same) for *_, same in pairs]
-    path = formats.write_bin(tmp_path / 'lfw.bin', data)
+    path = writers.write_bin(tmp_path / 'lfw.bin', data)
     dataset = VerificationBin(path, num_folds=3, pipeline=[LoadImageFromFile()])
     infos = [dataset.get_data_info(place) for place in range(len(dataset))]
     assert [mmengine.fileio.get(info['img_path']) for info in infos] == [a, b, c, d, f, e]
@@ -163,7 +164,7 @@ def faces(orl):
 
 @pytest.fixture
 def lfw(tmp_path, faces):
-    formats.lfw(tmp_path / 'lfw', faces)
+    writers.lfw(tmp_path / 'lfw', faces)
     return str(tmp_path / 'lfw')
 
 
@@ -213,7 +214,7 @@ def test_lfw_people(lfw, split, expected):
 def test_other_folder_of_lfw(lfw, tmp_path):
     for path in sorted((tmp_path / 'lfw' / 'lfw').glob('*/*.jpg')):
         other = tmp_path / 'lfw' / 'aligned' / path.parent.name / f'{path.stem}.png'
-        formats.save(other, tiny(7))
+        writers.save(other, tiny(7))
     dataset = LFW(lfw, folder='aligned', extension='.png', pipeline=[LoadImageFromFile()])
     assert dataset[0]['img'].shape == (6, 5, 3)
 
@@ -293,7 +294,7 @@ def test_seeds_make_different_pairs():
 
 @pytest.fixture
 def celeba(tmp_path, faces):
-    formats.celeba(tmp_path / 'celeba', faces)
+    writers.celeba(tmp_path / 'celeba', faces)
     return str(tmp_path / 'celeba')
 
 
@@ -328,7 +329,7 @@ def test_celeba_labels_count_identities_in_use(celeba):
 
 @pytest.mark.parametrize(('benchmark', 'names'), [('ijbb', ('S1', 'S2')), ('ijbc', ('G1', 'G2'))])
 def test_ijb(tmp_path, faces, benchmark, names):
-    formats.ijb(tmp_path / 'ijb', faces, benchmark)
+    writers.ijb(tmp_path / 'ijb', faces, benchmark)
     dataset = IJB(str(tmp_path / 'ijb'), benchmark, pipeline=[LoadImageFromFile()])
     # Templates 11, 12, 21, 22, 31, 32, 41, 42 of people 1 to 4, of one and of two images.
     assert dataset.get_gt_labels().tolist() == [0, 1, 1, 2, 3, 3, 4, 5, 5, 6, 7, 7]
@@ -355,7 +356,7 @@ def test_ijb(tmp_path, faces, benchmark, names):
     ('protocol', 'unneeded'), [('1:1', '1N_*.csv'), ('1:N', '*_template_pair_label.txt')]
 )
 def test_one_protocol_of_ijb(tmp_path, faces, protocol, unneeded):
-    formats.ijb(tmp_path, faces)
+    writers.ijb(tmp_path, faces)
     for path in (tmp_path / 'meta').glob(unneeded):
         path.unlink()
     templates = IJB(str(tmp_path), protocols=(protocol,)).metainfo['templates']
@@ -364,7 +365,7 @@ def test_one_protocol_of_ijb(tmp_path, faces, protocol, unneeded):
 
 
 def test_verification_sets(tmp_path, lfw):
-    path = formats.write_bin(tmp_path / 'cfp.bin', (list(map(tiny, (1, 2, 3, 1))), ANSWERS))
+    path = writers.write_bin(tmp_path / 'cfp.bin', (list(map(tiny, (1, 2, 3, 1))), ANSWERS))
     sets = dict(
         lfw=dict(type='mmarcface.LFW', data_root=lfw),
         cfp=dict(type='mmarcface.VerificationBin', path=path, num_folds=2),
@@ -388,7 +389,7 @@ def test_verification_sets(tmp_path, lfw):
 
 def test_probes_and_gallery(tmp_path):
     for name in ('probes/a/1', 'probes/b/1', 'gallery/b/2', 'gallery/c/1', 'others/a/1'):
-        formats.save(tmp_path / f'{name}.png', tiny(len(name)))
+        writers.save(tmp_path / f'{name}.png', tiny(len(name)))
     folders = {
         name: dict(type='mmarcface.IdentityFolder', data_root=str(tmp_path / name))
         for name in ('probes', 'gallery', 'others')
@@ -413,11 +414,11 @@ def test_probes_and_gallery(tmp_path):
 def test_identities_of_records_are_known_by_their_numbers(tmp_path):
     parts = {}
     for name, people in dict(probes=(5, 6), gallery=(6, 7)).items():
-        records = formats.insightface({person: [tiny(person)] for person in people})
-        path = formats.write_rec(tmp_path / f'{name}.rec', records)
+        records = writers.insightface({person: [tiny(person)] for person in people})
+        path = writers.write_rec(tmp_path / f'{name}.rec', records)
         parts[name] = dict(type='mmarcface.IdentityRecords', path=path)
     assert ProbesAndGallery(**parts).get_gt_labels().tolist() == [0, 1, 1, 2]
-    pairs = formats.write_bin(tmp_path / 'a.bin', ([b'1', b'2'], [True]))
+    pairs = writers.write_bin(tmp_path / 'a.bin', ([b'1', b'2'], [True]))
     nameless = dict(type='mmarcface.VerificationBin', path=str(pairs))
     with pytest.raises(ValueError, match=r'gallery must be .* names identities.*VerificationBin'):
         ProbesAndGallery(parts['probes'], nameless)
@@ -427,8 +428,8 @@ def test_identities_of_records_are_known_by_their_numbers(tmp_path):
 def test_sets_of_real_photographs_are_read_through_every_container(tmp_path, lfw, faces):
     # The same image from a tree, a .bin and a .rec file.
     image = faces['s1'][0]
-    path = formats.write_bin(tmp_path / 'a.bin', ([png(image)] * 2, [True]))
-    rec = formats.write_rec(tmp_path / 'a.rec', formats.insightface({5: [png(image)]}))
+    path = writers.write_bin(tmp_path / 'a.bin', ([png(image)] * 2, [True]))
+    rec = writers.write_rec(tmp_path / 'a.rec', writers.insightface({5: [png(image)]}))
     for where in (f'{lfw}/lfw/s1/s1_0001.jpg', f'bin://{path}#1', f'rec://{rec}#1'):
         sample = LoadImageFromFile()(dict(img_path=where))
         assert (sample['img'] == image).all()

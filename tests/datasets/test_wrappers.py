@@ -6,7 +6,7 @@ from mmengine.registry import DefaultScope
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from mmarcface.datasets import ORLFaces
-from mmarcface.datasets.sample_names import labels_of
+from mmarcface.datasets.sample_ids import labels_of
 from mmarcface.datasets.wrappers import pipeline_of, with_pipeline
 from mmarcface.registry import DATASETS
 

@@ -11,8 +11,9 @@ from mmengine.config import Config
 from mmarcface.engine import ResultsTableHook
 from mmarcface.engine.launch import build_runner
 from mmarcface.engine.resuming import latest_checkpoint
-from tests.engine.test_statistics_hooks import LOOPS, Figures
-from tests.engine.training import loader, orl, settings, train
+
+from .test_statistics_hooks import LOOPS, Figures
+from .training import loader, orl, settings, train
 
 PIXELS = dict(type='mmarcface.Pixels')
 TABLE = dict(type='mmarcface.ResultsTableHook')

@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from mmarcface.apis import get_model
 from mmarcface.datasets.class_names import class_names
 from mmarcface.engine import BNPriorInversionHook
-from mmarcface.engine.inverting import Wanted, choose_targets, find_judge
+from mmarcface.engine.inversion_plan import Wanted, choose_targets, find_judge
 
 PIPELINE = [
     dict(type='mmarcface.LoadImageFromFile'),

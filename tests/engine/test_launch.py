@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmarcface.datasets import LoadImageFromFile, ORLFaces, ProbesAndGallery, VerificationBin
-from mmarcface.datasets.bin_file import write_bin
+from mmarcface.datasets.formats.bin_file import write_bin
 from mmarcface.engine.launch import _refuse_other_settings, check_data, load_config
 from mmarcface.evaluation import IdentificationMetric, VerificationMetric
 from mmarcface.models import ArcFaceHead

@@ -11,7 +11,8 @@ from mmengine.runner import Runner
 
 from mmarcface.engine.launch import build_runner, latest_checkpoint, train_unless_done
 from mmarcface.engine.resuming import SameClassesHook
-from tests.engine.test_inversion import PIPELINE, loader, tiny
+
+from .test_inversion import PIPELINE, loader, tiny
 
 NAMES = ['ben', 'carl', 'dora']
 

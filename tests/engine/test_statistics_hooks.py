@@ -16,7 +16,8 @@ from torch.utils.data import IterableDataset, Subset
 from mmarcface.engine import RecomputeStatisticsHook
 from mmarcface.engine.saved_weights import saved_model
 from mmarcface.registry import DATASETS, MODELS
-from tests.engine.training import MODEL, TinyEncoder, loader, orl, settings, train
+
+from .training import MODEL, TinyEncoder, loader, orl, settings, train
 
 RECOMPUTE = dict(type='mmarcface.RecomputeStatisticsHook')
 SYNC = dict(type='mmarcface.SyncStatisticsHook')

@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmarcface.datasets import LFW, FilteredDataset, InShop, ProbesAndGallery, VerificationSets
-from mmarcface.datasets.pairs import make_pairs, write_pairs
+from mmarcface.datasets.formats.pairs import make_pairs, write_pairs
 from mmarcface.evaluation import (
     IdentificationMetric,
     RetrievalMetric,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmarcface.datasets.pairs import Pairs
+from mmarcface.datasets.formats.pairs import Pairs
 from mmarcface.evaluation import VerificationMetric
 from mmarcface.evaluation.metrics import verification
 from mmarcface.functional.verification import (

@@ -5,11 +5,11 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from mmarcface.datasets.formats.pairs import Pairs
 from mmarcface.datasets.ijb import Templates
-from mmarcface.datasets.pairs import Pairs
 from mmarcface.evaluation import IdentificationMetric, TemplateVerificationMetric
+from tests.functional.test_templates import naive_templates
 
-from ..functional.test_templates import naive_templates
 from . import test_identification
 from .test_metrics import as_samples, evaluate
 from .test_pairs import embeddings, some_pairs, with_pairs

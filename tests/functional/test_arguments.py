@@ -17,8 +17,7 @@ from mmarcface.functional.arguments import (
     is_number,
 )
 from mmarcface.functional.identification import Searches
-from mmarcface.functional.margin_sigmoid import margin_sigmoid
-from mmarcface.functional.margin_softmax import margin_softmax, target_cosines
+from mmarcface.functional.losses import margin_sigmoid, margin_softmax, target_cosines
 
 NO_NUMBERS = ['1', True, None, math.nan, math.inf, [1], torch.tensor(1)]
 NOT_WHOLE = [1.5, 1.0, np.float32(1)]

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
-from mmarcface.functional.margin_sigmoid import margin_sigmoid
+from mmarcface.functional.losses import margin_sigmoid
 from mmarcface.functional.margins import Elementwise
 
 CUBE = Elementwise(lambda c: c**3, lambda c, _: 3 * c**2)

@@ -11,8 +11,8 @@ from mmpretrain.models import ImageToImageRetriever
 from torch.utils.data import ConcatDataset, DataLoader, Subset
 
 from mmarcface.datasets import IdentityFolder
+from mmarcface.fingerprints import fingerprint_model
 from mmarcface.models import EmbeddingRetriever
-from mmarcface.models.retrievers.gallery import fingerprint_model
 
 PIPELINE = [
     dict(type='mmarcface.LoadImageFromFile'),

@@ -10,7 +10,7 @@ from mmpretrain.models.heads import ArcFaceClsHead, LinearClsHead
 from mmpretrain.structures import DataSample
 from torch.nn.functional import cross_entropy
 
-from mmarcface.functional import class_sums
+from mmarcface.functional import blockwise
 from mmarcface.models import (
     AdaFaceHead,
     ArcFaceHead,
@@ -448,8 +448,8 @@ def test_empty_batch(name):
     ('name', 'options'), [(name, options) for name in HEADS for options in HEADS[name]]
 )
 def test_gradients_equal_those_of_the_reference(name, options, impl, monkeypatch):
-    monkeypatch.setitem(class_sums.PRODUCTS_PER_BLOCK, 'cpu', 1)
-    monkeypatch.setattr(class_sums, 'FEWEST_CLASSES', 3)
+    monkeypatch.setitem(blockwise.PRODUCTS_PER_BLOCK, 'cpu', 1)
+    monkeypatch.setattr(blockwise, 'FEWEST_CLASSES', 3)
     common = {} if name == 'SoftmaxHead' else dict(num_subcenters=2)
     if common and options.get('scale', 0) is not None:
         common['filter_threshold'] = 0.4

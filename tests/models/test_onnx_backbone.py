@@ -10,8 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mmarcface.fingerprints import fingerprint_model
 from mmarcface.models import ArcFaceHead, EmbeddingRetriever, IResNet, OnnxBackbone
-from mmarcface.models.retrievers.gallery import fingerprint_model
 
 REASON = 'ONNX files are written and run by the packages of mmarcface[tests]'
 onnx = pytest.importorskip('onnx', reason=REASON)

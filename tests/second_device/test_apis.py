@@ -19,13 +19,13 @@ from mmarcface.apis import (
     save_inversion,
     save_purification,
 )
-from mmarcface.apis.inversion_state import Keeper
+from mmarcface.apis.inversion.state import Keeper
 from mmarcface.datasets import ORLFaces
 from mmarcface.evaluation.thresholds import save_thresholds
+from mmarcface.fingerprints import fingerprint_model
 from mmarcface.functional.verification import calibrate
-from mmarcface.models.retrievers.gallery import fingerprint_model
 from tests.apis.colours import Told, known_model, random_colours, write_colours
-from tests.apis.test_inversion import RESNET, RETRIEVER, Tiny, built, config, weight
+from tests.apis.inversion.test_search import RESNET, RETRIEVER, Tiny, built, config, weight
 
 from .same import check_same
 

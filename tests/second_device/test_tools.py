@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from tests.apis.test_judging import PIXELS
+from tests.apis.inversion.test_evaluator import PIXELS
 from tests.conftest import ROOT
 from tests.engine.test_inversion import tiny
 from tests.tools.test_purify import config_of

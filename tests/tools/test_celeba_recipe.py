@@ -6,7 +6,7 @@ import re
 import cv2
 import pytest
 
-from mmarcface.apis import convert
+from mmarcface.datasets import convert
 from tests.conftest import ROOT
 
 CONFIG = ROOT / 'configs' / 'arcface' / 'iresnet50-arcface_celeba-lfw.py'

@@ -14,18 +14,19 @@ import torch
 from mmengine import fileio
 from PIL import Image
 
-from mmarcface.apis import convert
 from mmarcface.datasets import (
     LFW,
     IdentityFolder,
     IdentityRecords,
     LoadImageFromFile,
     VerificationBin,
+    convert,
 )
-from mmarcface.datasets.bin_file import BinFile, write_bin
-from mmarcface.datasets.recordio import RecordFile, RecordWriter
+from mmarcface.datasets.formats.bin_file import BinFile, write_bin
+from mmarcface.datasets.formats.recordio import RecordFile, RecordWriter
 from mmarcface.evaluation import VerificationMetric
 from mmarcface.models import EmbeddingRetriever, IResNet
+from mmarcface.models.weights.insightface import from_insightface
 from tests.conftest import ROOT
 from tests.evaluation.test_metrics import evaluate
 
@@ -337,8 +338,8 @@ def test_written_is_what_is_read_back(faces, tmp_path, monkeypatch):
     """A folder whose reader finds other images than were written is not taken for finished."""
     source = convert.open_source(faces)
     with monkeypatch.context() as patch:
-        patch.setattr('mmarcface.datasets.image_files.EXTENSIONS', frozenset())
-        patch.setattr('mmarcface.datasets.image_files.FORMATS', {})
+        patch.setattr('mmarcface.datasets.formats.image_files.EXTENSIONS', frozenset())
+        patch.setattr('mmarcface.datasets.formats.image_files.FORMATS', {})
         patch.setattr(convert, '_read', lambda face: (face.read(), '.jpg'))
         patch.setattr(convert, 'extension_of', lambda content: '.jpg')
         with pytest.raises(ValueError, match='has no image'):
@@ -537,7 +538,7 @@ def test_weights_in_checkpoints_of_trainings(tmp_path, wrap, words, logged):
     torch.manual_seed(0)
     weights = IResNet(**NET).state_dict()
     torch.save(wrap(weights), tmp_path / 'full.pt')
-    assert convert.from_insightface(tmp_path / 'full.pt', tmp_path / 'out.pth') == NET
+    assert from_insightface(tmp_path / 'full.pt', tmp_path / 'out.pth') == NET
     written = torch.load(tmp_path / 'out.pth')['state_dict']
     assert written.keys() == {f'image_encoder.{key}' for key in weights}
     for key, value in weights.items():
@@ -565,11 +566,11 @@ def test_weights_that_are_none_or_two(tmp_path):
     ):
         torch.save(content, tmp_path / 'wrong.pt')
         with pytest.raises(ValueError, match=rf'wrong.pt must hold .*{message}'):
-            convert.from_insightface(tmp_path / 'wrong.pt', tmp_path / 'out.pth')
+            from_insightface(tmp_path / 'wrong.pt', tmp_path / 'out.pth')
     assert not (tmp_path / 'out.pth').exists()
     torch.save(dict(model=IResNet(**NET)), tmp_path / 'code.pt')
     with pytest.raises(ValueError, match=r'code.pt .* is refused: reading it would call'):
-        convert.from_insightface(tmp_path / 'code.pt', tmp_path / 'out.pth')
+        from_insightface(tmp_path / 'code.pt', tmp_path / 'out.pth')
 
 
 def test_weights_of_insightface(run_tool, tmp_path):
@@ -586,7 +587,7 @@ def test_weights_of_insightface(run_tool, tmp_path):
     torch.testing.assert_close(model.embed(images), net(images)[0])
     torch.save(dict(weight=torch.ones(2)), tmp_path / 'other.pth')
     with pytest.raises(ValueError, match=r"other.pth must hold .* keys are like \['weight'\]"):
-        convert.from_insightface(tmp_path / 'other.pth', tmp_path / 'out.pth')
+        from_insightface(tmp_path / 'other.pth', tmp_path / 'out.pth')
 
 
 def test_a_target_in_its_source_is_refused(tmp_path, run_tool, few_faces):

@@ -14,7 +14,7 @@ import torch
 from mmengine.config import Config
 
 from mmarcface.apis import get_model
-from mmarcface.apis.inversion_state import Keeper
+from mmarcface.apis.inversion.state import Keeper
 from mmarcface.engine.launch import build_runner
 from tests.conftest import ROOT
 from tests.engine.test_inversion import tiny, train

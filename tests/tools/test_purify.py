@@ -15,7 +15,7 @@ import torch
 from mmengine.config import Config
 
 from mmarcface.datasets import ORLFaces
-from mmarcface.engine.purifying import training_set
+from mmarcface.engine.purification_pipeline import training_set
 from tests.conftest import ROOT
 from tests.engine.test_inversion import PIPELINE, tiny
 
@@ -173,7 +173,7 @@ def test_interrupted_runs_go_on(tmp_path, tool, monkeypatch):
     words = 'run', tmp_path / 'net.py'
     folder = tmp_path / 'work_dirs' / 'net' / 'seed0'
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('mmarcface.engine.purifying.purify', stop)
+        patch.setattr('mmarcface.engine.purification_pipeline.purify', stop)
         with pytest.raises(KeyboardInterrupt):
             tool(*words)
     before = files_of(folder)
@@ -388,7 +388,7 @@ def test_seeds_are_of_the_noise_too(tmp_path, tool, monkeypatch, kind):
         stages = {stage: {'retrieval/Recall@1': 50.0} for stage in STAGES}
         return stages | dict(purification=SUMMARY)
 
-    monkeypatch.setattr('mmarcface.engine.purifying.run_stages', record)
+    monkeypatch.setattr('mmarcface.engine.purification_pipeline.run_stages', record)
     noisy = {key: value for key, value in NOISY.items() if key != 'symmetric'} | {kind: 0.25}
     config_of(noisy).dump(tmp_path / 'net.py')
     for seed in (3, 8):

@@ -11,7 +11,8 @@ from mmarcface.visualization import (
     purification,
     to_image,
 )
-from tests.visualization.test_inversion import texts
+
+from .test_inversion import texts
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.logging import print_log
 
-from mmarcface.datasets.landmarks import are_exchanged, read_landmarks
+from mmarcface.datasets.formats.landmarks import are_exchanged, read_landmarks
 from mmarcface.registry import TRANSFORMS
 
 # Eyes, nose and corners of the mouth in the 112 x 112 crops of the ArcFace models, x and y.

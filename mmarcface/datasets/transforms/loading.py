@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import mmcv
 
-from mmarcface.datasets.containers import read_inside
+from mmarcface.datasets.formats.packed import read_inside
 from mmarcface.registry import TRANSFORMS
 
 
@@ -14,10 +14,10 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
     """Read ``img_path`` into ``img``, (H, W, 3), uint8 in [0, 255], BGR.
 
     Arguments as mmcv's transform of the same name, which it specialises. OpenCV decides what is
-    read, see :mod:`mmarcface.datasets.image_files`: the upper 8 of 16 bits, the first image of an
-    animation or of several pages, and no transparency. Images inside ``.rec`` and ``.bin`` files
-    are read by their address, see :mod:`mmarcface.datasets.containers`. A sample that has its image
-    already, as inferencers give it, is left as it is.
+    read, see :mod:`mmarcface.datasets.formats.image_files`: the upper 8 of 16 bits, the first image
+    of an animation or of several pages, and no transparency. Images inside ``.rec`` and ``.bin``
+    files are read by their address, see :mod:`mmarcface.datasets.formats.packed`. A sample that has
+    its image already, as inferencers give it, is left as it is.
 
     Raises:
         FileNotFoundError: if there is no such file.

@@ -14,8 +14,8 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
 from mmarcface.apis import invert, save_inversion
-from mmarcface.apis.inversion import prepare
-from mmarcface.engine.inverting import choose_targets, find_judge
+from mmarcface.apis.inversion.search import prepare
+from mmarcface.engine.inversion_plan import choose_targets, find_judge
 from mmarcface.engine.saved_weights import saved_model
 from mmarcface.registry import HOOKS
 
@@ -32,11 +32,11 @@ class BNPriorInversionHook(Hook):
     as those of ``configs/inversion`` have it.
 
     Args:
-        targets: see :func:`mmarcface.engine.inverting.choose_targets`.
+        targets: see :func:`mmarcface.engine.inversion_plan.choose_targets`.
         per_target: images of each.
         most: of classes or identities invert no more than so many, spread evenly.
         interval: epochs between two inversions; none but after training by default.
-        judge: see :func:`mmarcface.engine.inverting.find_judge`; none by default.
+        judge: see :func:`mmarcface.engine.inversion_plan.find_judge`; none by default.
         seed: of the noise.
         **settings: of :func:`mmarcface.apis.invert`: ``preset``, ``head``, ``steps``, and so on.
 
@@ -72,7 +72,7 @@ class BNPriorInversionHook(Hook):
 
         Raises:
             ValueError: see :func:`mmarcface.apis.invert` and
-                :func:`mmarcface.engine.inverting.find_judge`.
+                :func:`mmarcface.engine.inversion_plan.find_judge`.
             TypeError: for a setting that there is not.
         """
         if self.interval is not None and isinstance(runner.train_loop, IterBasedTrainLoop):

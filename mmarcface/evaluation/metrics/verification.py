@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from mmengine.logging import print_log
 
-from mmarcface.datasets.pairs import Pairs
+from mmarcface.datasets.formats.pairs import Pairs
 from mmarcface.functional.arguments import as_rates, check_number
 from mmarcface.functional.verification import (
     area_under_curve,

@@ -1,6 +1,6 @@
 from .iresnet import IResNet
 from .lenet_plus import LeNetPlus
 from .onnx_backbone import OnnxBackbone
-from .pixels import Pixels
+from .raw_pixels import Pixels
 
 __all__ = ['IResNet', 'LeNetPlus', 'OnnxBackbone', 'Pixels']

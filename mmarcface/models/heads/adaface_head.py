@@ -8,9 +8,9 @@ import torch
 from mmengine.dist import all_reduce
 
 from mmarcface.functional.arguments import check_number
-from mmarcface.functional.class_sums import lengths
-from mmarcface.functional.margin_softmax import checked
+from mmarcface.functional.losses import checked
 from mmarcface.functional.margins import adaface
+from mmarcface.functional.vectors import lengths
 from mmarcface.registry import MODELS
 
 from .class_margins import ClassMargins

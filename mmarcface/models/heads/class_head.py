@@ -10,7 +10,7 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 from mmarcface.functional.arguments import check_number
-from mmarcface.functional.margin_softmax import IMPLEMENTATIONS
+from mmarcface.functional.losses import IMPLEMENTATIONS
 
 # What users of mmpretrain and insightface try, and what there is instead.
 HINTS = {
@@ -34,7 +34,7 @@ class ClassHead(ClsHead):
         in_channels: length of the embeddings.
         num_subcenters: K, centres of each class; at least 1.
         impl: 'auto', 'reference', 'fused' or 'chunked', how the loss is computed: see
-            :func:`mmarcface.functional.margin_softmax.margin_softmax`.
+            :func:`mmarcface.functional.losses.margin_softmax`.
         init_cfg: mmengine initialisation.
         **unknown: refused, with a hint where the name is known elsewhere.
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mmarcface.datasets.text_lists import read_lines
+from mmarcface.datasets.formats.text_lists import read_lines
 from mmarcface.functional.arguments import check_number, is_number
 
 

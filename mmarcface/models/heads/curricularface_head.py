@@ -9,7 +9,7 @@ import torch
 from mmengine.dist import all_reduce
 
 from mmarcface.functional.arguments import check_number
-from mmarcface.functional.margin_softmax import target_cosines
+from mmarcface.functional.losses import target_cosines
 from mmarcface.functional.margins import arcface, curricular
 from mmarcface.registry import MODELS
 

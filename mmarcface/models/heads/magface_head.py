@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 
 from mmarcface.functional.arguments import are_numbers, check_number
-from mmarcface.functional.class_sums import lengths
 from mmarcface.functional.margins import arcface, magface_margin, magface_regularizer
+from mmarcface.functional.vectors import lengths
 from mmarcface.registry import MODELS
 
 from .margin_head import MarginHead

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 
 from mmarcface.functional.arguments import check_number
-from mmarcface.functional.class_sums import lengths
-from mmarcface.functional.margin_softmax import class_cosines, margin_softmax
+from mmarcface.functional.losses import class_cosines, margin_softmax
 from mmarcface.functional.margins import Elementwise, detached, without_conflicts
+from mmarcface.functional.vectors import lengths
 
 from .class_head import ClassHead
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmarcface.functional.margin_softmax import linear_softmax
+from mmarcface.functional.losses import linear_softmax
 from mmarcface.registry import MODELS
 
 from .class_head import ClassHead

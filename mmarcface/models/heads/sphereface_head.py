@@ -9,14 +9,14 @@ import torch
 from torch import nn
 
 from mmarcface.functional.arguments import are_numbers, check_number, is_number
-from mmarcface.functional.class_sums import SHORTEST, lengths
-from mmarcface.functional.margin_sigmoid import margin_sigmoid
+from mmarcface.functional.losses import margin_sigmoid
 from mmarcface.functional.margins import (
     smaller_angle,
     sphereface,
     sphereface2_similarity,
     sphereface_r,
 )
+from mmarcface.functional.vectors import SHORTEST, lengths
 from mmarcface.registry import MODELS
 
 from .class_margins import ClassMargins

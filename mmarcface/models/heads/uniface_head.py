@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mmarcface.functional.arguments import check_number
-from mmarcface.functional.margin_sigmoid import margin_sigmoid
+from mmarcface.functional.losses import margin_sigmoid
 from mmarcface.functional.margins import cosface
 from mmarcface.registry import MODELS
 

@@ -11,12 +11,13 @@ from mmpretrain.structures import DataSample
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmarcface.datasets.batches import refuse_unequal_sizes
+from mmarcface.datasets.image_sizes import refuse_unequal_sizes
+from mmarcface.fingerprints import fingerprint_model
 from mmarcface.functional.arguments import check_number
+from mmarcface.models.weights.mismatches import refuse_other_model, refuse_other_weights
 from mmarcface.registry import MODELS
 
-from .gallery import Gallery, fingerprint_model
-from .weights import refuse_other_model, refuse_other_weights
+from .gallery import Gallery
 
 
 @MODELS.register_module()

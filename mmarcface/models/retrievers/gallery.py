@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from mmengine.dist import broadcast_object_list, collect_results, get_world_size, is_main_process
 from mmengine.registry import DefaultScope
@@ -22,11 +17,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmarcface.checkpoint import read_file
-from mmarcface.datasets.batches import with_one_size
-from mmarcface.datasets.containers import file_of
-
-if TYPE_CHECKING:
-    from .embedding_retriever import EmbeddingRetriever
+from mmarcface.datasets.image_sizes import with_one_size
+from mmarcface.fingerprints import fingerprint_images, fingerprint_model, plain_facts
 
 
 @dataclass
@@ -46,7 +38,7 @@ class Gallery:
     samples: list[dict] = field(default_factory=list)
 
     @classmethod
-    def of(cls, model: EmbeddingRetriever) -> Gallery:
+    def of(cls, model: nn.Module) -> Gallery:
         """The gallery that a model's ``prototype`` and ``prototype_cache`` describe.
 
         Raises:
@@ -100,7 +92,7 @@ class Gallery:
             os.replace(partial, path)
 
     @classmethod
-    def _from_images(cls, model: EmbeddingRetriever, loader: DataLoader) -> Gallery:
+    def _from_images(cls, model: nn.Module, loader: DataLoader) -> Gallery:
         if len(loader.dataset) == 0:
             raise ValueError(f'the gallery is empty: {loader.dataset} has no images')
         cache = model.prototype_cache
@@ -154,73 +146,14 @@ class Gallery:
             )
 
 
-def fingerprint_model(model: EmbeddingRetriever) -> str:
-    """Hash of all that decides an embedding beside the image: net, weights, preprocessing, flip."""
-    preprocessor = model.data_preprocessor
-    facts = [model.flip, model.image_encoder]
-    for name in ('mean', 'std', 'to_rgb'):
-        value = getattr(preprocessor, name, None)
-        facts.append(value.tolist() if isinstance(value, torch.Tensor) else value)
-    return fingerprint_weights(model.image_encoder, repr(facts))
-
-
-def fingerprint_weights(model: nn.Module, facts: str = '') -> str:
-    """Hash of weights and buffers by name, after what else is to count."""
-    digest = hashlib.sha256(facts.encode())
-    for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def fingerprint_images(dataset: Dataset) -> str:
-    """Hash of the images, by path, size and time of change, and of their transforms.
-
-    '' for a data set that cannot tell what it holds (no ``get_data_info``): it fits no cache.
-    """
-    if not hasattr(dataset, 'get_data_info'):
-        return ''
-    pipeline = repr(_pipelines(dataset))
-    # A transform without a repr of its own shows its address.
-    digest = hashlib.sha256(re.sub(r' at 0x[0-9a-f]+', '', pipeline).encode())
-    state_of = lru_cache(_state)
-    for sample in map(dataset.get_data_info, range(len(dataset))):
-        digest.update(repr(sorted(_plain(sample).items())).encode())
-        # Landmarks, or the image itself.
-        for name, value in sorted(sample.items()):
-            if isinstance(value, np.ndarray):
-                digest.update(f'{name} {value.dtype} {value.shape}'.encode() + value.tobytes())
-        digest.update(state_of(file_of(sample.get('img_path', ''))).encode())
-    return digest.hexdigest()
-
-
-def _pipelines(dataset: Dataset) -> list:
-    """That of a data set, or those of the data sets in a wrapper."""
-    inside = [*getattr(dataset, 'datasets', []), *filter(None, [getattr(dataset, 'dataset', None)])]
-    return [getattr(dataset, 'pipeline', None), *map(_pipelines, inside)]
-
-
-def _state(file: str) -> str:
-    """Size and time of change of a file; '' for none."""
-    path = Path(file)
-    if not path.is_file():
-        return ''
-    status = path.stat()
-    return f'{status.st_size} {status.st_mtime_ns}'
-
-
 def _samples(dataset: Dataset) -> Iterator[dict]:
     """Plain facts of each sample, which a weights-only load can read back."""
     if hasattr(dataset, 'get_data_info'):
-        yield from (_plain(dataset.get_data_info(place)) for place in range(len(dataset)))
-
-
-def _plain(sample: dict) -> dict:
-    return {key: value for key, value in sample.items() if isinstance(value, (str, int, float))}
+        yield from (plain_facts(dataset.get_data_info(place)) for place in range(len(dataset)))
 
 
 @torch.no_grad()
-def _embed(model: EmbeddingRetriever, loader: DataLoader) -> torch.Tensor:
+def _embed(model: nn.Module, loader: DataLoader) -> torch.Tensor:
     """Embeddings of a loader's images in the order of its data set, (G, D), on every process."""
     was_training = model.training
     model.eval()

@@ -1,0 +1,1 @@
+"""Images back from a trained model."""

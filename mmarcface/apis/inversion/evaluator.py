@@ -1,0 +1,286 @@
+"""A second model says whom generated images show."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import mmcv
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset, Compose
+from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
+from mmpretrain.apis.base import BaseInferencer
+from numpy.typing import ArrayLike
+from torch import nn
+
+from mmarcface.apis.inferencers import pipeline_after_loading
+from mmarcface.datasets import LoadImageFromFile
+from mmarcface.functional.inversion_metrics import Reference, judge_embeddings, nearest_distance
+from mmarcface.models import EmbeddingRetriever
+from mmarcface.registry import DATASETS
+
+BATCH_SIZE = 64
+MOST_EMBEDDED = 50_000
+MOST_COMPARED = 20_000
+MOST_BYTES = 1 << 30
+MOST_YARDSTICKS = 500
+
+
+class Judge(BaseInferencer):
+    """Measures whether generated images show whom they are meant to, beside real images.
+
+    The judge is a model of its own, best of another architecture, loss and seed than the one that
+    the images were made from, and it must take no part in making or choosing them: a net is easily
+    pleased by images that no other net, and nobody, recognises.
+
+    >>> judge = Judge('judge.py', dict(type='mmarcface.ORLFaces'), 'epoch_120.pth')
+    >>> judge.refuse_same(model)  # doctest: +SKIP
+    >>> judge.judge(images, labels)['judge_accuracy']  # doctest: +SKIP
+    0.95
+
+    Args:
+        model: name, config or model, as :func:`mmpretrain.get_model` takes them; an
+            :class:`EmbeddingRetriever`, or any with ``extract_feat``, such as ``ImageClassifier``.
+        real: data set of real images, or its config, of which label i is identity i. They are to
+            show what the generated ones show, cropped alike. Give those that the model under test
+            was trained on to see whether generated images are copies. Its own pipeline is not
+            used.
+        pretrained: path of the checkpoint; a model that is built already has its weights.
+        device: where the model runs.
+        far: false acceptance rates, in [0, 1], at which to report who is accepted.
+        identities: labels that will be asked about. Of more than 50,000 real images so many are
+            embedded: those of these identities, and others drawn with a fixed seed.
+
+    Raises:
+        ValueError: if the model was built without its config, which has the test pipeline.
+    """
+
+    def __init__(
+        self,
+        model: BaseModel | str | Config,
+        real: BaseDataset | dict,
+        pretrained: bool | str | Path | None = True,
+        device: str | None = None,
+        far: Sequence[float] = (1e-2, 1e-3),
+        identities: Sequence[int] = (),
+    ):
+        if isinstance(model, BaseModel) and not hasattr(model, '_config'):
+            raise ValueError(
+                'model must come with its config, whose test pipeline prepares the images: build '
+                f'it with mmpretrain.get_model; got a bare {type(model).__name__}'
+            )
+        if isinstance(pretrained, Path):
+            pretrained = str(pretrained)
+        super().__init__(model, pretrained=pretrained, device=device)
+        if isinstance(real, dict):
+            with DefaultScope.overwrite_default_scope('mmpretrain'):
+                real = DATASETS.build(real)
+        self.real = real
+        self.far = far
+        self.identities = identities
+        self._yardsticks = {}
+
+    def judge(self, images: np.ndarray, labels: ArrayLike) -> dict[str, Any]:
+        """Judge generated images.
+
+        Args:
+            images: (N, H, W, 3), uint8 in [0, 255], BGR; grey ones have three equal channels.
+            labels: the identity that each is meant to show, (N,), whole numbers.
+
+        Returns:
+            What :func:`mmarcface.functional.inversion_metrics.judge_embeddings` returns, with the
+            ``name`` of each identity where the data set knows it, and:
+
+            - ``nearest_image_rms``: root-mean-square difference of the pixels, in [0, 255], of a
+              generated image and the most similar real one, resized to its size; the mean, and
+              ``nearest_image_rms_least`` the least;
+            - ``nearest_image_rms_real``: the mean for a real image (at most 500, drawn with a
+              fixed seed) and the most similar other one;
+            - ``nearest_image_ratio``: the first by the third. Copies are near 0.
+
+            Of more than 20,000 real images, or 1 GiB, so many, drawn with a fixed seed, are
+            compared by their pixels, and ``notes`` says so.
+
+        Raises:
+            ValueError: if the images are of another shape or type, the data set has no labels, or
+                see :func:`mmarcface.functional.inversion_metrics.judge_embeddings`.
+        """
+        images = _check_images(images)
+        samples = (
+            dict(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
+            for image in images
+        )
+        report = judge_embeddings(self._embed(samples), labels, self.reference)
+        classes = self.real.metainfo.get('classes', ())
+        for identity in report['per_identity']:
+            if identity['label'] < len(classes):
+                identity['name'] = str(classes[identity['label']])
+        height, width = images.shape[1:3]
+        if (height, width) not in self._yardsticks:
+            self._yardsticks[height, width] = self._read_yardstick(height, width)
+        real, between_real = self._yardsticks[height, width]
+        nearest = nearest_distance(images, real)
+        if len(self.reference.vectors) < len(self.real):
+            report['notes'].append(
+                f'{len(self.reference.vectors)} of the {len(self.real)} real images were embedded'
+            )
+        if len(real) < len(self.real):
+            report['notes'].append(
+                f'pixels were compared with {len(real)} of the {len(self.real)} real images'
+            )
+        return report | dict(
+            nearest_image_rms=float(nearest.mean()),
+            nearest_image_rms_least=float(nearest.min()),
+            nearest_image_rms_real=between_real,
+            # Real images may all be equal.
+            nearest_image_ratio=float(nearest.mean()) / between_real if between_real else None,
+        )
+
+    __call__ = judge
+
+    @cached_property
+    def reference(self) -> Reference:
+        """What the judge makes of the real images, which are embedded once.
+
+        Raises:
+            ValueError: if they have no labels.
+        """
+        # Twice through the data set, since samples may hold their images.
+        labels = np.asarray(self._labels)
+        places = np.arange(len(labels))
+        if len(labels) > MOST_EMBEDDED:
+            order = np.random.default_rng(0).permutation(len(labels))
+            asked = np.isin(labels[order], self.identities)
+            places = np.concatenate([order[asked], order[~asked]])[:MOST_EMBEDDED]
+        samples = (self.real.get_data_info(int(place)) for place in places)
+        # The judge's own classes are others, and a preprocessor may count on these.
+        unlabelled = (
+            {key: value for key, value in sample.items() if key != 'gt_label'} for sample in samples
+        )
+        return Reference(self._embed(unlabelled), labels[places], self.far)
+
+    def refuse_same(self, model: nn.Module) -> None:
+        """Refuse to judge images that were made from the judge itself.
+
+        Args:
+            model: the one under test, any module.
+
+        Raises:
+            ValueError: if all of the judge's matrices of weights are among the model's, whatever
+                their names and preprocessing.
+        """
+        own = _digests(self._encoder)
+        if own and own <= _digests(model):
+            raise ValueError(
+                'the judge is the model itself: it has the same weights, and a model always '
+                'recognises what was made to please it; give one that was trained apart'
+            )
+
+    def beside_real(
+        self, images: np.ndarray, labels: ArrayLike
+    ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """The generated images of each identity beside a real one, as for ``draw_audit``.
+
+        Args:
+            images: (N, H, W, 3), uint8, BGR.
+            labels: (N,), whole numbers.
+
+        Returns:
+            By label the first real image of the identity, (H, W, 3), and the generated ones.
+
+        Raises:
+            ValueError: if there are no real images of a label.
+        """
+        images = _check_images(images)
+        labels, size = np.asarray(labels), images.shape[1:3]
+        real, first = np.unique(self._labels, return_index=True)
+        first = dict(zip(real.tolist(), first.tolist(), strict=True))
+        wanted = np.unique(labels).tolist()
+        absent = [label for label in wanted if label not in first]
+        if absent:
+            raise ValueError(f'labels must be among those of the real images, got {absent[0]}')
+        return {
+            label: (self._read([first[label]], *size)[0], images[labels == label])
+            for label in wanted
+        }
+
+    @cached_property
+    def _labels(self) -> list[int]:
+        labels = [self.real.get_data_info(i).get('gt_label') for i in range(len(self.real))]
+        if None in labels:
+            raise ValueError(
+                'real images must have labels (gt_label), and the data set gives none for image '
+                f'{labels.index(None)}'
+            )
+        return [int(label) for label in labels]
+
+    @property
+    def _encoder(self) -> nn.Module:
+        for name in ('image_encoder', 'backbone'):
+            if hasattr(self.model, name):
+                return getattr(self.model, name)
+        return self.model
+
+    def _init_pipeline(self, config: Config) -> Compose:
+        return Compose([LoadImageFromFile(), pipeline_after_loading(config)])
+
+    @torch.no_grad()
+    def _embed(self, samples: Iterable[dict]) -> torch.Tensor:
+        """The judge's embeddings, (N, D), as in testing."""
+        embeddings = []
+        for batch in self.preprocess(samples, BATCH_SIZE):
+            inputs = self.model.data_preprocessor(batch, False)['inputs']
+            if isinstance(self.model, EmbeddingRetriever):
+                found = self.model.embed(inputs)
+            else:
+                found = self.model.extract_feat(inputs)
+                found = found[-1] if isinstance(found, (tuple, list)) else found
+            # A backbone without a pooling neck gives maps.
+            found = found.flatten(2).mean(2) if found.ndim > 2 else found
+            embeddings.append(found.float().cpu())
+        # Of no images there are no embeddings, and the figures refuse them.
+        return torch.cat(embeddings) if embeddings else torch.empty(0, 0)
+
+    def _read(self, places: Iterable[int], height: int, width: int) -> np.ndarray:
+        load = LoadImageFromFile()
+        images = (load(self.real.get_data_info(int(place)))['img'] for place in places)
+        size = (width, height)
+        return np.stack([mmcv.imresize(image, size, interpolation='area') for image in images])
+
+    def _read_yardstick(self, height: int, width: int) -> tuple[np.ndarray, float]:
+        """Real images of a size, and how far one of them is from its nearest on average."""
+        random = np.random.default_rng(0)
+        number = len(self.real)
+        places = np.arange(number)
+        most = min(MOST_COMPARED, MOST_BYTES // (3 * height * width))
+        if number > most:
+            places = np.sort(random.choice(number, most, replace=False))
+        real = self._read(places, height, width)
+        some = np.arange(len(real))
+        if len(real) > MOST_YARDSTICKS:
+            some = random.choice(len(real), MOST_YARDSTICKS, replace=False)
+        return real, float(nearest_distance(real[some], real, leave_out=some).mean())
+
+
+def _check_images(images: ArrayLike) -> np.ndarray:
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or not len(images):
+        raise ValueError(
+            f'images must be (N, H, W, 3), uint8, at least one, got {images.shape}, {images.dtype}'
+        )
+    return images
+
+
+def _digests(model: nn.Module) -> set[bytes]:
+    """Hashes of the matrices and kernels; vectors of ones and zeros are in every net."""
+    return {
+        hashlib.sha256(weight.detach().float().cpu().contiguous().numpy()).digest()
+        for weight in model.parameters()
+        if weight.ndim > 1
+    }

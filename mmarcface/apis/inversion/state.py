@@ -1,0 +1,125 @@
+"""What an inversion has done so far, on disk, so that an interrupted one goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .model import Invertible
+from .settings import InversionSettings, check
+from .targets import Targets
+
+# Of what a file holds: those of other formats are not read.
+FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One batch of one restart."""
+
+    batch: int
+    restart: int
+
+
+class Keeper:
+    """What was done, in a folder; every unit in a file of its own, replaced in one go."""
+
+    def __init__(
+        self,
+        folder: str | Path | None,
+        interval: int,
+        net: Invertible,
+        targets: Targets,
+        settings: InversionSettings,
+        seed: int,
+    ):
+        check('state_interval', interval, int, 1)
+        self.interval = interval
+        self.folder = None if folder is None else Path(folder)
+        if self.folder is not None:
+            self.identity = _identity(net, targets, settings, seed)
+            self.folder.mkdir(parents=True, exist_ok=True)
+
+    def _path(self, unit: Unit) -> Path:
+        return self.folder / f'batch{unit.batch}_restart{unit.restart}.pth'
+
+    def _load(self, unit: Unit) -> dict:
+        if self.folder is None or not self._path(unit).exists():
+            return {}
+        path = self._path(unit)
+        try:
+            content = torch.load(path, map_location='cpu', weights_only=True)
+            identity = content['identity']
+        except Exception as error:
+            raise ValueError(f'{path} is damaged ({error}): delete it to begin anew') from error
+        if identity != self.identity:
+            raise ValueError(
+                f'{path} is of another inversion (other model, targets, settings or seed) or an '
+                'older version: delete the folder, or name another'
+            )
+        return content
+
+    def _write(self, unit: Unit, content: dict) -> None:
+        if self.folder is None:
+            return
+        partial = self._path(unit).with_suffix('.tmp')
+        torch.save(dict(content, identity=self.identity), partial)
+        os.replace(partial, self._path(unit))
+
+    def finished(self, unit: Unit) -> dict | None:
+        """The result of a unit that was finished; None for one that was not."""
+        return self._load(unit).get('result')
+
+    def resume(self, unit: Unit) -> dict:
+        """Where to go on with a unit; at step 0 with one that was not begun."""
+        fresh = dict(step=0, history=[], frames=[], began_at=None, seconds=0.0)
+        return self._load(unit).get('running', fresh)
+
+    def save(self, unit, step, descent, history, frames, began_at, seconds) -> None:
+        """Keep a unit that is running."""
+        running = dict(
+            step=step,
+            history=history,
+            frames=frames,
+            began_at=began_at,
+            seconds=seconds,
+            **descent.state_dict(),
+        )
+        self._write(unit, dict(running=running))
+
+    def finish(self, unit: Unit, result: dict) -> None:
+        """Keep the result of a unit."""
+        self._write(unit, dict(result=result))
+
+
+def _identity(net: Invertible, targets: Targets, settings: InversionSettings, seed: int) -> str:
+    """Hash of all that decides the images."""
+    digest = hashlib.sha256(json.dumps([FORMAT, asdict(settings)], sort_keys=True).encode())
+    digest.update(f'{seed} {targets.labels} {net.size}'.encode())
+    modules = [net.model, net.head]
+    tensors = [v for m in modules if m is not None for v in m.state_dict().values()]
+    tensors += [net.mean, net.std]
+    if net.head is not None:
+        # Its margins and scale, which are no weights.
+        tensors += net.head.buffers()
+        digest.update(f'{type(net.head).__name__} {_numbers(net.head)}'.encode())
+    if targets.labels is None:
+        tensors.append(targets.vectors)
+    for value in tensors:
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _numbers(module: nn.Module) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if isinstance(value, (int, float, str, tuple)) and not name.startswith('_')
+    }

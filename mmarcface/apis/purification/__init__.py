@@ -1,0 +1,1 @@
+"""The samples of a training set that are not of their class."""

@@ -1,0 +1,175 @@
+"""The embeddings of a whole data set, in files: made by many processes, and only once."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.dataset import BaseDataset, default_collate
+from mmengine.dist import barrier, get_rank, get_world_size, is_main_process
+from mmengine.logging import print_log
+from mmpretrain.utils import track_on_main_process
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mmarcface.datasets.image_sizes import OneSize
+from mmarcface.fingerprints import (
+    fingerprint_images,
+    fingerprint_model,
+    fingerprint_weights,
+)
+from mmarcface.models import EmbeddingRetriever
+
+BATCHES_IN_BLOCK = 16
+
+
+class EmbeddedSet:
+    """The embeddings of a data set, a file for each block of samples.
+
+    A block is embedded by one process, in batches that are the same whatever the number of
+    processes, and written when it is finished: after a break only the others are embedded. Of the
+    embeddings no more than a block is in memory. Where the folder has blocks of other weights,
+    images or transforms, they are replaced, with a warning.
+
+    Args:
+        model: an ``EmbeddingRetriever``, or mmpretrain's ``ImageClassifier``.
+        dataset: with the pipeline of testing.
+        folder: for the files, N * D * 4 bytes; shared by all processes.
+        batch_size: images embedded at a time.
+        num_workers: of the loader of each process.
+
+    Raises:
+        ValueError: if the data set is empty, or an embedding is not finite.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dataset: BaseDataset,
+        folder: str | Path,
+        batch_size: int = 64,
+        num_workers: int = 0,
+    ):
+        if not len(dataset):
+            raise ValueError(f'the data set, {type(dataset).__name__}, has no samples')
+        self.folder = Path(folder)
+        self.number = len(dataset)
+        self.size = BATCHES_IN_BLOCK * batch_size
+        if is_main_process():
+            self._begin(_identity(model, dataset, self.size))
+        barrier()
+        own = range(len(self))[get_rank() :: get_world_size()]
+        todo = [block for block in own if not self._file(block).exists()]
+        batches = [
+            places
+            for block in todo
+            for places in _batched(range(self.number)[self.places(block)], batch_size)
+        ]
+        loader = DataLoader(
+            dataset,
+            batch_sampler=batches,
+            num_workers=num_workers,
+            collate_fn=OneSize(default_collate),
+        )
+        was_training = model.training
+        model.eval()
+        part = []
+        for places, batch in zip(batches, track_on_main_process(loader, 'Embed'), strict=True):
+            part.append(_embed(model, batch))
+            block = places[0] // self.size
+            if places[-1] + 1 == self.places(block).stop:
+                self._write(block, torch.cat(part))
+                part = []
+        model.train(was_training)
+        barrier()
+
+    def __len__(self) -> int:
+        """The number of blocks."""
+        return -(-self.number // self.size)
+
+    def __iter__(self) -> Iterator[tuple[slice, torch.Tensor]]:
+        """The places of each block in the data set, and its embeddings, (n, D), fp32."""
+        for block in range(len(self)):
+            yield self.places(block), torch.from_numpy(np.load(self._file(block)))
+
+    def places(self, block: int) -> slice:
+        """The samples of a block."""
+        return slice(block * self.size, min((block + 1) * self.size, self.number))
+
+    def rows(self, places: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Some of the embeddings, block by block.
+
+        Args:
+            places: of samples in the data set, (n,), rising.
+
+        Yields:
+            Which of the places are in the block, (k,), and their embeddings, (k, D).
+        """
+        for block, inside in self:
+            ends = torch.tensor([block.start, block.stop])
+            first, last = torch.searchsorted(places, ends).tolist()
+            if first < last:
+                yield torch.arange(first, last), inside[places[first:last] - block.start]
+
+    def _file(self, block: int) -> Path:
+        return self.folder / f'block{block}.npy'
+
+    def _begin(self, identity: str) -> None:
+        """Leave in the folder only what is of this model and data set."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        mark = self.folder / 'made_from'
+        before = mark.read_text() if mark.exists() else None
+        if before == identity:
+            return
+        if before is not None:
+            print_log(
+                f'The embeddings in {self.folder} are of other weights, images or transforms: '
+                'embedding anew',
+                'current',
+                logging.WARNING,
+            )
+        for path in self.folder.glob('block*.npy'):
+            path.unlink()
+        mark.write_text(identity)
+
+    def _write(self, block: int, embeddings: torch.Tensor) -> None:
+        bad = (~embeddings.isfinite().all(1)).nonzero().squeeze(1)
+        if len(bad):
+            place = self.places(block).start + int(bad[0])
+            raise ValueError(
+                f'the embedding of sample {place} is not finite: did training diverge?'
+            )
+        partial = self._file(block).with_suffix('.partial')
+        with partial.open('wb') as file:
+            np.save(file, embeddings.numpy())
+        os.replace(partial, self._file(block))
+
+
+def _identity(model: nn.Module, dataset: BaseDataset, size: int) -> str:
+    if isinstance(model, EmbeddingRetriever):
+        of_model = fingerprint_model(model)
+    else:
+        preprocessor = model.data_preprocessor
+        facts = [model, *(getattr(preprocessor, name, None) for name in ('mean', 'std', 'to_rgb'))]
+        of_model = fingerprint_weights(model, repr(facts))
+    return hashlib.sha256(f'{of_model} {fingerprint_images(dataset)} {size}'.encode()).hexdigest()
+
+
+def _batched(places: range, size: int) -> Iterator[range]:
+    for first in range(0, len(places), size):
+        yield places[first : first + size]
+
+
+@torch.no_grad()
+def _embed(model: nn.Module, batch: dict) -> torch.Tensor:
+    inputs = model.data_preprocessor(batch, False)['inputs']
+    if isinstance(model, EmbeddingRetriever):
+        found = model.embed(inputs)
+    else:
+        found = model.head.pre_logits(model.extract_feat(inputs))
+    return found.float().cpu()

@@ -1,0 +1,434 @@
+"""Finding the samples of a training set that are not of their class."""
+
+from __future__ import annotations
+
+import logging
+import math
+import tempfile
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dataset import BaseDataset
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from torch import nn
+
+from mmarcface.datasets.sample_ids import fingerprint_of, sample_names
+from mmarcface.functional.subcenter import (
+    AngleMixture,
+    angles_to,
+    count_nearest,
+    dead_subcenters,
+    dominant_subcenters,
+    fit_angles,
+    keep_mask,
+    own_cosines,
+)
+from mmarcface.functional.vectors import unit
+
+from .embedding_store import EmbeddedSet
+
+RULES = ('angle', 'centre')
+# Angles between samples and other classes that are drawn to find a threshold.
+MOST_PAIRS, PAIRS_PER_SAMPLE = 1_000_000, 20
+# Products of samples and classes at a time.
+MOST_PRODUCTS = 1 << 24
+# Beyond this the fitted distribution is not the observed one.
+MISFIT = 0.1
+
+
+@dataclass(frozen=True, repr=False)
+class Purification:
+    """What sub-centers say of a training set; all lists are in the order of the data set.
+
+    Attributes:
+        names: of the samples, as a keep-list has them, N.
+        labels: as given, (N,).
+        angles: to the dominant centre of the given class, in degrees, (N,).
+        nearest: which centre of the given class is nearest, (N,), in [0, K).
+        keep: which samples to keep under their label, (N,), bool.
+        proposed: another class for a sample, -1 for none, (N,); None without ``relabel``.
+        counts: how many samples each centre is nearest to, (C, K).
+        threshold: in degrees.
+        mixture: how the threshold was found; None where it was given.
+        other_angles: of samples to dominant centres of other classes, in degrees, (M,).
+        rule: 'angle' or 'centre'.
+        min_per_class: so many of a class stay in any case.
+        data_set: fingerprint of the data set.
+        true_labels: where the data set knows them, (N,), -1 for none of the classes; else None.
+            Used by :meth:`score` and to colour a figure, and for nothing else.
+    """
+
+    names: list[str]
+    labels: torch.Tensor
+    angles: torch.Tensor
+    nearest: torch.Tensor
+    keep: torch.Tensor
+    proposed: torch.Tensor | None
+    counts: torch.Tensor
+    threshold: float
+    mixture: AngleMixture | None
+    other_angles: torch.Tensor
+    rule: str
+    min_per_class: int
+    data_set: str
+    true_labels: torch.Tensor | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}({int(self.keep.sum())} of {len(self.keep)} samples kept at '
+            f'{self.threshold} degrees)'
+        )
+
+    @cached_property
+    def relabelled(self) -> torch.Tensor:
+        """Which samples go to another class, (N,), bool."""
+        if self.proposed is None:
+            return torch.zeros_like(self.keep)
+        return self.proposed >= 0
+
+    @cached_property
+    def new_labels(self) -> torch.Tensor:
+        """The labels to train under, (N,), of the samples that stay; as given for the others."""
+        if self.proposed is None:
+            return self.labels
+        return torch.where(self.relabelled, self.proposed, self.labels)
+
+    @cached_property
+    def dropped(self) -> torch.Tensor:
+        """Which samples are to be left out, (N,), bool."""
+        return ~(self.keep | self.relabelled)
+
+    def report(self) -> dict[str, Any]:
+        """What there is to say of it, in numbers; without the truth but under ``truth``.
+
+        Returns:
+            The settings; the numbers of ``samples``, ``classes``, ``kept``, ``relabelled`` and
+            ``dropped``; ``auto``, the attributes of :class:`AngleMixture`, or None; ``subcenters``;
+            ``classes_by_dropped``, the up to 20 classes that lose the largest share of their
+            samples; ``below_minimum``, how many classes would have kept less than
+            ``min_per_class``; ``truth``, see :meth:`score`, or None.
+        """
+        sizes = torch.bincount(self.labels, minlength=len(self.counts))
+        lost = torch.bincount(self.labels[~self.keep], minlength=len(self.counts))
+        worst = torch.argsort(lost / sizes.clamp(min=1), descending=True, stable=True)[:20]
+        plain = keep_mask(self.angles, self.labels, self.threshold, self._on_dominant, 0)
+        kept = torch.bincount(self.labels[plain], minlength=len(self.counts))
+        return dict(
+            data_set=self.data_set,
+            rule=self.rule,
+            threshold=self.threshold,
+            auto=self.mixture and asdict(self.mixture),
+            min_per_class=self.min_per_class,
+            samples=len(self.labels),
+            classes=int((sizes > 0).sum()),
+            kept=int(self.keep.sum()),
+            relabelled=int(self.relabelled.sum()),
+            dropped=int(self.dropped.sum()),
+            below_minimum=int((kept < sizes.clamp(max=self.min_per_class)).sum()),
+            subcenters=dict(
+                number=self.counts.shape[1],
+                on_dominant=float(self.counts.amax(1).sum() / self.counts.sum()),
+                dead=int(dead_subcenters(self.counts).sum()),
+                empty_classes=int((sizes == 0).sum()),
+            ),
+            classes_by_dropped=[
+                dict(label=label, samples=int(sizes[label]), not_kept=int(lost[label]))
+                for label in worst.tolist()
+                if lost[label]
+            ],
+            truth=self.score(),
+        )
+
+    def score(self) -> dict[str, float] | None:
+        """How right it is, where the truth is known.
+
+        A relabelled sample counts as found, whatever the class that is proposed.
+
+        Returns:
+            ``precision``, share of the wrong ones among those not kept, None if all are kept;
+            ``recall``, share of the wrong ones that are not kept, None if there are none;
+            ``clean_lost``, share of the right ones that are not kept; ``noise_before`` and
+            ``noise_after``, share of wrong labels among all samples, and among those to train
+            on; ``relabelled_right``, share of the proposed classes that are right, None if none.
+            None altogether without ``true_labels``.
+        """
+        if self.true_labels is None:
+            return None
+        wrong = self.labels != self.true_labels
+        out = ~self.keep
+        stays_wrong = (self.new_labels != self.true_labels)[~self.dropped]
+        proposals = (self.new_labels == self.true_labels)[self.relabelled]
+        return dict(
+            precision=_mean(wrong[out]),
+            recall=_mean(out[wrong]),
+            clean_lost=_mean(out[~wrong]),
+            noise_before=_mean(wrong),
+            noise_after=_mean(stays_wrong),
+            relabelled_right=_mean(proposals),
+        )
+
+    @property
+    def _on_dominant(self) -> torch.Tensor | None:
+        if self.rule == 'angle':
+            return None
+        return self.nearest == dominant_subcenters(self.counts)[self.labels]
+
+
+def purify(
+    model: nn.Module,
+    dataset: BaseDataset,
+    threshold: float | str = 'auto',
+    rule: str = 'angle',
+    min_per_class: int = 1,
+    relabel: bool = False,
+    state: str | Path | None = None,
+    batch_size: int = 64,
+    num_workers: int = 0,
+) -> Purification | None:
+    """Find mislabelled samples, as `Sub-center ArcFace
+    <https://doi.org/10.1007/978-3-030-58621-8_43>`_ does (section 3.3).
+
+    The training set is embedded by a net that was trained with K centres a class. The dominant
+    centre of a class is the one that most of its samples are nearest to; samples that are far from
+    it are not kept. Runs on all processes of a group; memory holds a few numbers and the name of
+    each sample, and embeddings of one block.
+
+    >>> found = purify(get_model(config, 'epoch_6.pth'), dataset)  # doctest: +SKIP
+    >>> found.report()['dropped']  # doctest: +SKIP
+    7349
+
+    Args:
+        model: ``EmbeddingRetriever``, or mmpretrain's ``ImageClassifier``, with a head that has
+            sub-centers, ours or mmpretrain's ``ArcFaceClsHead``.
+        dataset: the training set, with the pipeline of testing: no augmentation.
+        threshold: largest angle to keep, in degrees in (0, 180]; the article has 75, for millions
+            of faces. 'auto' finds it from the angles: see
+            :func:`mmarcface.functional.subcenter.fit_angles`.
+        rule: 'angle' keeps what is within the threshold of the dominant centre; 'centre' also asks
+            that no other centre of the class is nearer.
+        min_per_class: so many of each class stay, those nearest to the dominant centre.
+        relabel: propose another class for a sample, instead of dropping it, where it is within
+            the threshold of that one's dominant centre, and nearer than to its own.
+        state: folder of the embeddings, N * D * 4 bytes, where an interrupted call goes on, and
+            another threshold costs no embedding; shared by all processes. By default one of this
+            machine's own that is gone when this returns.
+        batch_size: images embedded at a time by each process.
+        num_workers: of the loader of each process.
+
+    Returns:
+        What was found, on the main process; None on the others.
+
+    Raises:
+        ValueError: if the head has one centre a class, a label is none of its classes, samples
+            have no labels or the same name, an argument is out of its range, or 'auto' finds no
+            threshold.
+    """
+    check_settings(threshold, rule, min_per_class)
+    if is_model_wrapper(model):
+        model = model.module
+    weight, number = _centres(model)
+    labels, true_labels = _labels(dataset, len(weight) // number)
+    if is_main_process():
+        # Names that will not do are better known before hours of embedding.
+        names, data_set = sample_names(dataset), fingerprint_of(dataset)
+    with _folder(state) as folder:
+        embedded = EmbeddedSet(model, dataset, folder, batch_size, num_workers)
+        if not is_main_process():
+            return None
+        weight = weight.float().cpu()
+        cosines = torch.cat(
+            [own_cosines(found, weight, labels[places], number) for places, found in embedded]
+        )
+        nearest = cosines.argmax(1)
+        counts = count_nearest(cosines, labels, len(weight) // number)
+        dominant = dominant_subcenters(counts)
+        angles = angles_to(cosines, dominant[labels])
+        groups = weight.unflatten(0, (-1, number))
+        centres = unit(groups[torch.arange(len(groups)), dominant])
+        present = counts.sum(1) > 0
+        other_angles = _other_angles(embedded, centres, labels, present)
+        mixture = None
+        if threshold == 'auto':
+            mixture = _fit(angles, other_angles)
+            threshold = mixture.threshold
+        on_dominant = nearest == dominant[labels] if rule == 'centre' else None
+        keep = keep_mask(angles, labels, threshold, on_dominant, min_per_class)
+        proposed = None
+        if relabel:
+            device = next(model.parameters()).device
+            proposed = _propose(
+                embedded, centres.to(device), present, keep, labels, angles, threshold
+            )
+    return Purification(
+        names=names,
+        labels=labels,
+        angles=angles,
+        nearest=nearest,
+        keep=keep,
+        proposed=proposed,
+        counts=counts,
+        threshold=threshold,
+        mixture=mixture,
+        other_angles=other_angles,
+        rule=rule,
+        min_per_class=min_per_class,
+        data_set=data_set,
+        true_labels=true_labels,
+    )
+
+
+def check_settings(
+    threshold: float | str = 'auto',
+    rule: str = 'angle',
+    min_per_class: int = 1,
+    relabel: bool = False,
+) -> None:
+    """Refuse what :func:`purify` would refuse, before a training that comes first.
+
+    Args:
+        threshold: see :func:`purify`.
+        rule: the same.
+        min_per_class: the same.
+        relabel: the same.
+
+    Raises:
+        ValueError: if one is out of its range.
+        TypeError: for another name.
+    """
+    if isinstance(threshold, str) and threshold != 'auto':
+        raise ValueError(f"threshold must be degrees or 'auto', got {threshold!r}")
+    if not isinstance(threshold, str) and not 0 < threshold <= 180:
+        raise ValueError(f'threshold must be in (0, 180] degrees, got {threshold}')
+    if rule not in RULES:
+        raise ValueError(f'rule must be one of {RULES}, got {rule!r}')
+    if min_per_class < 0:
+        raise ValueError(f'min_per_class must be at least 0, got {min_per_class}')
+
+
+def _centres(model: nn.Module) -> tuple[torch.Tensor, int]:
+    """The centres of a model's head, (C * K, D), and K."""
+    head = getattr(model, 'head', None)
+    # mmpretrain's ArcFaceClsHead has them a level deeper.
+    weight = getattr(getattr(head, 'norm_product', head), 'weight', None)
+    number = getattr(head, 'num_subcenters', 1)
+    if not isinstance(weight, torch.Tensor) or number < 2:
+        raise ValueError(
+            'purification needs a head with several centres a class, which was trained with them, '
+            f'such as SubCenterArcFaceHead; the head here, {type(head).__name__}, has '
+            f'{number} (num_subcenters): train with num_subcenters=3 first'
+        )
+    return weight.detach(), number
+
+
+def _labels(dataset: BaseDataset, num_classes: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The given labels, and the true ones where the data set knows them."""
+    labels = torch.empty(len(dataset), dtype=torch.long)
+    true_labels = torch.empty_like(labels)
+    knows = len(dataset) > 0
+    for place in range(len(dataset)):
+        sample = dataset.get_data_info(place)
+        label = sample.get('gt_label')
+        if label is None or not 0 <= int(label) < num_classes:
+            raise ValueError(
+                f'every sample needs a gt_label in [0, {num_classes}), a class of the head; sample '
+                f'{place} of {type(dataset).__name__} has {label}: is it the data set that the '
+                'checkpoint was trained on?'
+            )
+        labels[place] = int(label)
+        knows = knows and 'true_label' in sample
+        true_labels[place] = sample.get('true_label', -1)
+    return labels, true_labels if knows else None
+
+
+@contextmanager
+def _folder(state: str | Path | None):
+    """The folder of the embeddings, one that goes by itself if none is named."""
+    if state is not None:
+        yield Path(state)
+        return
+    own = tempfile.TemporaryDirectory() if is_main_process() else None
+    name = [own and own.name]
+    broadcast_object_list(name)
+    try:
+        yield Path(name[0])
+    finally:
+        if own is not None:
+            own.cleanup()
+
+
+def _other_angles(
+    embedded: EmbeddedSet, centres: torch.Tensor, labels: torch.Tensor, present: torch.Tensor
+) -> torch.Tensor:
+    """Angles between samples and dominant centres of other classes, drawn with a fixed seed."""
+    present = present.nonzero().squeeze(1)
+    if len(present) < 2:
+        return torch.empty(0)
+    rank = torch.zeros(len(centres), dtype=torch.long)
+    rank[present] = torch.arange(len(present))
+    generator = torch.Generator().manual_seed(0)
+    wanted = min(MOST_PAIRS, PAIRS_PER_SAMPLE * len(labels))
+    angles = []
+    for places, found in embedded:
+        number = max(1, wanted * len(found) // len(labels))
+        rows = torch.randint(len(found), (number,), generator=generator)
+        step = torch.randint(1, len(present), (number,), generator=generator)
+        others = present[(rank[labels[places][rows]] + step) % len(present)]
+        cosines = (unit(found[rows]) * centres[others]).sum(1, keepdim=True)
+        angles.append(angles_to(cosines, torch.zeros(number, dtype=torch.long)))
+    return torch.cat(angles)
+
+
+def _fit(angles: torch.Tensor, other_angles: torch.Tensor) -> AngleMixture:
+    if not len(other_angles):
+        raise ValueError(
+            "threshold='auto' compares with other classes, and there is only one: give degrees"
+        )
+    mixture = fit_angles(angles, other_angles)
+    # Of few samples chance alone makes a difference.
+    if mixture.misfit > MISFIT + len(angles) ** -0.5:
+        print_log(
+            f'The threshold of {mixture.threshold} degrees is not to be relied on: the assumed '
+            f'distribution of angles differs from the observed one by {mixture.misfit:.2f}. Look '
+            'at angles.png, or give a threshold in degrees',
+            'current',
+            logging.WARNING,
+        )
+    return mixture
+
+
+def _propose(
+    embedded: EmbeddedSet,
+    centres: torch.Tensor,
+    present: torch.Tensor,
+    keep: torch.Tensor,
+    labels: torch.Tensor,
+    angles: torch.Tensor,
+    threshold: float,
+) -> torch.Tensor:
+    """Another class for the samples that are not kept, (N,), -1 for none."""
+    proposed = torch.full_like(labels, -1)
+    places = (~keep).nonzero().squeeze(1)
+    at_once = max(1, MOST_PRODUCTS // len(centres))
+    device = centres.device
+    absent = ~present.to(device)
+    for here, found in embedded.rows(places):
+        for part, vectors in zip(here.split(at_once), found.split(at_once), strict=True):
+            rows = places[part]
+            cosines = unit(vectors.to(device)) @ centres.T
+            cosines[:, absent] = -math.inf
+            cosines[torch.arange(len(rows)), labels[rows].to(device)] = -math.inf
+            best, classes = (one.cpu() for one in cosines.max(1))
+            away = angles_to(best[:, None], torch.zeros_like(rows))
+            fits = (away <= threshold) & (away < angles[rows])
+            proposed[rows] = torch.where(fits, classes, -1)
+    return proposed
+
+
+def _mean(flags: torch.Tensor) -> float | None:
+    return float(flags.double().mean()) if len(flags) else None
