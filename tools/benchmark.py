@@ -93,7 +93,7 @@ def peak_extra_memory(run: Callable[[], object], device: str = 'cpu') -> int | N
 def head(args: argparse.Namespace) -> list[dict]:
     """Forward and backward of a head, against three bare matrix products and other libraries.
 
-    ms: least of the rounds. ratio: to the limit, the products of embeddings, centres and gradients
+    ms: least of the rounds. ratio: to the limit, the products of embeddings, centers and gradients
     that no implementation can do without. extra_mb: most memory beyond weight, gradient and
     embeddings; buffers: the same in matrices of batch x classes x sub-centers.
     """

@@ -22,9 +22,9 @@ from rich.table import Table
 from mmarcface.apis import get_model, invert, read_embeddings, save_inversion
 from mmarcface.apis.inversion.search import prepare
 from mmarcface.checkpoint import has_head, open_checkpoint
-from mmarcface.datasets.class_names import other_classes
+from mmarcface.datasets.class_names import class_mismatch
 from mmarcface.datasets.formats.image_files import find_images, note_left_out
-from mmarcface.engine.inversion_plan import Wanted, choose_targets, find_judge
+from mmarcface.engine.inversion_plan import InversionPlan, find_judge, plan_inversion
 from mmarcface.engine.launch import start_processes
 from mmarcface.fingerprints import fingerprint_weights
 from mmarcface.visualization import draw_audit
@@ -106,7 +106,7 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def check_classes(checkpoint: str, content: dict, wanted: Wanted, named_alone: bool) -> None:
+def check_classes(checkpoint: str, content: dict, wanted: InversionPlan, named_alone: bool) -> None:
     """See that class numbers mean the same in a checkpoint and in the training set of the config.
 
     Raises:
@@ -117,7 +117,7 @@ def check_classes(checkpoint: str, content: dict, wanted: Wanted, named_alone: b
             f'{checkpoint} has no weights of a head, and so nothing is known of its classes: name '
             'a checkpoint of the training, with head.weight; or give --images or --embeddings'
         )
-    difference = other_classes(content.get('meta') or {}, wanted.dataset)
+    difference = class_mismatch(content.get('meta') or {}, wanted.dataset)
     if difference and not named_alone:
         raise ValueError(
             f'{checkpoint} was trained on other classes: {difference}, so that images would be '
@@ -128,12 +128,12 @@ def check_classes(checkpoint: str, content: dict, wanted: Wanted, named_alone: b
         print(f'Labels are those of the checkpoint, not of the training set of today: {difference}')
 
 
-def choose(args: argparse.Namespace, config: Config, default: str | list[int]) -> Wanted:
+def choose(args: argparse.Namespace, config: Config, default: str | list[int]) -> InversionPlan:
     """What the command line asks for, or else the config."""
     if args.audit:
-        return choose_targets(config, 'classes', args.identities)
+        return plan_inversion(config, 'classes', args.identities)
     if args.labels is not None:
-        return choose_targets(config, args.labels)
+        return plan_inversion(config, args.labels)
     if args.images is not None:
         paths = [args.images] if os.path.isfile(args.images) else []
         if os.path.isdir(args.images):
@@ -143,12 +143,12 @@ def choose(args: argparse.Namespace, config: Config, default: str | list[int]) -
             raise FileNotFoundError(f'there are no images in {args.images}')
         # Numbered, as images in two folders, or in two formats, may have one name.
         names = [f'{number:04d}_{Path(path).stem}' for number, path in enumerate(paths)]
-        return Wanted(paths, names, None, None)
+        return InversionPlan(paths, names, None, None)
     if args.embeddings is not None:
         embeddings = read_embeddings(args.embeddings).numpy()
         names = [f'embedding{i}' for i in range(len(embeddings))]
-        return Wanted(embeddings, names, None, None)
-    return choose_targets(config, default)
+        return InversionPlan(embeddings, names, None, None)
+    return plan_inversion(config, default)
 
 
 def main() -> None:
@@ -212,7 +212,7 @@ def main() -> None:
                 inversion, folder, wanted.names, found_judge, wanted.identities, about
             )
             if args.audit:
-                images = found_judge.beside_real(inversion.images, wanted.identities)
+                images = found_judge.pair_with_real(inversion.images, wanted.identities)
                 save_audit(reports[name], images, folder)
             shutil.rmtree(folder / 'state')
     if not is_main_process():
@@ -239,7 +239,7 @@ def save_audit(report: dict, images: dict, folder: Path) -> None:
 
 def show(reports: dict[str, dict]) -> None:
     figures = {
-        'judge names right': ('judge_accuracy', '{:.1%}'),
+        'judge names right': ('attack_accuracy', '{:.1%}'),
         'cosine to own': ('cosine_own', '{:.2f}'),
         'real to own': ('cosine_real', '{:.2f}'),
         'to others': ('cosine_other', '{:.2f}'),

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from mmarcface.engine import EmbeddingPlotHook
 from mmarcface.engine.launch import load_config, train_unless_done
-from mmarcface.visualization import Embedded, draw_embeddings
+from mmarcface.visualization import EmbeddingPanel, draw_embeddings
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs' / 'mnist'
 # In the order in which they were found.
@@ -46,7 +46,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def train(config: Config) -> Embedded:
+def train(config: Config) -> EmbeddingPanel:
     """Train a net, or take it where the work dir has it; gives its embeddings."""
     runner = train_unless_done(config)
     hook = next(hook for hook in runner.hooks if isinstance(hook, EmbeddingPlotHook))

@@ -1,6 +1,6 @@
-"""Find mislabelled samples of a training set: python tools/purify.py CONFIG CHECKPOINT --out DIR.
+"""Find mislabeled samples of a training set: python tools/purify.py CONFIG CHECKPOINT --out DIR.
 
-python tools/purify.py run CONFIG trains with K centres a class, purifies, trains with one on what
+python tools/purify.py run CONFIG trains with K centers a class, purifies, trains with one on what
 is kept and, to compare, on everything.
 """
 
@@ -28,7 +28,7 @@ from mmarcface.engine.purification_pipeline import (
     with_seed,
 )
 
-FOUND = ('kept', 'dropped', 'relabelled')
+FOUND = ('kept', 'dropped', 'relabeled')
 # Figures of the test: intervals, and what is no merit, are not for a table.
 NOT_COMPARED = ('_low', '_high', '_std', 'Threshold')
 LESS_IS_BETTER = ('EER',)
@@ -64,12 +64,12 @@ def parse_args() -> argparse.Namespace:
         '--threshold',
         type=degrees,
         metavar='auto|DEGREES',
-        help='largest angle to the dominant centre; auto, the default, finds it from the angles',
+        help='largest angle to the dominant center; auto, the default, finds it from the angles',
     )
     settings.add_argument(
         '--rule',
-        choices=('angle', 'centre'),
-        help='centre: keep only samples of the dominant centre; angle, the default: by angle alone',
+        choices=('angle', 'center'),
+        help='center: keep only samples of the dominant center; angle, the default: by angle alone',
     )
     settings.add_argument('--min-per-class', type=int, metavar='N', help='keep so many in any case')
     settings.add_argument(
@@ -106,7 +106,7 @@ def main() -> None:
         print(describe(summary))
         print(
             f'Lists, summary.json and figures are in {out}. To train on what is kept, with one '
-            f'centre a class:\npython tools/train.py {shlex.quote(str(out / "purified.py"))}'
+            f'center a class:\npython tools/train.py {shlex.quote(str(out / "purified.py"))}'
         )
 
 

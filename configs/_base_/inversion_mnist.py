@@ -16,13 +16,13 @@ model = dict(
     head=dict(type=ArcFaceHead, num_classes=10, in_channels=128, scale=16.0, margin=0.3),
     test_cfg=dict(classify=True),
 )
-# Digits are grey, and may stand a pixel further to the left.
+# Digits are gray, and may stand a pixel further to the left.
 inversion = dict(
     targets='classes',
     per_target=10,
     preset='small',
     jitter=1,
-    grey=True,
+    gray=True,
     judge=dict(config='judge_mnist.py'),
 )
 custom_hooks.insert(0, dict(type=RecomputeStatisticsHook, mirrored=False))

@@ -8,12 +8,12 @@ with read_base():
 from mmarcface.models import ArcFaceHead
 
 model.update(head=dict(type=ArcFaceHead, num_classes=80, in_channels=128, scale=16.0, margin=0.2))
-# The photographs are grey; mirrored people are the same people.
+# The photographs are gray; mirrored people are the same people.
 inversion = dict(
     per_target=2,
     preset='small',
     flip=True,
-    grey=True,
+    gray=True,
     judge=dict(config='judge_orl.py'),
 )
 custom_hooks.append(results_table)

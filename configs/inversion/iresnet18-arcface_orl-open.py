@@ -14,6 +14,6 @@ with read_base():
 
 from mmarcface.engine import BNPriorInversionHook
 
-# An embedding pulls as a centre does.
+# An embedding pulls as a center does.
 inversion.update(targets='identities', target_weight=20.0)
 custom_hooks.append(dict(type=BNPriorInversionHook, **inversion))

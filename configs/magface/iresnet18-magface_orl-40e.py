@@ -13,5 +13,5 @@ with read_base():
 from mmarcface.models import MagFaceHead
 
 model.update(
-    head=dict(type=MagFaceHead, num_classes=80, in_channels=128, scale=16.0, margin=(0.18, 0.32), lengths=(5.0, 55.0))
+    head=dict(type=MagFaceHead, num_classes=80, in_channels=128, scale=16.0, margin=(0.18, 0.32), norm_range=(5.0, 55.0))
 )

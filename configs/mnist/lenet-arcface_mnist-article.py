@@ -25,7 +25,7 @@ model.update(
         in_channels=3,
         scale=64.0,
         margin=0.7,
-        # Short centres would turn far in a step.
+        # Short centers would turn far in a step.
         init_cfg=dict(type='Normal', layer='ArcFaceHead', std=1.0),
     )
 )

@@ -21,7 +21,7 @@ model.update(
         in_channels=2,
         scale=10.0,
         margin=0.5,
-        # Short centres would turn far in a step.
+        # Short centers would turn far in a step.
         init_cfg=dict(type='Normal', layer='ArcFaceHead', std=1.0),
     )
 )

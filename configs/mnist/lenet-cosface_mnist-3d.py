@@ -22,7 +22,7 @@ model.update(
         in_channels=3,
         scale=10.0,
         margin=0.4,
-        # Short centres would turn far in a step.
+        # Short centers would turn far in a step.
         init_cfg=dict(type='Normal', layer='CosFaceHead', std=1.0),
     )
 )

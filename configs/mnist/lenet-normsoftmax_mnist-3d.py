@@ -20,7 +20,7 @@ model.update(
         num_classes=10,
         in_channels=3,
         scale=10.0,
-        # Short centres would turn far in a step.
+        # Short centers would turn far in a step.
         init_cfg=dict(type='Normal', layer='NormSoftmaxHead', std=1.0),
     )
 )

@@ -18,7 +18,7 @@ model.update(
         type=SoftmaxHead,
         num_classes=10,
         in_channels=2,
-        # Short centres would turn far in a step.
+        # Short centers would turn far in a step.
         init_cfg=dict(type='Normal', layer='SoftmaxHead', std=1.0),
     )
 )

@@ -21,7 +21,7 @@ model.update(
         in_channels=3,
         scale=None,
         margin=4.0,
-        # Short centres would turn far in a step.
+        # Short centers would turn far in a step.
         init_cfg=dict(type='Normal', layer='SphereFaceHead', std=1.0),
     )
 )

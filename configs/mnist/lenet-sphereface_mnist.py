@@ -20,7 +20,7 @@ model.update(
         in_channels=2,
         scale=None,
         margin=4.0,
-        # Short centres would turn far in a step.
+        # Short centers would turn far in a step.
         init_cfg=dict(type='Normal', layer='SphereFaceHead', std=1.0),
     )
 )

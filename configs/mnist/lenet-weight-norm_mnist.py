@@ -1,4 +1,4 @@
-"""Softmax with centres of length one and no bias on MNIST digits as points on a plane.
+"""Softmax with centers of length one and no bias on MNIST digits as points on a plane.
 
     python tools/train.py configs/mnist/lenet-weight-norm_mnist.py
 
@@ -21,7 +21,7 @@ model.update(
         scale=None,
         margin=1.0,
         annealing=None,
-        # Short centres would turn far in a step.
+        # Short centers would turn far in a step.
         init_cfg=dict(type='Normal', layer='SphereFaceHead', std=1.0),
     )
 )

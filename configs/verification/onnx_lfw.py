@@ -4,7 +4,7 @@
 
 No checkpoint: the file brings its weights. Put insightface's w600k_r50.onnx in data/models and the lfw.bin of
 its data sets in data/faces; it was not measured here, as it takes the model and the data. Another model of
-112 x 112 pixels: --cfg-options model.image_encoder.path=FILE; if it normalises inside the graph, also
+112 x 112 pixels: --cfg-options model.image_encoder.path=FILE; if it normalizes inside the graph, also
 model.data_preprocessor.mean=[0,0,0] model.data_preprocessor.std=[1,1,1].
 """
 

@@ -1,7 +1,7 @@
 from mmpretrain.apis import ImageRetrievalInferencer, get_model, list_models
 
 from .embedding_files import read_embeddings
-from .inversion.evaluator import Judge
+from .inversion.evaluator import InversionEvaluator
 from .inversion.saving import save_inversion
 from .inversion.search import Inversion, invert
 from .inversion.settings import InversionSettings
@@ -12,8 +12,8 @@ from .verification import VerificationInferencer
 __all__ = [
     'ImageRetrievalInferencer',
     'Inversion',
+    'InversionEvaluator',
     'InversionSettings',
-    'Judge',
     'Purification',
     'VerificationInferencer',
     'get_model',

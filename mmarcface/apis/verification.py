@@ -60,7 +60,7 @@ class VerificationInferencer(BaseInferencer):
         super().__init__(model, pretrained=pretrained, device=device, **kwargs)
         self.far = None
         if threshold is not None:
-            check_number('threshold', threshold, least=-1, most=1)
+            check_number('threshold', threshold, minimum=-1, maximum=1)
         else:
             if thresholds is None and not isinstance(pretrained, str):
                 raise FileNotFoundError(

@@ -4,7 +4,7 @@ import mmpretrain.datasets  # noqa: F401
 from .celeba import CelebA
 from .filtered_dataset import FilteredDataset
 from .han_glyphs import HanGlyphs
-from .identity_dataset import LabelledDataset
+from .identity_dataset import IdentityDataset
 from .identity_folder import IdentityFolder
 from .identity_records import IdentityRecords
 from .ijb import IJB
@@ -27,11 +27,11 @@ __all__ = [
     'CelebA',
     'FilteredDataset',
     'HanGlyphs',
+    'IdentityDataset',
     'IdentityFolder',
     'IdentityRecords',
     'InShop',
     'JoinedIdentities',
-    'LabelledDataset',
     'LoadImageFromFile',
     'NoisyLabels',
     'ORLFaces',

@@ -11,14 +11,14 @@ from mmarcface.registry import DATASETS
 
 from .formats.landmarks import read_landmarks
 from .formats.text_lists import read_lines, split_fields
-from .identity_dataset import LabelledDataset
+from .identity_dataset import IdentityDataset
 
 SPLITS = ('train', 'val', 'test')
 HOMEPAGE = 'https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html'
 
 
 @DATASETS.register_module()
-class CelebA(LabelledDataset):
+class CelebA(IdentityDataset):
     """CelebA: 202,599 images of 10,177 people, 178 x 218 pixels.
 
     Layout, as the `homepage <https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html>`_ gives it::
@@ -38,7 +38,7 @@ class CelebA(LabelledDataset):
         landmarks: name of a list of landmarks in ``data_root``, for :class:`AlignFace`; each
             sample then has ``landmarks``, (5, 2).
         folder: of the images in ``data_root``.
-        **kwargs: see :class:`LabelledDataset`.
+        **kwargs: see :class:`IdentityDataset`.
 
     Raises:
         FileNotFoundError: if a list or an image is missing.
@@ -68,7 +68,7 @@ class CelebA(LabelledDataset):
         names = list(identities)
         if self.split is not None:
             path = Path(self.data_root, 'list_eval_partition.txt')
-            parts = _read_table(path, 'image part, 0, 1 or 2', most=2)
+            parts = _read_table(path, 'image part, 0, 1 or 2', maximum=2)
             _check_same(names, parts, self.ann_file, path)
             names = [name for name in names if parts[name][1] == SPLITS.index(self.split)]
         landmarks = {}
@@ -96,7 +96,9 @@ class CelebA(LabelledDataset):
         return samples
 
 
-def _read_table(path: str | Path, rule: str, most: float = math.inf) -> dict[str, tuple[int, int]]:
+def _read_table(
+    path: str | Path, rule: str, maximum: float = math.inf
+) -> dict[str, tuple[int, int]]:
     """Line and number of each image of a list of images and numbers."""
     if not Path(path).is_file():
         raise FileNotFoundError(
@@ -106,7 +108,7 @@ def _read_table(path: str | Path, rule: str, most: float = math.inf) -> dict[str
     for number, line in enumerate(read_lines(path), 1):
         fields = split_fields(line, 2)
         good = len(fields) == 2 and fields[1].isascii() and fields[1].isdigit()
-        if not good or int(fields[1][:18]) > most:
+        if not good or int(fields[1][:18]) > maximum:
             raise ValueError(f'{path}:{number}: a line must be "{rule}"; got {line!r}')
         if fields[0] in rows:
             raise ValueError(

@@ -32,7 +32,7 @@ def class_names(dataset) -> list[str] | None:
     return [' / '.join(sorted(set(filter(None, names)))) for names in columns] or None
 
 
-def other_classes(meta: dict[str, Any], dataset, all_of_them: bool = True) -> str | None:
+def class_mismatch(meta: dict[str, Any], dataset, all_of_them: bool = True) -> str | None:
     """What tells the classes of a data set from those that a checkpoint was trained on.
 
     Args:

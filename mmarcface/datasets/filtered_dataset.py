@@ -11,24 +11,24 @@ from mmpretrain.datasets import BaseDataset
 from mmarcface.registry import DATASETS
 
 from .class_names import class_names
-from .identity_dataset import LabelledDataset, LazySamples
-from .sample_ids import NamesOf, labels_of
+from .identity_dataset import IdentityDataset, LazySamples
+from .sample_ids import SampleIds, labels_of
 
 
 @DATASETS.register_module()
-class FilteredDataset(LabelledDataset):
+class FilteredDataset(IdentityDataset):
     """The samples of another data set, such as mmpretrain's CustomDataset or ImageNet.
 
     They are taken from it when asked for, so that it keeps what it does to have them.
 
     Args:
         dataset: config of the data set; its pipeline is not used.
-        **kwargs: see :class:`LabelledDataset`, of which ``filter_file`` makes this of use, and
+        **kwargs: see :class:`IdentityDataset`, of which ``filter_file`` makes this of use, and
             ``pipeline`` is for the samples.
 
     Raises:
         ValueError: if the data set has samples without a class or a name; else as
-            :class:`LabelledDataset` and the data set.
+            :class:`IdentityDataset` and the data set.
     """
 
     def __init__(self, dataset: dict, **kwargs):
@@ -36,7 +36,7 @@ class FilteredDataset(LabelledDataset):
         super().__init__(ann_file='', **kwargs)
 
     def load_data_list(self) -> Sequence[dict]:
-        """One dict for each sample, made when asked for, with its ``sample_name``."""
+        """One dict for each sample, made when asked for, with its ``sample_id``."""
         dataset = DATASETS.build(self.config)
         names = class_names(dataset)
         own = {} if names is None else dict(classes=tuple(names))
@@ -56,7 +56,7 @@ class BorrowedSamples(LazySamples):
     """
 
     dataset: BaseDataset
-    names: NamesOf
+    names: SampleIds
     places: np.ndarray
     labels: np.ndarray
 
@@ -67,14 +67,14 @@ class BorrowedSamples(LazySamples):
         Args:
             dataset: the data set.
         """
-        return cls(dataset, NamesOf(dataset), np.arange(len(dataset)), labels_of(dataset))
+        return cls(dataset, SampleIds(dataset), np.arange(len(dataset)), labels_of(dataset))
 
     def make(self, place: int) -> dict:
         """See :meth:`LazySamples.make`."""
         origin = int(self.places[place])
         sample = self.dataset.get_data_info(origin)
         name = self.names.of(origin, sample)
-        return sample | dict(gt_label=int(self.labels[place]), sample_name=name)
+        return sample | dict(gt_label=int(self.labels[place]), sample_id=name)
 
     def take(self, places: np.ndarray | slice, labels: np.ndarray) -> BorrowedSamples:
         """See :meth:`LazySamples.take`."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmarcface.registry import DATASETS
 
-from .identity_dataset import LabelledDataset
+from .identity_dataset import IdentityDataset
 
 INSTALL_FONTS = (
     'apt-get install fonts-arphic-ukai fonts-arphic-uming fonts-wqy-zenhei fonts-wqy-microhei'
@@ -23,7 +23,7 @@ IDEOGRAPHS = range(0x4E00, 0xA000)
 
 
 @DATASETS.register_module()
-class HanGlyphs(LabelledDataset):
+class HanGlyphs(IdentityDataset):
     """Han characters as classes, each drawn in a few fonts and many variations.
 
     The samples say what to draw, ``mmarcface.RenderGlyph`` draws it. Rendering number r is in font
@@ -40,7 +40,7 @@ class HanGlyphs(LabelledDataset):
             Debian fonts by default.
         characters: what to draw, of which the first ``num_classes`` are used; by default the CJK
             unified ideographs from U+4E00 on that all fonts have.
-        **kwargs: see :class:`LabelledDataset`.
+        **kwargs: see :class:`IdentityDataset`.
 
     Raises:
         FileNotFoundError: if a font does not exist.
@@ -58,13 +58,13 @@ class HanGlyphs(LabelledDataset):
         characters: str | None = None,
         **kwargs,
     ):
-        for name, value, least in (
+        for name, value, minimum in (
             ('num_classes', num_classes, 1),
             ('renderings', renderings, 1),
             ('first_rendering', first_rendering, 0),
         ):
-            if value < least:
-                raise ValueError(f'{name} must be at least {least}, got {value}')
+            if value < minimum:
+                raise ValueError(f'{name} must be at least {minimum}, got {value}')
         if fonts is not None and (isinstance(fonts, str) or not fonts):
             raise ValueError(f'fonts must be a list of one path or more, got {fonts!r}')
         if characters is not None:
@@ -113,8 +113,8 @@ class HanGlyphs(LabelledDataset):
             for number in self.numbers
         ]
 
-    def sample_name(self, sample: dict) -> str:
-        """See :meth:`LabelledDataset.sample_name`: the character and the number of rendering."""
+    def sample_id(self, sample: dict) -> str:
+        """See :meth:`IdentityDataset.sample_id`: the character and the number of rendering."""
         return f'{sample["character"]}/{sample["rendering"]}'
 
 

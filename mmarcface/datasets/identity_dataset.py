@@ -13,13 +13,13 @@ from mmengine.logging import print_log
 
 from .formats.keep_list import KeepList, fingerprint_samples, read_list
 from .formats.text_lists import read_lines
-from .sample_ids import name_of, num_classes_of, refuse_repeated_names
-from .subsets import Shared, SubsettableDataset
+from .sample_ids import num_classes_of, refuse_repeated_ids, sample_id_of
+from .subsets import SharedMetainfo, SubsettableDataset
 
 MISMATCHES = ('refuse', 'report')
 
 
-class LazySamples(Shared, Sequence):
+class LazySamples(SharedMetainfo, Sequence):
     """Samples of which arrays tell all, so that millions take little memory and workers share it.
 
     Attributes:
@@ -54,7 +54,7 @@ class LazySamples(Shared, Sequence):
         return self.make(place)
 
 
-class LabelledDataset(SubsettableDataset):
+class IdentityDataset(SubsettableDataset):
     """A data set with a class for each sample, to train on all of it or on what a list keeps.
 
     The classes stay those of the whole data set, and the samples keep their order; ``indices``
@@ -93,17 +93,17 @@ class LabelledDataset(SubsettableDataset):
         self._fingerprint = None
         super().__init__(*args, **kwargs)
 
-    def sample_name(self, sample: dict) -> str:
+    def sample_id(self, sample: dict) -> str:
         """What a sample is called, by itself in its data set and wherever the data lies.
 
         Args:
             sample: from ``load_data_list`` or ``get_data_info``.
 
         Returns:
-            Its ``sample_name`` if it has one, else its path relative to ``data_root`` or the prefix
+            Its ``sample_id`` if it has one, else its path relative to ``data_root`` or the prefix
             of images; for an image inside a larger file the file's name and the key.
         """
-        return name_of(sample, list(filter(None, (self.data_root, self.img_prefix))))
+        return sample_id_of(sample, list(filter(None, (self.data_root, self.img_prefix))))
 
     @property
     def fingerprint(self) -> str:
@@ -166,8 +166,8 @@ class LabelledDataset(SubsettableDataset):
 
     def _named(self, samples: Sequence[dict]) -> tuple[list[str], list[int]]:
         """Names and classes of samples as they were loaded."""
-        names = [self.sample_name(sample) for sample in samples]
-        refuse_repeated_names(names)
+        names = [self.sample_id(sample) for sample in samples]
+        refuse_repeated_ids(names)
         if isinstance(samples, LazySamples):
             return names, samples.labels.tolist()
         return names, [int(sample['gt_label']) for sample in samples]

@@ -8,14 +8,14 @@ from pathlib import Path
 from mmarcface.registry import DATASETS
 
 from .formats.image_files import find_images, note_left_out
-from .identity_dataset import LabelledDataset
+from .identity_dataset import IdentityDataset
 
 # In a folder that is being written.
 UNFINISHED = '.unfinished'
 
 
 @DATASETS.register_module()
-class IdentityFolder(LabelledDataset):
+class IdentityFolder(IdentityDataset):
     """Images in one folder for each identity.
 
     Layout, as of CASIA-WebFace, VGGFace2 or your own data::
@@ -37,7 +37,7 @@ class IdentityFolder(LabelledDataset):
         identities: names of the folders to use; all, sorted by name, by default.
         extensions: endings of image files, such as '.jpg', to use those alone; by default see
             above.
-        **kwargs: see :class:`LabelledDataset`.
+        **kwargs: see :class:`IdentityDataset`.
 
     Raises:
         FileNotFoundError: if ``data_root`` or one of ``identities`` does not exist.

@@ -12,14 +12,14 @@ from mmarcface.registry import DATASETS
 
 from .formats.packed import address, open_once
 from .formats.recordio import RecordFile, advice
-from .identity_dataset import LabelledDataset, LazySamples
+from .identity_dataset import IdentityDataset, LazySamples
 
 # Labels are fp32, which has every whole number up to here.
 EXACT = 1 << 24
 
 
 @DATASETS.register_module()
-class IdentityRecords(LabelledDataset):
+class IdentityRecords(IdentityDataset):
     """Images in a ``.rec`` file, as insightface gives CASIA-WebFace, MS1MV2, MS1MV3 and Glint360K.
 
     Layout::
@@ -37,7 +37,7 @@ class IdentityRecords(LabelledDataset):
 
     Args:
         path: the ``.rec`` file.
-        **kwargs: see :class:`LabelledDataset`.
+        **kwargs: see :class:`IdentityDataset`.
 
     Raises:
         FileNotFoundError: if there is no such file.

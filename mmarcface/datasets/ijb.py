@@ -17,13 +17,13 @@ from mmarcface.registry import DATASETS
 from .formats.landmarks import read_landmarks
 from .formats.pairs import Pairs
 from .formats.text_lists import delimiter_of, iterate_lines
-from .subsets import Placed, SubsettableDataset
+from .subsets import IndexedMetainfo, SubsettableDataset
 
 GALLERIES = {'ijbb': ('S1', 'S2'), 'ijbc': ('G1', 'G2')}
 
 
 @dataclass(frozen=True, eq=False)
-class Templates(Placed):
+class Templates(IndexedMetainfo):
     """Which samples of a data set make up which template; ``metainfo['templates']``.
 
     Attributes:
@@ -42,8 +42,8 @@ class Templates(Placed):
     galleries: dict[str, tuple[np.ndarray, np.ndarray]] | None = None
     probes: tuple[np.ndarray, np.ndarray] | None = None
 
-    def of_part(self, places: np.ndarray, number: int) -> Templates:
-        """See :meth:`Placed.of_part`: templates of the samples that are left, by their numbers."""
+    def for_subset(self, places: np.ndarray, number: int) -> Templates:
+        """See :meth:`IndexedMetainfo.for_subset`: templates of the samples that are left."""
         template = self.template[places]
         there = np.zeros(1 + self.template.max(), bool)
         there[template] = True

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 
-class OneSize:
+class EqualSizeCollate:
     """A collate function that first refuses images of unequal size.
 
     Args:
@@ -30,14 +30,14 @@ class OneSize:
         return self.collate(refuse_unequal_sizes(samples))
 
 
-def with_one_size(loader: DataLoader) -> DataLoader:
+def require_equal_sizes(loader: DataLoader) -> DataLoader:
     """Let a loader refuse images of unequal size.
 
     Args:
         loader: changed in place, unless it does so already.
     """
-    if not isinstance(loader.collate_fn, OneSize):
-        loader.collate_fn = OneSize(loader.collate_fn)
+    if not isinstance(loader.collate_fn, EqualSizeCollate):
+        loader.collate_fn = EqualSizeCollate(loader.collate_fn)
     return loader
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from mmarcface.registry import DATASETS
 
 from .formats.text_lists import read_lines, split_fields
-from .identity_dataset import LabelledDataset
+from .identity_dataset import IdentityDataset
 
 STATUSES = ('train', 'query', 'gallery')
 SPLITS = {status: (status,) for status in STATUSES} | {'test': ('query', 'gallery')}
@@ -15,7 +15,7 @@ HOMEPAGE = 'https://mmlab.ie.cuhk.edu.hk/projects/DeepFashion/InShopRetrieval.ht
 
 
 @DATASETS.register_module()
-class InShop(LabelledDataset):
+class InShop(IdentityDataset):
     """In-shop clothes, each item photographed several times.
 
     Layout, after unpacking what the
@@ -34,7 +34,7 @@ class InShop(LabelledDataset):
         split: 'train', 'query', 'gallery', or 'test' for query and gallery in one data set.
             Labels count the items of train, or those of query and gallery, in order of appearance.
             Outside train, ``metainfo['roles']`` names the roles that the samples have.
-        **kwargs: see :class:`LabelledDataset`.
+        **kwargs: see :class:`IdentityDataset`.
 
     Raises:
         FileNotFoundError: if the list or an image is missing; it says what to fetch from where.

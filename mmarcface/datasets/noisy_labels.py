@@ -12,7 +12,7 @@ from mmarcface.registry import DATASETS
 from .filtered_dataset import BorrowedSamples, FilteredDataset
 from .formats.keep_list import digest
 from .identity_dataset import LazySamples
-from .sample_ids import num_classes_of, refuse_repeated_names
+from .sample_ids import num_classes_of, refuse_repeated_ids
 
 STRANGER = -1
 
@@ -32,7 +32,7 @@ class NoisyLabels(FilteredDataset):
 
     Which samples these are, and what becomes of them, follows from ``seed`` and their names, and
     not from their order. A sample has ``true_label``, its class, or -1 for a stranger, and
-    ``sample_name``, that of its place in the clean data set. Both are for judging only, as what
+    ``sample_id``, that of its place in the clean data set. Both are for judging only, as what
     else a sample tells of its origin, such as ``identity``: train under ``gt_label``.
 
     Args:
@@ -141,7 +141,7 @@ class NoisyLabels(FilteredDataset):
     def _shuffle(self, samples: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
         """Places in an order that only names and the seed decide, and 64 random bits for each."""
         names = list(samples)
-        refuse_repeated_names(names)
+        refuse_repeated_ids(names)
         digests = b''.join(digest(f'{self.seed} {name}') for name in names)
         keys, chance = np.frombuffer(digests, '<u8').reshape(-1, 2).T
         return keys.argsort(), chance
@@ -163,7 +163,7 @@ class _NoisySamples(LazySamples):
     def make(self, place: int) -> dict:
         """See :meth:`LazySamples.make`."""
         sample, guest = self.samples[place], int(self.guests[place])
-        own = {name: sample[name] for name in ('gt_label', 'sample_name')}
+        own = {name: sample[name] for name in ('gt_label', 'sample_id')}
         if guest >= 0:
             sample = self.strangers[guest]
         return sample | own | dict(true_label=int(self.truth[place]))

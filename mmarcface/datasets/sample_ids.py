@@ -14,7 +14,7 @@ from .formats.keep_list import fingerprint_samples, first_repeated
 from .formats.packed import file_of
 
 
-def sample_names(dataset) -> list[str]:
+def sample_ids(dataset) -> list[str]:
     """The names of all samples, in their order.
 
     Args:
@@ -29,8 +29,8 @@ def sample_names(dataset) -> list[str]:
     Raises:
         ValueError: if a sample has neither name nor path, or two have the same name.
     """
-    names = list(NamesOf(dataset))
-    refuse_repeated_names(names)
+    names = list(SampleIds(dataset))
+    refuse_repeated_ids(names)
     return names
 
 
@@ -38,7 +38,7 @@ def labels_of(dataset) -> np.ndarray:
     """The classes of all samples, in their order, (N,), int64.
 
     Args:
-        dataset: as for :func:`sample_names`, or a Subset of torch's.
+        dataset: as for :func:`sample_ids`, or a Subset of torch's.
 
     Raises:
         ValueError: if a sample has none, or several.
@@ -74,20 +74,20 @@ def fingerprint_of(dataset) -> str:
     """What tells a data set from others; see :func:`fingerprint_samples`.
 
     Args:
-        dataset: as for :func:`sample_names`.
+        dataset: as for :func:`sample_ids`.
 
     Returns:
         For a data set of ours, the fingerprint of all its samples, those among them that it leaves
         out by ``filter_file`` or ``indices``.
 
     Raises:
-        ValueError: see :func:`sample_names` and :func:`labels_of`.
+        ValueError: see :func:`sample_ids` and :func:`labels_of`.
     """
     own = getattr(dataset, 'fingerprint', None)
-    return own or fingerprint_samples(sample_names(dataset), labels_of(dataset).tolist())
+    return own or fingerprint_samples(sample_ids(dataset), labels_of(dataset).tolist())
 
 
-def path_name(path: str, roots: Sequence[str] = ()) -> str:
+def path_id(path: str, roots: Sequence[str] = ()) -> str:
     """An image's path without what changes where the data moves.
 
     Args:
@@ -106,19 +106,17 @@ def path_name(path: str, roots: Sequence[str] = ()) -> str:
     return (os.path.abspath(path) if inside is None else inside).replace(os.sep, '/')
 
 
-def name_of(sample: dict, roots: Sequence[str] = ()) -> str:
-    """What a sample is called: its ``sample_name`` if it has one, else after its path.
+def sample_id_of(sample: dict, roots: Sequence[str] = ()) -> str:
+    """What a sample is called: its ``sample_id`` if it has one, else after its path.
 
     Args:
         sample: from ``get_data_info``.
-        roots: see :func:`path_name`.
+        roots: see :func:`path_id`.
     """
-    return (
-        sample['sample_name'] if 'sample_name' in sample else path_name(sample['img_path'], roots)
-    )
+    return sample['sample_id'] if 'sample_id' in sample else path_id(sample['img_path'], roots)
 
 
-def refuse_repeated_names(names: Sequence[str]) -> None:
+def refuse_repeated_ids(names: Sequence[str]) -> None:
     """See that every sample has a name of its own.
 
     Args:
@@ -135,14 +133,14 @@ def refuse_repeated_names(names: Sequence[str]) -> None:
         )
 
 
-class NamesOf(Sequence):
+class SampleIds(Sequence):
     """The names of a data set's samples by place, made when asked for.
 
     Args:
-        dataset: as for :func:`sample_names`.
+        dataset: as for :func:`sample_ids`.
 
     Raises:
-        ValueError: see :func:`sample_names`; names may be the same here.
+        ValueError: see :func:`sample_ids`; names may be the same here.
     """
 
     def __init__(self, dataset):
@@ -150,7 +148,7 @@ class NamesOf(Sequence):
             raise ValueError(f'dataset must have get_data_info, got {type(dataset).__name__}')
         self.dataset = dataset
         concatenated = hasattr(dataset, 'cumulative_sizes')
-        self.parts = [NamesOf(part) for part in dataset.datasets] if concatenated else []
+        self.parts = [SampleIds(part) for part in dataset.datasets] if concatenated else []
         self.name = None if self.parts else _naming(dataset)
 
     def __len__(self) -> int:
@@ -180,8 +178,8 @@ class NamesOf(Sequence):
 
 def _naming(dataset) -> Callable[[dict], str]:
     """How samples of a data set are named."""
-    if hasattr(dataset, 'sample_name'):
-        return dataset.sample_name
+    if hasattr(dataset, 'sample_id'):
+        return dataset.sample_id
     inside = getattr(dataset, 'dataset', None)
     if hasattr(inside, 'get_data_info'):
         return _naming(inside)
@@ -190,18 +188,18 @@ def _naming(dataset) -> Callable[[dict], str]:
     paths = []
     for place in range(len(dataset)):
         sample = dataset.get_data_info(place)
-        if 'sample_name' in sample:
+        if 'sample_id' in sample:
             continue
         if 'img_path' not in sample:
             raise ValueError(
-                f'a sample must have img_path or sample_name to be named, that at place {place} '
+                f'a sample must have img_path or sample_id to be named, that at place {place} '
                 f'of {type(dataset).__name__} has {", ".join(sample)}'
             )
         if file_of(sample['img_path']) == sample['img_path']:
             paths.append(sample['img_path'])
     if any(_inside(path, roots) is None for path in paths):
         roots = [os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])]
-    return partial(name_of, roots=roots)
+    return partial(sample_id_of, roots=roots)
 
 
 def _inside(path: str, roots: Sequence[str]) -> str | None:

@@ -11,21 +11,21 @@ from mmengine.dataset import force_full_init
 from mmpretrain.datasets import BaseDataset
 
 
-class Shared:
+class SharedMetainfo:
     """Facts of a data set that are not to be changed, nor copied, of which there may be millions.
 
     mmengine copies all of ``metainfo`` whenever it is asked for.
     """
 
-    def __deepcopy__(self, _: dict) -> Shared:
+    def __deepcopy__(self, _: dict) -> SharedMetainfo:
         return self
 
 
-class Placed(Shared):
+class IndexedMetainfo(SharedMetainfo):
     """Facts that name samples by their place in the data set; they are values of ``metainfo``."""
 
     @abstractmethod
-    def of_part(self, places: np.ndarray, number: int) -> Placed:
+    def for_subset(self, places: np.ndarray, number: int) -> IndexedMetainfo:
         """What is left of the facts where some of the samples are left.
 
         Args:
@@ -117,7 +117,7 @@ class SubsettableDataset(BaseDataset):
     def _keep_places(self, indices: int | Sequence[int], number: int) -> np.ndarray:
         """Places of the samples to keep, in [0, number), of which alone ``metainfo`` now tells."""
         places = places_of(indices, number)
-        self._metainfo = _of_part(self._metainfo, places, number)
+        self._metainfo = _for_subset(self._metainfo, places, number)
         return places
 
 
@@ -148,7 +148,7 @@ def places_of(indices: int | Sequence[int], number: int) -> np.ndarray:
     return places.astype(np.int64) % number
 
 
-def _of_part(facts: Any, places: np.ndarray, number: int) -> Any:
+def _for_subset(facts: Any, places: np.ndarray, number: int) -> Any:
     if isinstance(facts, dict):
-        return {name: _of_part(value, places, number) for name, value in facts.items()}
-    return facts.of_part(places, number) if isinstance(facts, Placed) else facts
+        return {name: _for_subset(value, places, number) for name, value in facts.items()}
+    return facts.for_subset(places, number) if isinstance(facts, IndexedMetainfo) else facts

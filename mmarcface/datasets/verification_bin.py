@@ -16,7 +16,7 @@ from .formats.pairs import Pairs
 from .subsets import SubsettableDataset
 
 # Folds that are tried to find how many a file was written with.
-MOST_FOLDS = 20
+MAX_FOLDS = 20
 
 
 @DATASETS.register_module()
@@ -86,7 +86,7 @@ def _check_folds(path: str, is_same: np.ndarray, num_folds: int) -> None:
     if len(alone) == 0 and (gaps <= limits).all():
         return
     worst = {}
-    for number in range(2, MOST_FOLDS + 1):
+    for number in range(2, MAX_FOLDS + 1):
         counts, totals, differences = _count(is_same, number)
         if ((counts > 0) & (counts < totals)).all():
             worst[number] = round(differences.max(), 6)
@@ -99,10 +99,10 @@ def _check_folds(path: str, is_same: np.ndarray, num_folds: int) -> None:
         f'{path}: fold {fold + 1} of num_folds={num_folds} has {same[fold]} pairs of the same '
         f'identity and {sizes[fold] - same[fold]} of different ones'
     )
-    most = min(is_same.sum(), (~is_same).sum())
-    if most < num_folds:
+    max_folds = min(is_same.sum(), (~is_same).sum())
+    if max_folds < num_folds:
         # Too few for the metric, which says so; the images may be wanted for something else.
-        print_log(f'{found}: at most {most} folds are possible', 'current', logging.WARNING)
+        print_log(f'{found}: at most {max_folds} folds are possible', 'current', logging.WARNING)
         return
     if best is None:
         advice = (

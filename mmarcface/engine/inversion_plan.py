@@ -21,7 +21,7 @@ from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from mmarcface.apis import Judge, get_model
+from mmarcface.apis import InversionEvaluator, get_model
 from mmarcface.checkpoint import open_checkpoint
 from mmarcface.datasets import LoadImageFromFile
 from mmarcface.datasets.wrappers import REPEATING
@@ -37,7 +37,7 @@ COMPANY = 64
 
 
 @dataclass(frozen=True)
-class Wanted:
+class InversionPlan:
     """Whom an inversion is to show; all lists are of the same length.
 
     Attributes:
@@ -56,7 +56,7 @@ class Wanted:
     companions: list[int] = field(default_factory=list)
     dataset: BaseDataset | None = None
 
-    def times(self, number: int) -> Wanted:
+    def times(self, number: int) -> InversionPlan:
         """So many images of each target; all targets once, then all once more, and so on.
 
         Raises:
@@ -78,7 +78,9 @@ class Wanted:
         )
 
 
-def choose_targets(config: Config, targets: str | Sequence[int], most: int = 256) -> Wanted:
+def plan_inversion(
+    config: Config, targets: str | Sequence[int], max_targets: int = 256
+) -> InversionPlan:
     """The targets that a config speaks of.
 
     Args:
@@ -86,13 +88,14 @@ def choose_targets(config: Config, targets: str | Sequence[int], most: int = 256
         targets: class numbers, which are given other classes as companions; or 'classes', all that
             the training set has images of; or 'identities', one image of each identity of the test
             set, to be embedded.
-        most: of classes or identities take no more than so many, spread evenly.
+        max_targets: of classes or identities take no more than so many, spread evenly.
 
     Raises:
-        ValueError: if it is none of these, the data set has no labels, or ``most`` is below 1.
+        ValueError: if it is none of these, the data set has no labels, or ``max_targets`` is below
+            1.
     """
-    if most < 1:
-        raise ValueError(f'most must be at least 1, got {most}')
+    if max_targets < 1:
+        raise ValueError(f'max_targets must be at least 1, got {max_targets}')
     if isinstance(targets, str) and targets not in KINDS:
         raise ValueError(f'targets must be class numbers or one of {KINDS}, got {targets!r}')
     unseen = targets == 'identities'
@@ -106,8 +109,12 @@ def choose_targets(config: Config, targets: str | Sequence[int], most: int = 256
             if real:
                 dataset = _build(real)
                 # Images that came later may be of classes that the head does not have.
-                most = (config.get('model', {}).get('head') or {}).get('num_classes', math.inf)
-                others = sorted(n for n in _first_images(dataset).keys() - set(labels) if n < most)
+                num_classes = (config.get('model', {}).get('head') or {}).get(
+                    'num_classes', math.inf
+                )
+                others = sorted(
+                    n for n in _first_images(dataset).keys() - set(labels) if n < num_classes
+                )
         except FileNotFoundError as error:
             print_log(
                 f'Without the training images ({error}) it is not known which other classes to '
@@ -115,19 +122,21 @@ def choose_targets(config: Config, targets: str | Sequence[int], most: int = 256
                 'current',
             )
         others = _spread(others, max(0, COMPANY - len(labels)))
-        return Wanted(labels, [f'label{n}' for n in labels], labels, real, others, dataset)
+        return InversionPlan(labels, [f'label{n}' for n in labels], labels, real, others, dataset)
     dataset = _build(real)
     first = _first_images(dataset)
-    labels = _spread(sorted(first), most)
+    labels = _spread(sorted(first), max_targets)
     if not unseen:
         names = [f'label{n}' for n in labels]
-        return Wanted(labels, names, labels, real, dataset=dataset)
+        return InversionPlan(labels, names, labels, real, dataset=dataset)
     load = LoadImageFromFile()
     images = [load(dataset.get_data_info(first[label]))['img'] for label in labels]
-    return Wanted(images, [f'identity{n}' for n in labels], labels, real)
+    return InversionPlan(images, [f'identity{n}' for n in labels], labels, real)
 
 
-def find_judge(judge: dict, config: Config, wanted: Wanted, model: nn.Module) -> Judge:
+def find_judge(
+    judge: dict, config: Config, wanted: InversionPlan, model: nn.Module
+) -> InversionEvaluator:
     """The judge that a config names, trained first where there is no checkpoint of it.
 
     Args:
@@ -178,10 +187,10 @@ def find_judge(judge: dict, config: Config, wanted: Wanted, model: nn.Module) ->
             runner = train_unless_done(settings)
             barrier()
             checkpoint = latest_checkpoint(runner.work_dir)
-        found = Judge(
+        found = InversionEvaluator(
             str(path), wanted.real, checkpoint or False, get_device(), identities=wanted.identities
         )
-    found.refuse_same(model)
+    found.refuse_same_weights(model)
     found.reference.places(torch.tensor(wanted.identities))
     return found
 
@@ -214,11 +223,11 @@ def _first_images(dataset: BaseDataset) -> dict[int, int]:
     return first
 
 
-def _spread(labels: list[int], most: int) -> list[int]:
+def _spread(labels: list[int], number: int) -> list[int]:
     """At most so many of them, evenly."""
-    if most >= len(labels):
+    if number >= len(labels):
         return labels
-    return [labels[i * len(labels) // most] for i in range(most)]
+    return [labels[i * len(labels) // number] for i in range(number)]
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 
 from mmarcface.checkpoint import open_checkpoint, open_training
 from mmarcface.datasets.class_names import class_names
-from mmarcface.datasets.image_sizes import with_one_size
+from mmarcface.datasets.image_sizes import require_equal_sizes
 from mmarcface.datasets.joined_identities import refuse_folded_labels
 from mmarcface.evaluation.metrics.embedding_metric import ONE_SET, ROLES, EmbeddingMetric
 
@@ -41,7 +41,7 @@ DECIDES_WEIGHTS = (
     'randomness', 'keep_list',
 )  # fmt: skip
 # For a process that works alone, as on the lists of a purification; in seconds.
-LONGEST_WAIT = 2 * 3600
+MAX_WAIT = 2 * 3600
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -178,7 +178,7 @@ class _Runner(Runner):
 
     @staticmethod
     def build_dataloader(*args, **kwargs) -> DataLoader:
-        return with_one_size(Runner.build_dataloader(*args, **kwargs))
+        return require_equal_sizes(Runner.build_dataloader(*args, **kwargs))
 
     def resume(self, filename: str, *args, **kwargs) -> None:
         # Also where it is called directly.
@@ -222,7 +222,7 @@ def start_processes(config: Config) -> None:
         ValueError: if this machine cannot have one of this kind.
     """
     if torch.cuda.is_available():
-        init_dist(config.launcher, backend='nccl', timeout=LONGEST_WAIT)
+        init_dist(config.launcher, backend='nccl', timeout=MAX_WAIT)
     else:
         _start_cpu_processes(config)
 
@@ -297,7 +297,7 @@ def _start_cpu_processes(config: Config) -> None:
         )
     # A judge is trained in the group of the model that it judges.
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=LONGEST_WAIT))
+        torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=MAX_WAIT))
         # gloo's threads free the tensors of the last exchange when they get hold of the
         # interpreter, and abort the process where it has ended by then (pytorch issue 190489).
         atexit.register(time.sleep, 1)

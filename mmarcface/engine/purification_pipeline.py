@@ -17,7 +17,7 @@ from mmengine.registry import DefaultScope, Registry
 from mmarcface.apis import get_model, purify, save_purification
 from mmarcface.apis.purification.purify import check_settings
 from mmarcface.checkpoint import open_checkpoint
-from mmarcface.datasets import LabelledDataset, NoisyLabels
+from mmarcface.datasets import IdentityDataset, NoisyLabels
 from mmarcface.datasets.formats.keep_list import fingerprint_samples, import_pyarrow, read_list
 from mmarcface.datasets.wrappers import REPEATING, pipeline_of
 from mmarcface.models import SubCenterArcFaceHead
@@ -40,7 +40,7 @@ def purify_checkpoint(
     """Purify the training set of a config, and write down what was found.
 
     Beside what :func:`mmarcface.apis.save_purification` writes the folder gets ``purified.py``, the
-    config of a training on what is kept, with one centre a class, and ``embeddings``.
+    config of a training on what is kept, with one center a class, and ``embeddings``.
 
     Args:
         config: of the trained model.
@@ -57,7 +57,7 @@ def purify_checkpoint(
         ImportError: if the package ``pyarrow`` is not installed.
     """
     content = open_checkpoint(checkpoint)
-    _refuse_single_centre(config, checkpoint, content)
+    _refuse_single_center(config, checkpoint, content)
     dataset = _check(config, settings)
     refuse_other_classes(content.get('meta') or {}, dataset, checkpoint)
     # Its file may be replaced from here on.
@@ -88,7 +88,7 @@ def purify_checkpoint(
     # between quotes as it is.
     folder = keep.absolute().parent
     folder = folder if "'" in str(folder) else Path('{{ fileDirname }}')
-    purified = _filtered(_one_centre(config), keep, as_noted=folder / keep.name)
+    purified = _filtered(_one_center(config), keep, as_noted=folder / keep.name)
     purified.work_dir = str(folder / 'purified')
     purified.dump(keep.with_name('purified.py'))
     return summary
@@ -145,7 +145,7 @@ def with_seed(config: Config, seed: int) -> Config:
 def run_stages(
     config: Config, settings: dict[str, Any], format: str = 'csv', ceiling: bool = False
 ) -> dict[str, dict] | None:
-    """Train with several centres a class, purify, train on what is kept with one; compare.
+    """Train with several centers a class, purify, train on what is kept with one; compare.
 
     Every stage has a folder of its own in the work dir: ``subcenter``, ``purification``,
     ``purified``, ``clean`` and ``noisy``, the last two to compare with. What is there is not done
@@ -153,7 +153,7 @@ def run_stages(
     A training on another list is put aside, as ``purified-LIST``.
 
     Args:
-        config: with a head that has several centres a class.
+        config: with a head that has several centers a class.
         settings: of :func:`mmarcface.apis.purify`.
         format: of the lists, 'csv' or 'parquet'.
         ceiling: also train on the true labels, which a ``NoisyLabels`` knows.
@@ -163,17 +163,17 @@ def run_stages(
         process, None on the others.
 
     Raises:
-        ValueError: if the head has one centre a class, there is no truth for ``ceiling``, a
+        ValueError: if the head has one center a class, there is no truth for ``ceiling``, a
             folder has a checkpoint of other settings, or see :func:`purify_checkpoint`.
     """
     folder = Path(config.work_dir)
     number = _num_subcenters(config)
     if number < 2:
         raise ValueError(
-            'to purify, model.head must have several centres a class: set num_subcenters=3, or '
+            'to purify, model.head must have several centers a class: set num_subcenters=3, or '
             f'type=SubCenterArcFaceHead; got {config.model.head.type} with {number}'
         )
-    clean = _one_centre(_truth(config)) if ceiling else None
+    clean = _one_center(_truth(config)) if ceiling else None
     _check(config, settings)
     # The list comes first, and what it is compared with last.
     of_subcenters = _train(config, folder / 'subcenter')
@@ -185,7 +185,7 @@ def run_stages(
         checkpoint = latest_checkpoint(folder / 'subcenter')
         summary = purify_checkpoint(config, checkpoint, keep.parent, settings, format)
     barrier()
-    purified = _filtered(_one_centre(config), keep)
+    purified = _filtered(_one_center(config), keep)
     if is_main_process():
         _put_aside(folder / 'purified', purified.keep_list)
     barrier()
@@ -194,7 +194,7 @@ def run_stages(
         _innermost(purified.train_dataloader.dataset).filter_mismatch = 'report'
     of_purified = _train(purified, folder / 'purified')
     results = {CLEAN: _train(clean, folder / 'clean')} if ceiling else {}
-    results[NOISY] = _train(_one_centre(config), folder / 'noisy')
+    results[NOISY] = _train(_one_center(config), folder / 'noisy')
     results |= {SUBCENTER.format(number): of_subcenters, PURIFIED: of_purified}
     return results | dict(purification=summary) if is_main_process() else None
 
@@ -221,8 +221,8 @@ def _num_subcenters(config: Config) -> int:
     return head.get('num_subcenters', default)
 
 
-def _one_centre(config: Config) -> Config:
-    """The same training with one centre a class."""
+def _one_center(config: Config) -> Config:
+    """The same training with one center a class."""
     config = copy.deepcopy(config)
     config.model.head.num_subcenters = 1
     hooks = config.get('custom_hooks') or []
@@ -247,7 +247,7 @@ def _filtered(config: Config, path: Path, as_noted: Path | None = None) -> Confi
     """The same training on what a list keeps, whose path may be noted in another way."""
     config = copy.deepcopy(config)
     dataset = _innermost(config.train_dataloader.dataset)
-    if not issubclass(_class_of(dataset), LabelledDataset):
+    if not issubclass(_class_of(dataset), IdentityDataset):
         inner = copy.deepcopy(dataset)
         pipeline = inner.pop('pipeline', [])
         dataset.clear()
@@ -299,12 +299,12 @@ def _class_of(config: ConfigDict, registry: Registry = DATASETS) -> type | None:
     return kind if isinstance(kind, type) else registry.get(kind)
 
 
-def _refuse_single_centre(config: Config, checkpoint: str, content: dict) -> None:
+def _refuse_single_center(config: Config, checkpoint: str, content: dict) -> None:
     weight = content.get('state_dict', content).get('head.weight')
     head = config.model.get('head') or {}
     if weight is not None and len(weight) == head.get('num_classes'):
         raise ValueError(
-            f'{checkpoint} was trained with one centre a class, which cannot tell noise from the '
+            f'{checkpoint} was trained with one center a class, which cannot tell noise from the '
             'rest: train with num_subcenters=3 (SubCenterArcFaceHead), or let tools/purify.py run '
             'do all of it'
         )

@@ -13,7 +13,7 @@ from mmengine.runner import BaseLoop, Runner
 from mmpretrain.models import ImageClassifier
 
 from mmarcface.checkpoint import has_head, lacking_state, open_checkpoint, open_training
-from mmarcface.datasets.class_names import class_names, other_classes
+from mmarcface.datasets.class_names import class_mismatch, class_names
 
 from .saved_weights import trained_model
 
@@ -102,13 +102,13 @@ class SameClassesHook(Hook):
 
     Checkpoints get the names of the classes. A training does not go on where a label means another
     class, and warns where weights of other classes are its start. A model that tells classes is not
-    evaluated under other labels than it learnt. Files that the checkpoint speaks of are those of
+    evaluated under other labels than it learned. Files that the checkpoint speaks of are those of
     this work dir, not of the one that it was copied from, whose best checkpoint mmengine would
     remove.
     """
 
     def __init__(self):
-        self.learnt = {}
+        self.learned = {}
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note the names of the classes."""
@@ -128,12 +128,12 @@ class SameClassesHook(Hook):
                     del info[name]
                 else:
                     info[name] = str(place)
-        self.learnt = checkpoint.get('meta') or {}
+        self.learned = checkpoint.get('meta') or {}
         if not runner._resume and not isinstance(runner._train_loop, BaseLoop):
             return
         dataset = runner.train_dataloader.dataset
         if runner._resume:
-            refuse_other_classes(self.learnt, dataset, runner._load_from)
+            refuse_other_classes(self.learned, dataset, runner._load_from)
             wanted = ('optimizer', 'param_schedulers')[: 2 if runner.param_schedulers else 1]
             lacking = [name for name in wanted if name not in checkpoint]
             if lacking:
@@ -142,7 +142,7 @@ class SameClassesHook(Hook):
                     'anew: learning rate and momentum are not what they were'
                 )
             return
-        difference = other_classes(self.learnt, dataset)
+        difference = class_mismatch(self.learned, dataset)
         if difference and has_head(checkpoint):
             runner.logger.warning(
                 f'The head of {runner._load_from} is of other classes: {difference}; its centers '
@@ -170,13 +170,13 @@ class SameClassesHook(Hook):
         model = trained_model(runner)
         if not isinstance(model, ImageClassifier) and not getattr(model, 'classify', False):
             return
-        learnt = self.learnt
+        learned = self.learned
         if isinstance(runner._train_loop, BaseLoop):
-            learnt = dict(class_names=class_names(runner.train_dataloader.dataset))
-        difference = other_classes(learnt, dataset, all_of_them=False)
+            learned = dict(class_names=class_names(runner.train_dataloader.dataset))
+        difference = class_mismatch(learned, dataset, all_of_them=False)
         if difference:
             raise ValueError(
-                'the model tells the classes that it learnt, which have other labels in this '
+                'the model tells the classes that it learned, which have other labels in this '
                 f'{type(dataset).__name__}: {difference}. Give it the same classes in the same '
                 'order'
             )
@@ -218,7 +218,7 @@ def refuse_other_classes(meta: dict[str, Any], dataset, checkpoint: str | Path) 
     Raises:
         ValueError: if one means something else; it names the first.
     """
-    difference = other_classes(meta, dataset)
+    difference = class_mismatch(meta, dataset)
     if difference:
         raise ValueError(
             f'{checkpoint} was trained on other classes: {difference}, so that its centers would '

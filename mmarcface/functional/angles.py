@@ -7,7 +7,7 @@ import math
 import torch
 
 from .arguments import check_number
-from .vectors import SHORTEST, lengths, unit
+from .vectors import EPS, normalize, norms
 
 
 def class_directions(
@@ -15,7 +15,8 @@ def class_directions(
 ) -> torch.Tensor:
     """The direction of each class: its mean unit vector, brought to length one.
 
-    It equals ``unit(unit(embeddings[labels == c]).mean(0))`` for each class c that has embeddings.
+    It equals ``normalize(normalize(embeddings[labels == c]).mean(0))`` for each class c that has
+    embeddings.
 
     Args:
         embeddings: (N, D), of any length; zero vectors have no direction and do not count.
@@ -29,11 +30,11 @@ def class_directions(
     Raises:
         ValueError: if ``num_classes`` is no whole number of at least 1.
     """
-    check_number('num_classes', num_classes, least=1, whole=True)
-    vectors = unit(embeddings.double())
+    check_number('num_classes', num_classes, minimum=1, whole=True)
+    vectors = normalize(embeddings.double())
     sums = vectors.new_zeros(num_classes, vectors.shape[1]).index_add_(0, labels, vectors)
     counts = torch.bincount(labels, minlength=num_classes).clamp(min=1)
-    return unit(sums / counts[:, None])
+    return normalize(sums / counts[:, None])
 
 
 def within_class_angle(embeddings: torch.Tensor, labels: torch.Tensor) -> float:
@@ -54,8 +55,8 @@ def within_class_angle(embeddings: torch.Tensor, labels: torch.Tensor) -> float:
     _, labels = labels.unique(return_inverse=True)
     own = class_directions(embeddings, labels, int(labels.max()) + 1)[labels]
     embeddings = embeddings.double()
-    counts = (lengths(embeddings) > SHORTEST) & (lengths(own) > SHORTEST)
-    cosines = (unit(embeddings) * own).sum(1)[counts]
+    counts = (norms(embeddings) > EPS) & (norms(own) > EPS)
+    cosines = (normalize(embeddings) * own).sum(1)[counts]
     return float(cosines.clamp(-1, 1).acos().rad2deg().mean())
 
 
@@ -65,14 +66,14 @@ def smallest_angle(directions: torch.Tensor) -> float:
     Ten classes on a plane can be at most 36 degrees apart.
 
     Args:
-        directions: (C, D), of any length, such as centres or :func:`class_directions`; zero
+        directions: (C, D), of any length, such as centers or :func:`class_directions`; zero
             vectors do not count.
 
     Returns:
         Degrees in [0, 180]; NaN for fewer than two directions.
     """
     directions = directions.double()
-    directions = unit(directions[lengths(directions) > SHORTEST])
+    directions = normalize(directions[norms(directions) > EPS])
     if len(directions) < 2:
         return math.nan
     cosines = (directions @ directions.T).fill_diagonal_(-1)

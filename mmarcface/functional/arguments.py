@@ -45,9 +45,9 @@ def check_number(
     name: str,
     value: Any,
     *,
-    least: float | None = None,
+    minimum: float | None = None,
     above: float | None = None,
-    most: float | None = None,
+    maximum: float | None = None,
     below: float | None = None,
     whole: bool = False,
 ) -> None:
@@ -56,16 +56,16 @@ def check_number(
     Args:
         name: of the argument, for the error.
         value: as given.
-        least: the smallest number allowed.
+        minimum: the smallest number allowed.
         above: the largest number that is too small.
-        most: the largest number allowed.
+        maximum: the largest number allowed.
         below: the smallest number that is too large.
         whole: whether it must be an integer.
 
     Raises:
         ValueError: naming the argument, the rule and the value.
     """
-    low, high = (least if above is None else above), (most if below is None else below)
+    low, high = (minimum if above is None else above), (maximum if below is None else below)
     start, end = ('[' if above is None else '('), (']' if below is None else ')')
     if low is not None and high is not None:
         rule = f'in {start}{_shown(low)}, {_shown(high)}{end}'
@@ -119,13 +119,13 @@ def as_rates(name: str, rates: Any) -> tuple[float, ...]:
     return tuple(map(float, rates))
 
 
-def height_and_width(name: str, size: Any, least: int = 1) -> tuple[int, int]:
+def height_and_width(name: str, size: Any, minimum: int = 1) -> tuple[int, int]:
     """The height and width of images, given as both or as one number for both.
 
     Args:
         name: of the argument, for the error.
         size: as given, in pixels.
-        least: the smallest height and width allowed.
+        minimum: the smallest height and width allowed.
 
     Raises:
         ValueError: naming the argument, the rule and the value.
@@ -135,8 +135,8 @@ def height_and_width(name: str, size: Any, least: int = 1) -> tuple[int, int]:
         raise ValueError(
             f'{name} must be a whole number, or two for height and width, got {size!r}'
         )
-    if min(both) < least:
-        raise ValueError(f'{name} must be at least {least}, got {size!r}')
+    if min(both) < minimum:
+        raise ValueError(f'{name} must be at least {minimum}, got {size!r}')
     return int(both[0]), int(both[1])
 
 

@@ -13,34 +13,37 @@ from itertools import pairwise
 
 import torch
 
-from .margins import Elementwise
-from .vectors import SHORTEST, unit
+from .margins import Modulation
+from .vectors import EPS, normalize
 
-# Products of embeddings and classes in a block. On a CPU, 2^18 of them and their centres stay in
+# Products of embeddings and classes in a block. On a CPU, 2^18 of them and their centers stay in
 # the cache from step to step; a GPU wants more work at a time.
 PRODUCTS_PER_BLOCK = {'cpu': 1 << 18, 'cuda': 1 << 23}
-FEWEST_CLASSES = 256
+MIN_CLASSES_PER_BLOCK = 256
 REDUCTIONS = ('logsumexp', 'softplus')
 
 
 def class_products(
-    embeddings: torch.Tensor, weight: torch.Tensor, num_subcenters: int = 1, normalize: bool = True
+    embeddings: torch.Tensor,
+    weight: torch.Tensor,
+    num_subcenters: int = 1,
+    normalize_weight: bool = True,
 ) -> torch.Tensor:
     """Inner product of every embedding with every class; the naive way.
 
-    With sub-centers, the product of a class is the largest of its centres (`Sub-center ArcFace
+    With sub-centers, the product of a class is the largest of its centers (`Sub-center ArcFace
     <https://doi.org/10.1007/978-3-030-58621-8_43>`_, equation 4).
 
     Args:
         embeddings: (N, D).
-        weight: centres, (C * K, D); the K centres of a class lie together.
+        weight: centers, (C * K, D); the K centers of a class lie together.
         num_subcenters: K.
-        normalize: make unit vectors of the centres first.
+        normalize_weight: make unit vectors of the centers first.
 
     Returns:
         (N, C).
     """
-    products = embeddings @ (unit(weight) if normalize else weight).T
+    products = embeddings @ (normalize(weight) if normalize_weight else weight).T
     if num_subcenters > 1:
         products = products.unflatten(1, (-1, num_subcenters)).amax(2)
     return products
@@ -48,21 +51,21 @@ def class_products(
 
 # A compiler would unroll the blocks.
 @torch.compiler.disable
-def other_classes(
+def nontarget_sums(
     embeddings: torch.Tensor,
     weight: torch.Tensor,
     labels: torch.Tensor,
     bias: torch.Tensor | None = None,
-    function: Elementwise | None = None,
+    function: Modulation | None = None,
     scale: float = 1.0,
     reduction: str = 'logsumexp',
     num_subcenters: int = 1,
-    normalize: bool = True,
+    normalize_weight: bool = True,
     keep: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The product with the target class, and a sum over the logits of all others.
 
-    It equals, with p = class_products(embeddings, weight, num_subcenters, normalize)::
+    It equals, with p = class_products(embeddings, weight, num_subcenters, normalize_weight)::
 
         z = scale * function(p) + bias
         z[n, labels[n]] = -inf
@@ -71,11 +74,11 @@ def other_classes(
 
     but is computed over blocks of classes. The gradient needs the products again: they are kept,
     N * C * K numbers, or computed once more, at the price of one of then four matrix products.
-    Beyond weight and gradient no other memory grows with C but a number for each centre.
+    Beyond weight and gradient no other memory grows with C but a number for each center.
 
     Args:
         embeddings: (N, D).
-        weight: centres, (C * K, D); the K centres of a class lie together.
+        weight: centers, (C * K, D); the K centers of a class lie together.
         labels: (N,), int64, in [0, C).
         bias: (C,), added to the logits.
         function: of the products of the other classes, (N, n) for any n of them; they themselves
@@ -83,7 +86,7 @@ def other_classes(
         scale: factor on what the function gives.
         reduction: 'logsumexp' or 'softplus'.
         num_subcenters: K.
-        normalize: make unit vectors of the centres first.
+        normalize_weight: make unit vectors of the centers first.
         keep: keep the products for the gradient.
 
     Returns:
@@ -95,7 +98,7 @@ def other_classes(
     """
     if reduction not in REDUCTIONS:
         raise ValueError(f'reduction must be one of {REDUCTIONS}, got {reduction!r}')
-    return _OtherClasses.apply(
+    return _NontargetSums.apply(
         embeddings,
         weight,
         bias,
@@ -104,13 +107,13 @@ def other_classes(
         scale,
         reduction,
         num_subcenters,
-        normalize,
+        normalize_weight,
         keep and torch.is_grad_enabled(),
     )
 
 
 class _Block:
-    """Some consecutive classes: their centres, and the samples whose target is one of them."""
+    """Some consecutive classes: their centers, and the samples whose target is one of them."""
 
     def __init__(self, centers: torch.Tensor, first: int, rows: torch.Tensor, labels: torch.Tensor):
         self.centers = centers  # (n, K, D)
@@ -118,9 +121,9 @@ class _Block:
         self.targets = rows, labels[rows] - first
 
     def inverse_norms(self) -> torch.Tensor:
-        """(n, K); 0 for a centre without direction."""
+        """(n, K); 0 for a center without direction."""
         norms = torch.linalg.vector_norm(self.centers, dim=2)
-        return norms.reciprocal().masked_fill_(norms <= SHORTEST, 0)
+        return norms.reciprocal().masked_fill_(norms <= EPS, 0)
 
     def shape(self, x: torch.Tensor) -> tuple[int, int, int]:
         """Of the products with embeddings x: (K, N, n)."""
@@ -130,7 +133,7 @@ class _Block:
     def multiply(
         self, x: torch.Tensor, inverse_norms: torch.Tensor | None, out: torch.Tensor
     ) -> None:
-        """Fill ``out``, (K, N, n), with the products of embeddings and centres."""
+        """Fill ``out``, (K, N, n), with the products of embeddings and centers."""
         for k, products in enumerate(out):
             torch.mm(x, self.centers[:, k].T, out=products)
             if inverse_norms is not None:
@@ -138,7 +141,7 @@ class _Block:
 
 
 def _blocks(centers: torch.Tensor, labels: torch.Tensor) -> Iterator[_Block]:
-    """All classes of the centres, (C, K, D), in order."""
+    """All classes of the centers, (C, K, D), in order."""
     size = _block_size(centers, labels)
     firsts = range(0, len(centers), size)
     order = labels.argsort()
@@ -150,7 +153,7 @@ def _blocks(centers: torch.Tensor, labels: torch.Tensor) -> Iterator[_Block]:
 
 def _block_size(centers: torch.Tensor, labels: torch.Tensor) -> int:
     products = PRODUCTS_PER_BLOCK.get(labels.device.type, PRODUCTS_PER_BLOCK['cuda'])
-    return max(FEWEST_CLASSES, products // max(len(labels) * centers.shape[1], 1))
+    return max(MIN_CLASSES_PER_BLOCK, products // max(len(labels) * centers.shape[1], 1))
 
 
 def _shaped(buffer: torch.Tensor, *shape: int) -> torch.Tensor:
@@ -190,7 +193,7 @@ def _sum_of_softplus(logits: torch.Tensor, scratch: torch.Tensor) -> torch.Tenso
 
 
 def _nearest(products: torch.Tensor, scratch: torch.Tensor) -> torch.Tensor:
-    """Largest over the centres, (K, N, n) to (N, n); of one centre the products themselves."""
+    """Largest over the centers, (K, N, n) to (N, n); of one center the products themselves."""
     nearest = products[0]
     for other in products[1:]:
         nearest = torch.maximum(nearest, other, out=_shaped(scratch, *other.shape))
@@ -200,7 +203,7 @@ def _nearest(products: torch.Tensor, scratch: torch.Tensor) -> torch.Tensor:
 def _to_nearest(
     gradient: torch.Tensor, nearest: torch.Tensor, products: torch.Tensor
 ) -> Iterator[torch.Tensor]:
-    """Gradient of :func:`_nearest` to each centre; of equally near ones the first gets it."""
+    """Gradient of :func:`_nearest` to each center; of equally near ones the first gets it."""
     for own in products[:-1]:
         share = gradient * (own == nearest)
         gradient = gradient - share
@@ -208,7 +211,7 @@ def _to_nearest(
     yield gradient
 
 
-class _OtherClasses(torch.autograd.Function):
+class _NontargetSums(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx,
@@ -220,11 +223,11 @@ class _OtherClasses(torch.autograd.Function):
         scale,
         reduction,
         num_subcenters,
-        normalize,
+        normalize_weight,
         keep,
     ):
         number, centers = len(x), weight.unflatten(0, (-1, num_subcenters))
-        inverse_norms = x.new_empty(centers.shape[:2]) if normalize else None
+        inverse_norms = x.new_empty(centers.shape[:2]) if normalize_weight else None
         target = x.new_empty(number)
         total = x.new_zeros(number)
         highest = x.new_full((number,), torch.finfo(x.dtype).min)
@@ -233,7 +236,7 @@ class _OtherClasses(torch.autograd.Function):
         buffer = None if keep else x.new_empty(num_subcenters * in_block)
         kept = []
         for block in _blocks(centers, labels):
-            if normalize:
+            if normalize_weight:
                 inverse_norms[block.classes] = block.inverse_norms()
             # Taken here, not all at once before: the allocator keeps such memory between steps.
             products = x.new_empty(block.shape(x)) if keep else _shaped(buffer, *block.shape(x))
@@ -314,7 +317,7 @@ class _OtherClasses(torch.autograd.Function):
                     of_own = for_centers[block.classes, k]
                     torch.mm(share.T, x, out=of_own)
                     if inverse_norms is not None:
-                        # A centre gains nothing along its own direction.
+                        # A center gains nothing along its own direction.
                         of_own.addcmul_(own, along[:, None], value=-1)
         if for_centers is not None:
             for_centers = for_centers.view_as(weight)

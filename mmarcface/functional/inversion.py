@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-BN_PRIORS = ('arcface', 'deepinversion', 'standardised')
+BN_PRIORS = ('arcface', 'deepinversion', 'standardized')
 TOTAL_VARIATIONS = ('squared', 'deepinversion')
 
 
@@ -81,7 +81,7 @@ def batch_norm_layers(model: nn.Module) -> dict[str, nn.Module]:
     }
     if not layers:
         raise ValueError(
-            f'{type(model).__name__} has no batch normalisation with running statistics, of which '
+            f'{type(model).__name__} has no batch normalization with running statistics, of which '
             'the BN prior reads what the training images looked like. Either it was built without '
             '(LayerNorm, track_running_stats=False), or BN was folded into the convolutions for '
             'deployment: take the checkpoint from before, or set the weight of the BN term to 0'
@@ -103,7 +103,7 @@ def refuse_untrained(layers: dict[str, nn.Module]) -> None:
         for layer in layers.values()
     ):
         raise ValueError(
-            f'all {len(layers)} batch normalisations have mean 0 and variance 1, as before any '
+            f'all {len(layers)} batch normalizations have mean 0 and variance 1, as before any '
             'training: load a trained checkpoint, or set the weight of the BN term to 0'
         )
 
@@ -147,7 +147,7 @@ def bn_prior(statistics: Sequence[BatchStatistics], variant: str = 'arcface') ->
         statistics: of :func:`batch_statistics`.
         variant: 'arcface', the sum over layers of ||mean - running mean||^2 +
             ||std - running std||^2 (`ArcFace <https://arxiv.org/abs/1801.07698>`_, section 3.3);
-            'standardised', the same in units of each channel's running std, so that layers of
+            'standardized', the same in units of each channel's running std, so that layers of
             large activations do not decide alone (channels of less than a tenth of their layer's
             std count less); or 'deepinversion', the sum of ||mean - running mean|| +
             ||var - running var||, not squared and of variances, ten times for the first layer
@@ -174,10 +174,10 @@ def bn_prior(statistics: Sequence[BatchStatistics], variant: str = 'arcface') ->
             total = total + norms * (1 if index else 10)
             continue
         gaps = mean_gap.square() + (_root(layer.var) - _root(layer.running_var)).square()
-        if variant == 'standardised':
+        if variant == 'standardized':
             # A channel that hardly ever moved would drown all others; and BN's own epsilon.
-            least = 0.01 * layer.running_var.mean() + 1e-5
-            gaps = gaps / (layer.running_var + least)
+            floor = 0.01 * layer.running_var.mean() + 1e-5
+            gaps = gaps / (layer.running_var + floor)
         total = total + gaps.sum()
     return total
 
@@ -194,7 +194,7 @@ def total_variation(images: torch.Tensor, variant: str = 'squared') -> torch.Ten
     Args:
         images: (N, C, H, W).
         variant: 'squared', the sum of the squared differences of vertical and horizontal
-            neighbours, mean over the images (`Mahendran and Vedaldi
+            neighbors, mean over the images (`Mahendran and Vedaldi
             <https://arxiv.org/abs/1412.0035>`_, equation 5 with beta = 2); or 'deepinversion', the
             L2 norms of the differences in four directions, diagonals included, each over the whole
             batch (its published code).

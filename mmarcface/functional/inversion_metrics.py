@@ -18,10 +18,10 @@ from .verification import calibrate, pair_similarity, wilson_interval
 
 SCORES_PER_BLOCK = 1 << 22
 PIXELS_PER_BLOCK = 1 << 24
-MOST_PAIRS = 2_000_000
+MAX_PAIRS = 2_000_000
 
 
-class Reference:
+class RealEmbeddings:
     """Real images as a judge sees them, and what it makes of them.
 
     From the sums of unit vectors alone come the templates (the mean of an identity's unit vectors,
@@ -29,7 +29,7 @@ class Reference:
     the cosines of all pairs of one identity is (|sum|^2 - number) / 2.
 
     Args:
-        embeddings: of real images, (N, D), not normalised.
+        embeddings: of real images, (N, D), not normalized.
         labels: identity of each, (N,), whole numbers.
         far: false acceptance rates, in [0, 1], of the thresholds to choose.
 
@@ -118,8 +118,8 @@ class Reference:
         return torch.cat(nearest)
 
 
-def judge_embeddings(
-    generated: torch.Tensor, labels: ArrayLike, reference: Reference
+def evaluate_inversions(
+    generated: torch.Tensor, labels: ArrayLike, reference: RealEmbeddings
 ) -> dict[str, Any]:
     """What a judge says of generated images, beside what it says of real ones.
 
@@ -127,7 +127,7 @@ def judge_embeddings(
     identities tells more than that of the share of images.
 
     Args:
-        generated: the judge's embeddings of the images, (G, D), not normalised.
+        generated: the judge's embeddings of the images, (G, D), not normalized.
         labels: the identity that each is meant to show, (G,), whole numbers.
         reference: the judge's view of real images.
 
@@ -135,9 +135,9 @@ def judge_embeddings(
         What JSON can hold:
 
         - ``images``, ``identities``: how many were generated;
-        - ``judge_accuracy``, with ``_low`` and ``_high``: share of the images that are nearer to
+        - ``attack_accuracy``, with ``_low`` and ``_high``: share of the images that are nearer to
           the template of their identity than to any other, with Wilson's 95% interval; beside it
-          ``judge_real_accuracy`` (:attr:`Reference.accuracy`) and ``judge_chance``;
+          ``judge_real_accuracy`` (:attr:`RealEmbeddings.accuracy`) and ``judge_chance``;
         - ``identities_reidentified``: those of which at least half of the images are so named;
           ``reidentified_low`` and ``_high`` bound the share of them, by Wilson;
         - ``cosine_own``: mean cosine to the real images of the own identity, ``cosine_other`` to
@@ -182,7 +182,7 @@ def judge_embeddings(
         identities_reidentified=reidentified,
         reidentified_low=interval[0],
         reidentified_high=interval[1],
-        judge_accuracy=float(named.double().mean()),
+        attack_accuracy=float(named.double().mean()),
         judge_accuracy_low=accuracy_interval[0],
         judge_accuracy_high=accuracy_interval[1],
         judge_real_accuracy=reference.accuracy,
@@ -239,10 +239,10 @@ def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:
         vectors = vectors.double()
         _check_finite(name, vectors)
         mean = vectors.mean(0)
-        centred = (vectors - mean) / (len(vectors) - 1) ** 0.5
+        centered = (vectors - mean) / (len(vectors) - 1) ** 0.5
         means.append(mean)
-        variance += float(centred.square().sum())
-        triangles.append(torch.linalg.qr(centred, mode='r').R)
+        variance += float(centered.square().sum())
+        triangles.append(torch.linalg.qr(centered, mode='r').R)
     covariance = float(torch.linalg.svdvals(triangles[0] @ triangles[1].T).sum())
     return max(0.0, float((means[0] - means[1]).square().sum()) + variance - 2 * covariance)
 
@@ -332,22 +332,24 @@ def _check_finite(name: str, vectors: torch.Tensor) -> None:
 def _draw_pairs(counts: np.ndarray) -> torch.Tensor:
     """Pairs of images that lie in runs of one identity: all, or a sample of each kind, (P, 2)."""
     number = int(counts.sum())
-    if number * (number - 1) // 2 <= MOST_PAIRS:
+    if number * (number - 1) // 2 <= MAX_PAIRS:
         return torch.combinations(torch.arange(number))
     random = np.random.default_rng(0)
     run, start = np.repeat(counts, counts), np.repeat(counts.cumsum() - counts, counts)
     # One image as often as it has partners of the kind, then one of these.
-    same = random.choice(number, MOST_PAIRS, p=(run - 1) / (run - 1).sum())
+    same = random.choice(number, MAX_PAIRS, p=(run - 1) / (run - 1).sum())
     mate = start[same] + random.integers(run[same] - 1)
     mate += mate >= same
-    other = random.choice(number, MOST_PAIRS, p=(number - run) / (number - run).sum())
+    other = random.choice(number, MAX_PAIRS, p=(number - run) / (number - run).sum())
     stranger = random.integers(number - run[other])
     stranger += run[other] * (stranger >= start[other])
     pairs = np.stack([np.append(same, other), np.append(mate, stranger)], 1)
     return torch.from_numpy(pairs)
 
 
-def _accepted(vectors: torch.Tensor, place: torch.Tensor, reference: Reference) -> torch.Tensor:
+def _accepted(
+    vectors: torch.Tensor, place: torch.Tensor, reference: RealEmbeddings
+) -> torch.Tensor:
     """For each FAR, and each image, the share of its identity's real images it is taken for."""
     thresholds = torch.tensor([calibration.threshold for calibration in reference.calibrations])
     accepted = torch.zeros(len(thresholds), len(vectors), dtype=torch.float64)

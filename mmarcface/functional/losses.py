@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 
 from .arguments import check_number
-from .blockwise import class_products, other_classes
-from .margins import Elementwise
-from .vectors import unit
+from .blockwise import class_products, nontarget_sums
+from .margins import Modulation
+from .vectors import normalize
 
 IMPLEMENTATIONS = ('auto', 'reference', 'fused', 'chunked')
 # Beyond this size of its one batch x classes buffer, 'fused' gives way to 'chunked'.
-LARGEST_BUFFER = 1 << 30
+MAX_BUFFER_BYTES = 1 << 30
 
 
 def class_cosines(
@@ -25,18 +25,18 @@ def class_cosines(
 ) -> torch.Tensor:
     """Cosine between every embedding and every class.
 
-    With sub-centers, the cosine of a class is that of its nearest centre (`Sub-center ArcFace
+    With sub-centers, the cosine of a class is that of its nearest center (`Sub-center ArcFace
     <https://doi.org/10.1007/978-3-030-58621-8_43>`_, equation 4).
 
     Args:
         embeddings: (N, D), of any length; the cosines of a zero vector are 0.
-        weight: centres, (C * K, D), of any length; the K centres of a class lie together.
+        weight: centers, (C * K, D), of any length; the K centers of a class lie together.
         num_subcenters: K.
 
     Returns:
         (N, C), in [-1, 1] up to rounding.
     """
-    return class_products(unit(embeddings), weight, num_subcenters)
+    return class_products(normalize(embeddings), weight, num_subcenters)
 
 
 def margin_softmax(
@@ -46,7 +46,7 @@ def margin_softmax(
     target_logit: Callable[[torch.Tensor], torch.Tensor],
     scale: float | torch.Tensor = 64.0,
     num_subcenters: int = 1,
-    other_cosine: Elementwise | None = None,
+    nontarget_cosine: Modulation | None = None,
     impl: str = 'auto',
 ) -> torch.Tensor:
     """Mean margin-softmax loss of a batch.
@@ -54,7 +54,7 @@ def margin_softmax(
     It equals, with c = class_cosines(embeddings, weight, num_subcenters)::
 
         phi = target_logit(c[n, labels[n]])
-        c = other_cosine(c)
+        c = nontarget_cosine(c)
         c[n, labels[n]] = phi
         cross_entropy(scale * c, labels)
 
@@ -69,14 +69,14 @@ def margin_softmax(
 
     Args:
         embeddings: (N, D), finite.
-        weight: centres, (C * K, D), the K centres of a class together.
+        weight: centers, (C * K, D), the K centers of a class together.
         labels: (N,), integers in [0, C).
         target_logit: maps the N target cosines, (N,), to phi, (N,): see
             :mod:`mmarcface.functional.margins`.
         scale: s, positive, one number, or one per sample, (N,), which does not go with
-            ``other_cosine``.
+            ``nontarget_cosine``.
         num_subcenters: K.
-        other_cosine: function of the other classes' cosines, (N, n) for any n of them; they
+        nontarget_cosine: function of the other classes' cosines, (N, n) for any n of them; they
             themselves by default.
         impl: how to compute it.
 
@@ -86,46 +86,46 @@ def margin_softmax(
     Raises:
         ValueError: if shapes do not fit, a label is outside [0, C), an embedding is not finite,
             ``impl`` is unknown, a number is out of its range, or the scale does not go with
-            ``other_cosine``.
+            ``nontarget_cosine``.
     """
     if not isinstance(scale, torch.Tensor):
         check_number('scale', scale, above=0)
-    embeddings, weight, labels = checked(embeddings, weight, labels, num_subcenters)
-    implementation = chosen(impl, len(labels), weight)
+    embeddings, weight, labels = as_loss_inputs(embeddings, weight, labels, num_subcenters)
+    implementation = select_impl(impl, len(labels), weight)
     with torch.autocast(embeddings.device.type, enabled=False):
-        directions = unit(embeddings)
+        directions = normalize(embeddings)
         scale = torch.as_tensor(scale, dtype=weight.dtype, device=weight.device)
         if scale.ndim > 1 or scale.numel() not in (1, len(labels)):
             raise ValueError(
                 f'scale must be one number or one per sample, got {tuple(scale.shape)}'
             )
-        if other_cosine is not None and (scale.ndim or scale.requires_grad):
-            raise ValueError('other_cosine needs a scale that is one constant number')
+        if nontarget_cosine is not None and (scale.ndim or scale.requires_grad):
+            raise ValueError('nontarget_cosine needs a scale that is one constant number')
         rows = scale.expand(len(labels))[:, None]
         if implementation == 'reference':
             cosines = class_products(directions, weight, num_subcenters)
             index = labels[:, None]
             phi = target_logit(cosines.gather(1, index).squeeze(1))[:, None]
-            if other_cosine is not None:
-                cosines = other_cosine(cosines)
+            if nontarget_cosine is not None:
+                cosines = nontarget_cosine(cosines)
             logits = rows * cosines.scatter(1, index, phi)
             return F.cross_entropy(logits, labels, reduction='sum') / max(len(labels), 1)
 
-        if other_cosine is None:
+        if nontarget_cosine is None:
             # Scaled embeddings save a pass over all products.
             inputs, factor = rows * directions, 1.0
         else:
             inputs, factor = directions, scale.item()
-        target, total = other_classes(
+        target, total = nontarget_sums(
             inputs,
             weight,
             labels,
-            function=other_cosine,
+            function=nontarget_cosine,
             scale=factor,
             num_subcenters=num_subcenters,
             keep=implementation == 'fused',
         )
-        cosines = target / rows.squeeze(1) if other_cosine is None else target
+        cosines = target / rows.squeeze(1) if nontarget_cosine is None else target
         # -log(exp(a) / (exp(a) + exp(b))) of a = scale * phi and the others' logsumexp b.
         losses = -F.logsigmoid(rows.squeeze(1) * target_logit(cosines) - total)
         return losses.sum() / max(len(labels), 1)
@@ -156,19 +156,19 @@ def linear_softmax(
     Raises:
         ValueError: as :func:`margin_softmax`.
     """
-    embeddings, weight, labels = checked(embeddings, weight, labels)
-    implementation = chosen(impl, len(labels), weight)
+    embeddings, weight, labels = as_loss_inputs(embeddings, weight, labels)
+    implementation = select_impl(impl, len(labels), weight)
     with torch.autocast(embeddings.device.type, enabled=False):
         bias = bias.to(weight.dtype)
         if implementation == 'reference':
             logits = F.linear(embeddings, weight, bias)
             return F.cross_entropy(logits, labels, reduction='sum') / max(len(labels), 1)
-        target, total = other_classes(
+        target, total = nontarget_sums(
             embeddings,
             weight,
             labels,
             bias=bias,
-            normalize=False,
+            normalize_weight=False,
             keep=implementation == 'fused',
         )
         losses = -F.logsigmoid(target + bias[labels] - total)
@@ -181,11 +181,11 @@ def margin_sigmoid(
     labels: torch.Tensor,
     bias: torch.Tensor,
     target_logit: Callable[[torch.Tensor], torch.Tensor],
-    other_cosine: Elementwise | None = None,
+    nontarget_cosine: Modulation | None = None,
     scale: float = 64.0,
-    other_margin: float = 0.0,
+    nontarget_margin: float = 0.0,
     target_weight: float = 1.0,
-    other_weight: float = 1.0,
+    nontarget_weight: float = 1.0,
     num_subcenters: int = 1,
     impl: str = 'auto',
 ) -> torch.Tensor:
@@ -194,25 +194,25 @@ def margin_sigmoid(
     It equals, with c = class_cosines(embeddings, weight, num_subcenters)::
 
         own = softplus(-(target_logit(c[n, labels[n]]) + bias))
-        others = softplus(scale * (other_cosine(c) + other_margin) + bias)
+        others = softplus(scale * (nontarget_cosine(c) + nontarget_margin) + bias)
         others[n, labels[n]] = 0
-        mean(target_weight * own + other_weight * others.sum(1))
+        mean(target_weight * own + nontarget_weight * others.sum(1))
 
     and is computed as :func:`mmarcface.functional.losses.margin_softmax` is, in the type
     and by the implementations that are said there.
 
     Args:
         embeddings: (N, D), finite.
-        weight: centres, (C * K, D), the K centres of a class together.
+        weight: centers, (C * K, D), the K centers of a class together.
         labels: (N,), integers in [0, C).
         bias: one number, (1,), the negative of the threshold that all classes share.
         target_logit: maps the N target cosines, (N,), to logits, (N,).
-        other_cosine: function of the other classes' cosines, (N, n) for any n of them; they
+        nontarget_cosine: function of the other classes' cosines, (N, n) for any n of them; they
             themselves by default.
         scale: s of the other classes, positive.
-        other_margin: in units of what ``other_cosine`` gives.
+        nontarget_margin: in units of what ``nontarget_cosine`` gives.
         target_weight: factor on the target's part, at least 0.
-        other_weight: factor on the other classes' part, at least 0.
+        nontarget_weight: factor on the other classes' part, at least 0.
         num_subcenters: K.
         impl: 'auto', 'reference', 'fused' or 'chunked'.
 
@@ -224,34 +224,34 @@ def margin_sigmoid(
             number is out of its range, or ``impl`` is unknown.
     """
     check_number('scale', scale, above=0)
-    check_number('other_margin', other_margin)
-    check_number('target_weight', target_weight, least=0)
-    check_number('other_weight', other_weight, least=0)
-    embeddings, weight, labels = checked(embeddings, weight, labels, num_subcenters)
-    implementation = chosen(impl, len(labels), weight)
+    check_number('nontarget_margin', nontarget_margin)
+    check_number('target_weight', target_weight, minimum=0)
+    check_number('nontarget_weight', nontarget_weight, minimum=0)
+    embeddings, weight, labels = as_loss_inputs(embeddings, weight, labels, num_subcenters)
+    implementation = select_impl(impl, len(labels), weight)
     with torch.autocast(embeddings.device.type, enabled=False):
-        directions, bias = unit(embeddings), bias.to(weight.dtype)
-        of_others = bias + scale * other_margin
+        directions, bias = normalize(embeddings), bias.to(weight.dtype)
+        of_others = bias + scale * nontarget_margin
         if implementation == 'reference':
             cosines = class_products(directions, weight, num_subcenters)
             index = labels[:, None]
             target = cosines.gather(1, index).squeeze(1)
-            if other_cosine is not None:
-                cosines = other_cosine(cosines)
+            if nontarget_cosine is not None:
+                cosines = nontarget_cosine(cosines)
             total = _softplus(scale * cosines + of_others).scatter(1, index, 0).sum(1)
         else:
-            target, total = other_classes(
+            target, total = nontarget_sums(
                 directions,
                 weight,
                 labels,
                 bias=of_others.expand(len(weight) // num_subcenters),
-                function=other_cosine,
+                function=nontarget_cosine,
                 scale=scale,
                 reduction='softplus',
                 num_subcenters=num_subcenters,
                 keep=implementation == 'fused',
             )
-        losses = target_weight * _softplus(-target_logit(target) - bias) + other_weight * total
+        losses = target_weight * _softplus(-target_logit(target) - bias) + nontarget_weight * total
         return losses.sum() / max(len(labels), 1)
 
 
@@ -263,7 +263,7 @@ def target_cosines(
 
     Args:
         embeddings: (N, D).
-        weight: centres, (C * K, D), the K centres of a class together.
+        weight: centers, (C * K, D), the K centers of a class together.
         labels: (N,), integers in [0, C).
         num_subcenters: K.
 
@@ -273,19 +273,19 @@ def target_cosines(
     Raises:
         ValueError: as :func:`margin_softmax`.
     """
-    embeddings, weight, labels = checked(embeddings, weight, labels, num_subcenters)
+    embeddings, weight, labels = as_loss_inputs(embeddings, weight, labels, num_subcenters)
     centers = weight.unflatten(0, (-1, num_subcenters))[labels]
-    return (unit(embeddings)[:, None] * unit(centers)).sum(2).amax(1)
+    return (normalize(embeddings)[:, None] * normalize(centers)).sum(2).amax(1)
 
 
-def checked(
+def as_loss_inputs(
     embeddings: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, num_subcenters: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Inputs of a loss in the type it is computed in: fp32, or the wider one of the two.
 
     Args:
         embeddings: (N, D).
-        weight: centres, (C * K, D).
+        weight: centers, (C * K, D).
         labels: (N,).
         num_subcenters: K.
 
@@ -297,13 +297,13 @@ def checked(
     """
     if embeddings.ndim != 2 or embeddings.shape[1:] != weight.shape[1:]:
         raise ValueError(
-            f'embeddings must be (N, {weight.shape[-1]}), the width of the centres, '
+            f'embeddings must be (N, {weight.shape[-1]}), the width of the centers, '
             f'got {tuple(embeddings.shape)}'
         )
-    check_number('num_subcenters', num_subcenters, least=1, whole=True)
+    check_number('num_subcenters', num_subcenters, minimum=1, whole=True)
     if len(weight) % num_subcenters:
         raise ValueError(
-            f'num_subcenters must divide the {len(weight)} centres, got {num_subcenters}'
+            f'num_subcenters must divide the {len(weight)} centers, got {num_subcenters}'
         )
     if labels.shape != embeddings.shape[:1] or labels.is_floating_point():
         raise ValueError(
@@ -333,13 +333,13 @@ def checked(
     )
 
 
-def chosen(impl: str, number: int, weight: torch.Tensor) -> str:
+def select_impl(impl: str, number: int, weight: torch.Tensor) -> str:
     """The implementation for a size: see :func:`margin_softmax`.
 
     Args:
         impl: as given.
         number: N, embeddings.
-        weight: centres, (C * K, D).
+        weight: centers, (C * K, D).
 
     Returns:
         'reference', 'fused' or 'chunked'.
@@ -352,7 +352,7 @@ def chosen(impl: str, number: int, weight: torch.Tensor) -> str:
     if impl != 'auto':
         return impl
     buffer = number * len(weight) * weight.element_size()
-    return 'fused' if buffer <= LARGEST_BUFFER else 'chunked'
+    return 'fused' if buffer <= MAX_BUFFER_BYTES else 'chunked'
 
 
 def _softplus(logits: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Target logits: what each loss puts in the place of cos(theta) of the target class.
 
-The functions map the cosine between an embedding and the centre of its class to phi, the value
+The functions map the cosine between an embedding and the center of its class to phi, the value
 that is scaled and given to the loss in its stead. Margins are in radians unless said otherwise, and
 may be a number or a tensor that broadcasts to the cosines: a number out of its range is a
 ``ValueError``, and a tensor, which a device may hold, is taken as it is. All gradients are finite,
@@ -46,11 +46,11 @@ def angle(cosine: torch.Tensor) -> torch.Tensor:
     Returns:
         Radians in (0, pi), same shape.
     """
-    most = 1 - torch.finfo(cosine.dtype).eps
-    return cosine.clamp(-most, most).acos()
+    limit = 1 - torch.finfo(cosine.dtype).eps
+    return cosine.clamp(-limit, limit).acos()
 
 
-def detached(phi: torch.Tensor, cosine: torch.Tensor) -> torch.Tensor:
+def detach_margin(phi: torch.Tensor, cosine: torch.Tensor) -> torch.Tensor:
     """Phi with the gradient of the cosine: the margin as a constant.
 
     `SphereFace-R <https://arxiv.org/abs/2109.05565>`_, characteristic gradient detachment; also
@@ -67,7 +67,7 @@ def detached(phi: torch.Tensor, cosine: torch.Tensor) -> torch.Tensor:
     return cosine + (phi - cosine.detach())
 
 
-class Elementwise:
+class Modulation:
     """A function of the cosines of the other classes, with its slope.
 
     These are a matrix of batch x classes, for which autograd's own steps would take longer than
@@ -90,19 +90,19 @@ class Elementwise:
         """The value, with autograd's gradient."""
         return self.value(cosine)
 
-    def after(self, first: Elementwise) -> Elementwise:
+    def after(self, first: Modulation) -> Modulation:
         """This function of another's result."""
 
         def slope(cosine: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
             inner = first.value(cosine)
             return self.slope(inner, value) * first.slope(cosine, inner)
 
-        return Elementwise(lambda c: self.value(first.value(c)), slope)
+        return Modulation(lambda c: self.value(first.value(c)), slope)
 
-    def detached(self) -> Elementwise:
-        """The same values with the gradient of the cosine: see :func:`detached`."""
-        return Elementwise(
-            lambda c: detached(self.value(c.detach()), c), lambda c, _: torch.ones_like(c)
+    def detach_margin(self) -> Modulation:
+        """The same values with the gradient of the cosine: see :func:`detach_margin`."""
+        return Modulation(
+            lambda c: detach_margin(self.value(c.detach()), c), lambda c, _: torch.ones_like(c)
         )
 
 
@@ -137,7 +137,7 @@ def arcface(cosine: torch.Tensor, margin: Margin, easy_margin: bool = False) -> 
     Returns:
         phi, of the shape of ``cosine``.
     """
-    _check('margin', margin, least=0, most=math.pi / 2)
+    _check('margin', margin, minimum=0, maximum=math.pi / 2)
     margin = torch.as_tensor(margin, dtype=cosine.dtype, device=cosine.device)
     phi = cosine * margin.cos() - sine(cosine) * margin.sin()
     if easy_margin:
@@ -145,7 +145,7 @@ def arcface(cosine: torch.Tensor, margin: Margin, easy_margin: bool = False) -> 
     return torch.where(cosine > -margin.cos(), phi, cosine - margin * margin.sin())
 
 
-def combined(cosine: torch.Tensor, m1: Margin, m2: Margin, m3: Margin) -> torch.Tensor:
+def combined_margin(cosine: torch.Tensor, m1: Margin, m2: Margin, m3: Margin) -> torch.Tensor:
     """All three margins, cos(m1 * theta + m2) - m3.
 
     `ArcFace <https://arxiv.org/abs/1801.07698>`_, equation 4. Past m1 * theta + m2 = pi the cosine
@@ -163,8 +163,8 @@ def combined(cosine: torch.Tensor, m1: Margin, m2: Margin, m3: Margin) -> torch.
         phi, of the shape of ``cosine``.
     """
     _check('m1', m1, above=0)
-    _check('m2', m2, least=0)
-    _check('m3', m3, least=0)
+    _check('m2', m2, minimum=0)
+    _check('m3', m3, minimum=0)
     alpha = m1 * angle(cosine) + m2
     turns = (alpha.detach() / math.pi).floor()
     return (1 - 2 * turns.remainder(2)) * alpha.cos() - 2 * turns - m3
@@ -184,16 +184,16 @@ def sphereface(cosine: torch.Tensor, margin: Margin, annealing: float = 0.0) -> 
     Returns:
         phi, of the shape of ``cosine``.
     """
-    _check('margin', margin, least=1)
-    check_number('annealing', annealing, least=0)
-    return (annealing * cosine + combined(cosine, margin, 0.0, 0.0)) / (1 + annealing)
+    _check('margin', margin, minimum=1)
+    check_number('annealing', annealing, minimum=0)
+    return (annealing * cosine + combined_margin(cosine, margin, 0.0, 0.0)) / (1 + annealing)
 
 
 def sphereface_r(cosine: torch.Tensor, margin: Margin) -> torch.Tensor:
     """Multiplicative angular margin that ends at pi, cos(min(m theta, pi)).
 
     `SphereFace-R <https://arxiv.org/abs/2109.05565>`_, version 1; the second version keeps the
-    target's cosine and gives :func:`smaller_angle` of the others to the softmax.
+    target's cosine and gives :func:`sphereface_r_nontarget` of the others to the softmax.
 
     Args:
         cosine: cos(theta), any shape.
@@ -202,11 +202,11 @@ def sphereface_r(cosine: torch.Tensor, margin: Margin) -> torch.Tensor:
     Returns:
         phi, of the shape of ``cosine``; constant beyond theta = pi / m.
     """
-    _check('margin', margin, least=1)
+    _check('margin', margin, minimum=1)
     return (margin * angle(cosine)).clamp(max=math.pi).cos()
 
 
-def smaller_angle(margin: Margin) -> Elementwise:
+def sphereface_r_nontarget(margin: Margin) -> Modulation:
     """cos(theta / m), for the classes that are not the target.
 
     `SphereFace-R <https://arxiv.org/abs/2109.05565>`_, version 2.
@@ -217,9 +217,9 @@ def smaller_angle(margin: Margin) -> Elementwise:
     Returns:
         A function of cosines of any shape.
     """
-    _check('margin', margin, least=1)
+    _check('margin', margin, minimum=1)
     # The slope is sin(theta / m) / (m sin(theta)).
-    return Elementwise(
+    return Modulation(
         lambda c: angle(c).div_(margin).cos_(), lambda c, value: sine(value) / sine(c) / margin
     )
 
@@ -233,7 +233,7 @@ def adaface(cosine: torch.Tensor, margin: Margin, quality: torch.Tensor) -> torc
     Args:
         cosine: cos(theta), (N,).
         margin: m.
-        quality: z in [-1, 1], (N,): the normalised length of the embedding.
+        quality: z in [-1, 1], (N,): the normalized length of the embedding.
 
     Returns:
         phi, (N,).
@@ -244,19 +244,19 @@ def adaface(cosine: torch.Tensor, margin: Margin, quality: torch.Tensor) -> torc
 
 
 def magface_margin(
-    norms: torch.Tensor, lower: float, upper: float, least: float, most: float
+    norms: torch.Tensor, norm_min: float, norm_max: float, margin_min: float, margin_max: float
 ) -> torch.Tensor:
     """Margin that rises with the length of the embedding.
 
-    `MagFace <https://arxiv.org/abs/2103.06627>`_: linear from ``least`` at the length
-    ``lower`` to ``most`` at ``upper``, and constant outside.
+    `MagFace <https://arxiv.org/abs/2103.06627>`_: linear from ``margin_min`` at the norm
+    ``norm_min`` to ``margin_max`` at ``norm_max``, and constant outside.
 
     Args:
         norms: a, lengths of the embeddings, (N,).
-        lower: l_a.
-        upper: u_a.
-        least: l_m, in radians.
-        most: u_m, in radians.
+        norm_min: l_a.
+        norm_max: u_a.
+        margin_min: l_m, in radians.
+        margin_max: u_m, in radians.
 
     Returns:
         m(a), (N,), in radians.
@@ -264,13 +264,14 @@ def magface_margin(
     Raises:
         ValueError: if a number is not finite, or the lengths are not 0 < l_a < u_a.
     """
-    _check_lengths(lower, upper)
-    check_number('least', least)
-    check_number('most', most)
-    return least + (norms.clamp(lower, upper) - lower) * ((most - least) / (upper - lower))
+    _check_norm_range(norm_min, norm_max)
+    check_number('margin_min', margin_min)
+    check_number('margin_max', margin_max)
+    slope = (margin_max - margin_min) / (norm_max - norm_min)
+    return margin_min + (norms.clamp(norm_min, norm_max) - norm_min) * slope
 
 
-def magface_regularizer(norms: torch.Tensor, lower: float, upper: float) -> torch.Tensor:
+def magface_regularizer(norms: torch.Tensor, norm_min: float, norm_max: float) -> torch.Tensor:
     """g(a) = 1/a + a/u_a^2, which rewards long embeddings.
 
     `MagFace <https://arxiv.org/abs/2103.06627>`_. Lengths are clipped as for the
@@ -278,8 +279,8 @@ def magface_regularizer(norms: torch.Tensor, lower: float, upper: float) -> torc
 
     Args:
         norms: a, lengths of the embeddings, (N,).
-        lower: l_a.
-        upper: u_a.
+        norm_min: l_a.
+        norm_max: u_a.
 
     Returns:
         (N,).
@@ -287,9 +288,9 @@ def magface_regularizer(norms: torch.Tensor, lower: float, upper: float) -> torc
     Raises:
         ValueError: if the lengths are not 0 < l_a < u_a.
     """
-    _check_lengths(lower, upper)
-    norms = norms.clamp(lower, upper)
-    return norms.reciprocal() + norms / upper**2
+    _check_norm_range(norm_min, norm_max)
+    norms = norms.clamp(norm_min, norm_max)
+    return norms.reciprocal() + norms / norm_max**2
 
 
 @torch.no_grad()
@@ -299,7 +300,7 @@ def elastic_margins(
     """Margins drawn from N(mean, sigma), one a sample.
 
     `ElasticFace <https://arxiv.org/abs/2109.09416>`_. With ``plus`` the draws are sorted so that
-    the sample that is furthest from its centre gets the largest; the authors' code permutes them by
+    the sample that is furthest from its center gets the largest; the authors' code permutes them by
     the order of the cosines where the inverse of that order is needed, so that its margins do not
     follow the difficulty.
 
@@ -315,7 +316,7 @@ def elastic_margins(
     Raises:
         ValueError: if ``sigma`` is negative.
     """
-    check_number('sigma', sigma, least=0)
+    check_number('sigma', sigma, minimum=0)
     deviations = torch.randn_like(cosine)
     if plus:
         hardest_first = cosine.argsort()
@@ -325,7 +326,7 @@ def elastic_margins(
     return mean + sigma * deviations
 
 
-def curricular(phi: torch.Tensor, t: Margin) -> Elementwise:
+def curricularface(phi: torch.Tensor, t: Margin) -> Modulation:
     """Weigh the hard ones among the other classes, cos -> cos (t + cos) where cos > phi.
 
     `CurricularFace <https://arxiv.org/abs/2004.00288>`_.
@@ -338,13 +339,13 @@ def curricular(phi: torch.Tensor, t: Margin) -> Elementwise:
         A function of the other classes' cosines, (N, n).
     """
     _check('t', t)
-    return Elementwise(
+    return Modulation(
         lambda c: torch.where(c > phi, (c + t) * c, c),
         lambda c, _: torch.where(c > phi, 2 * c + t, 1.0),
     )
 
 
-def without_conflicts(threshold: float) -> Elementwise:
+def interclass_filter(threshold: float) -> Modulation:
     """Inter-class filtering: other classes that are too close count with a cosine of 0.
 
     Such classes are often the same person under another label. `Partial FC
@@ -360,12 +361,12 @@ def without_conflicts(threshold: float) -> Elementwise:
         ValueError: if the threshold is no finite number.
     """
     check_number('threshold', threshold)
-    return Elementwise(
+    return Modulation(
         lambda c: torch.where(c > threshold, 0.0, c), lambda c, _: (c <= threshold).to(c.dtype)
     )
 
 
-def sphereface2_similarity(exponent: float) -> Elementwise:
+def sphereface2_similarity(exponent: float) -> Modulation:
     """g(cos) = 2 ((cos + 1) / 2)^t - 1, which spreads the cosines of different people.
 
     `SphereFace2 <https://arxiv.org/abs/2108.01513>`_, similarity adjustment.
@@ -379,8 +380,8 @@ def sphereface2_similarity(exponent: float) -> Elementwise:
     Raises:
         ValueError: if the exponent is below 1.
     """
-    check_number('exponent', exponent, least=1)
-    return Elementwise(
+    check_number('exponent', exponent, minimum=1)
+    return Modulation(
         lambda c: ((c + 1).clamp_(min=0) / 2).pow(exponent).mul_(2).sub_(1),
         lambda c, _: ((c + 1).clamp_(min=0) / 2).pow_(exponent - 1).mul_(exponent),
     )
@@ -447,7 +448,7 @@ def target_logit_curve(
     Raises:
         ValueError: if ``number`` is no whole number of at least 2.
     """
-    check_number('number', number, least=2, whole=True)
+    check_number('number', number, minimum=2, whole=True)
     degrees = torch.linspace(0, 180, number, dtype=torch.float64)
     with torch.no_grad():
         return degrees, target_logit(degrees.deg2rad().cos())
@@ -459,6 +460,6 @@ def _check(name: str, margin: Margin, **limits: float) -> None:
         check_number(name, margin, **limits)
 
 
-def _check_lengths(lower: float, upper: float) -> None:
-    check_number('lower', lower, above=0)
-    check_number('upper', upper, above=lower)
+def _check_norm_range(norm_min: float, norm_max: float) -> None:
+    check_number('norm_min', norm_min, above=0)
+    check_number('norm_max', norm_max, above=norm_min)

@@ -1,4 +1,4 @@
-"""Exact nearest neighbours, and the figures of a retrieval benchmark.
+"""Exact nearest neighbors, and the figures of a retrieval benchmark.
 
 The figures are functions of ``relevance``, (Q, K) bool: whether the item that query q got at
 rank k, best first, is one that it should get. ``gallery_labels[indices] == query_labels[:, None]``
@@ -50,9 +50,9 @@ def topk_search(
             'query and gallery must be matrices of one width and type, got '
             f'{tuple(query.shape)} {query.dtype} and {tuple(gallery.shape)} {gallery.dtype}'
         )
-    most = len(gallery) - (exclude is not None)
-    if not is_number(k, whole=True) or not 1 <= k <= most:
-        raise ValueError(f'k must be in [1, {most}] for this gallery, got {k!r}')
+    max_k = len(gallery) - (exclude is not None)
+    if not is_number(k, whole=True) or not 1 <= k <= max_k:
+        raise ValueError(f'k must be in [1, {max_k}] for this gallery, got {k!r}')
 
     columns = min(len(gallery), GALLERY_PER_BLOCK)
     rows = max(1, SCORES_PER_BLOCK // columns)
@@ -82,7 +82,7 @@ def topk_search(
     return scores, indices
 
 
-def count_items(labels: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+def count_relevant(labels: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
     """How many items of a gallery have each of some labels.
 
     Args:
@@ -109,7 +109,7 @@ def recall_at_k(relevance: torch.Tensor, k: int) -> float:
     Raises:
         ValueError: if ``k`` is no whole number of at least 1.
     """
-    check_number('k', k, least=1, whole=True)
+    check_number('k', k, minimum=1, whole=True)
     return relevance[:, :k].any(1).double().mean().item()
 
 
@@ -139,7 +139,7 @@ def average_precision_at_k(
         ValueError: if a query has no relevant item, ``k`` is no whole number of at least 1, or the
             convention is unknown.
     """
-    check_number('k', k, least=1, whole=True)
+    check_number('k', k, minimum=1, whole=True)
     _check_relevant(num_relevant)
     if denominator not in DENOMINATORS:
         raise ValueError(f'denominator must be one of {DENOMINATORS}, got {denominator!r}')
@@ -191,14 +191,14 @@ def _precisions(hits: torch.Tensor) -> torch.Tensor:
 
 def _first_r(relevance: torch.Tensor, num_relevant: torch.Tensor) -> torch.Tensor:
     _check_relevant(num_relevant)
-    most = int(num_relevant.max())
-    if relevance.shape[1] < most:
+    max_relevant = int(num_relevant.max())
+    if relevance.shape[1] < max_relevant:
         raise ValueError(
-            f'relevance must reach rank {most}, the most relevant items that a query has; '
+            f'relevance must reach rank {max_relevant}, the most relevant items that a query has; '
             f'it has {relevance.shape[1]} ranks'
         )
-    ranks = torch.arange(most, device=relevance.device)
-    return (relevance[:, :most] & (ranks < num_relevant[:, None])).double()
+    ranks = torch.arange(max_relevant, device=relevance.device)
+    return (relevance[:, :max_relevant] & (ranks < num_relevant[:, None])).double()
 
 
 def _check_relevant(num_relevant: torch.Tensor) -> None:

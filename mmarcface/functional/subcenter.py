@@ -1,7 +1,7 @@
 """Which samples of a class are not of it: the sub-centers of a trained head tell.
 
-With K centres a class (`Sub-center ArcFace <https://doi.org/10.1007/978-3-030-58621-8_43>`_,
-section 3.3) most samples gather at one of them, the dominant one, and mislabelled samples far from
+With K centers a class (`Sub-center ArcFace <https://doi.org/10.1007/978-3-030-58621-8_43>`_,
+section 3.3) most samples gather at one of them, the dominant one, and mislabeled samples far from
 it or at the others.
 """
 
@@ -13,27 +13,27 @@ from dataclasses import dataclass
 import torch
 
 from .arguments import check_number
-from .vectors import unit
+from .vectors import normalize
 
 # Of the histogram of angles, in degrees.
-BIN, SMALLEST = 0.1, 1.0
-_BINS = torch.arange(SMALLEST, 180, BIN, dtype=torch.double) + BIN / 2
+BIN, MIN_ANGLE = 0.1, 1.0
+_BINS = torch.arange(MIN_ANGLE, 180, BIN, dtype=torch.double) + BIN / 2
 EM_STEPS = 1000
 # Smallest deviation of log angles.
-NARROWEST = 0.02
+MIN_DEVIATION = 0.02
 # Smallest separation with which a threshold tells anything.
 SEPARATED = 1.0
-MOST_NOISE = 0.9
+MAX_NOISE = 0.9
 
 
-def own_cosines(
+def subcenter_cosines(
     embeddings: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, num_subcenters: int
 ) -> torch.Tensor:
-    """Cosine of each embedding with each centre of its own class.
+    """Cosine of each embedding with each center of its own class.
 
     Args:
         embeddings: (N, D), of any length.
-        weight: centres, (C * K, D); the K centres of a class lie together.
+        weight: centers, (C * K, D); the K centers of a class lie together.
         labels: (N,), int64, in [0, C).
         num_subcenters: K, at least 1.
 
@@ -43,17 +43,19 @@ def own_cosines(
     Raises:
         ValueError: if ``num_subcenters`` is no whole number of at least 1.
     """
-    check_number('num_subcenters', num_subcenters, least=1, whole=True)
+    check_number('num_subcenters', num_subcenters, minimum=1, whole=True)
     dtype = torch.promote_types(torch.promote_types(embeddings.dtype, weight.dtype), torch.float)
     own = weight.unflatten(0, (-1, num_subcenters))[labels]
-    return torch.einsum('nd,nkd->nk', unit(embeddings.to(dtype)), unit(own.to(dtype)))
+    return torch.einsum('nd,nkd->nk', normalize(embeddings.to(dtype)), normalize(own.to(dtype)))
 
 
-def count_nearest(cosines: torch.Tensor, labels: torch.Tensor, num_classes: int) -> torch.Tensor:
-    """How many samples each centre is the nearest one of its class to; counts of parts add up.
+def count_by_subcenter(
+    cosines: torch.Tensor, labels: torch.Tensor, num_classes: int
+) -> torch.Tensor:
+    """How many samples each center is the nearest one of its class to; counts of parts add up.
 
     Args:
-        cosines: with the centres of the own class, (N, K); of equally near ones the first counts.
+        cosines: with the centers of the own class, (N, K); of equally near ones the first counts.
         labels: (N,), int64, in [0, num_classes).
         num_classes: C, at least 1.
 
@@ -63,17 +65,17 @@ def count_nearest(cosines: torch.Tensor, labels: torch.Tensor, num_classes: int)
     Raises:
         ValueError: if ``num_classes`` is no whole number of at least 1.
     """
-    check_number('num_classes', num_classes, least=1, whole=True)
+    check_number('num_classes', num_classes, minimum=1, whole=True)
     number = cosines.shape[1]
     places = labels * number + cosines.argmax(1)
     return torch.bincount(places, minlength=num_classes * number).view(num_classes, number)
 
 
 def dominant_subcenters(counts: torch.Tensor) -> torch.Tensor:
-    """The centre of each class with most samples, of equals the first.
+    """The center of each class with most samples, of equals the first.
 
     Args:
-        counts: of :func:`count_nearest`, (C, K).
+        counts: of :func:`count_by_subcenter`, (C, K).
 
     Returns:
         (C,), int64, in [0, K); 0 for a class without samples.
@@ -82,10 +84,10 @@ def dominant_subcenters(counts: torch.Tensor) -> torch.Tensor:
 
 
 def dead_subcenters(counts: torch.Tensor) -> torch.Tensor:
-    """The centres that no sample is nearest to, in classes that have samples.
+    """The centers that no sample is nearest to, in classes that have samples.
 
     Args:
-        counts: of :func:`count_nearest`, (C, K).
+        counts: of :func:`count_by_subcenter`, (C, K).
 
     Returns:
         (C, K), bool.
@@ -93,17 +95,17 @@ def dead_subcenters(counts: torch.Tensor) -> torch.Tensor:
     return (counts == 0) & (counts.sum(1, keepdim=True) > 0)
 
 
-def angles_to(cosines: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
-    """Angle of each sample to one centre of its class.
+def angles_to_centers(cosines: torch.Tensor, centers: torch.Tensor) -> torch.Tensor:
+    """Angle of each sample to one center of its class.
 
     Args:
-        cosines: with the centres of the own class, (N, K).
-        centres: which one, (N,), int64, in [0, K).
+        cosines: with the centers of the own class, (N, K).
+        centers: which one, (N,), int64, in [0, K).
 
     Returns:
         Degrees in [0, 180], (N,).
     """
-    return cosines.gather(1, centres[:, None]).squeeze(1).clamp(-1, 1).acos().rad2deg()
+    return cosines.gather(1, centers[:, None]).squeeze(1).clamp(-1, 1).acos().rad2deg()
 
 
 def keep_mask(
@@ -115,18 +117,18 @@ def keep_mask(
 ) -> torch.Tensor:
     """Which samples to keep.
 
-    The article drops those whose angle to the dominant centre exceeds 75 degrees; its text can also
-    be read so that only samples of the dominant centre may stay, whatever their angle ("drop
+    The article drops those whose angle to the dominant center exceeds 75 degrees; its text can also
+    be read so that only samples of the dominant center may stay, whatever their angle ("drop
     non-dominant sub-centers and high-confident noisy samples", section 3.3): give ``on_dominant``
     for this.
 
     Args:
-        angles: to the dominant centre of the class, in degrees, (N,).
+        angles: to the dominant center of the class, in degrees, (N,).
         labels: (N,), int64, at least 0.
         threshold: largest angle to keep, in degrees, at least 0.
-        on_dominant: whether the dominant centre is the nearest one, (N,), bool.
+        on_dominant: whether the dominant center is the nearest one, (N,), bool.
         min_per_class: of a class with fewer to keep, so many stay nevertheless, the nearest to
-            the dominant centre, or as many as it has.
+            the dominant center, or as many as it has.
 
     Returns:
         (N,), bool.
@@ -134,8 +136,8 @@ def keep_mask(
     Raises:
         ValueError: if ``threshold`` or ``min_per_class`` is negative.
     """
-    check_number('threshold', threshold, least=0)
-    check_number('min_per_class', min_per_class, least=0, whole=True)
+    check_number('threshold', threshold, minimum=0)
+    check_number('min_per_class', min_per_class, minimum=0, whole=True)
     keep = angles <= threshold
     if on_dominant is not None:
         keep = keep & on_dominant
@@ -154,7 +156,7 @@ def keep_mask(
 
 @dataclass(frozen=True)
 class AngleMixture:
-    """What :func:`fit_angles` found.
+    """What :func:`fit_angle_mixture` found.
 
     Attributes:
         threshold: in degrees; beyond it a sample is rather wrong than right. 180 where none is.
@@ -177,26 +179,26 @@ class AngleMixture:
     misfit: float
 
 
-def fit_angles(angles: torch.Tensor, other_angles: torch.Tensor) -> AngleMixture:
+def fit_angle_mixture(angles: torch.Tensor, nontarget_angles: torch.Tensor) -> AngleMixture:
     """Find from the angles alone where wrong labels begin.
 
-    Assumed are two kinds of samples. Wrongly labelled ones are as far from the dominant centre of
+    Assumed are two kinds of samples. Wrongly labeled ones are as far from the dominant center of
     the class they are said to be of as samples are from classes that they are not of:
-    ``other_angles`` tell how far that is, whatever the width of the embeddings and however much of
-    the sphere they fill, which a fixed threshold cannot know. Rightly labelled ones are nearer.
+    ``nontarget_angles`` tell how far that is, whatever the width of the embeddings and however much
+    of the sphere they fill, which a fixed threshold cannot know. Rightly labeled ones are nearer.
     The logarithms of both kinds' angles are taken as normally distributed; the mean and deviation
-    of the wrong ones are those of ``other_angles``, those of the right ones and the shares of both
-    are found by expectation maximisation. The threshold is where a sample is as likely wrong as
-    right.
+    of the wrong ones are those of ``nontarget_angles``, those of the right ones and the shares of
+    both are found by expectation maximization. The threshold is where a sample is as likely wrong
+    as right.
 
-    Where the net has learnt noise by heart, or labels are confused with similar classes, wrong
+    Where the net has learned noise by heart, or labels are confused with similar classes, wrong
     samples are nearer than assumed, and fewer are found. With fewer than about 20 classes, many
-    wrong labels are among ``other_angles`` those of their true class, and right ones get lost. The
-    misfit tells of both.
+    wrong labels are among ``nontarget_angles`` those of their true class, and right ones get lost.
+    The misfit tells of both.
 
     Args:
-        angles: to the dominant centre of the own class, in degrees, (N,).
-        other_angles: of samples to dominant centres of other classes, in degrees, (M,).
+        angles: to the dominant center of the own class, in degrees, (N,).
+        nontarget_angles: of samples to dominant centers of other classes, in degrees, (M,).
 
     Returns:
         The fit.
@@ -206,7 +208,7 @@ def fit_angles(angles: torch.Tensor, other_angles: torch.Tensor) -> AngleMixture
             cannot be told apart.
     """
     own = _histogram(angles, 'angles')
-    other = _histogram(other_angles, 'other_angles')
+    other = _histogram(nontarget_angles, 'nontarget_angles')
     x = _BINS.log()
     wrong_mean, wrong_deviation = _moments(x, other)
     wrong = _normal(x, wrong_mean, wrong_deviation)
@@ -226,13 +228,13 @@ def fit_angles(angles: torch.Tensor, other_angles: torch.Tensor) -> AngleMixture
     reasons = []
     if separation < SEPARATED:
         reasons.append(f'their separation is {separation:.1f} and must be {SEPARATED}')
-    if share > MOST_NOISE:
-        reasons.append(f'{share:.0%} of the labels would be wrong, {MOST_NOISE:.0%} is the most')
+    if share > MAX_NOISE:
+        reasons.append(f'{share:.0%} of the labels would be wrong, {MAX_NOISE:.0%} is the most')
     if reasons:
         raise ValueError(
-            'no threshold can be found: samples are hardly nearer to the centre of their class '
+            'no threshold can be found: samples are hardly nearer to the center of their class '
             f'(median {_median(own):.1f} degrees) than to those of others ({_median(other):.1f}): '
-            f'{" and ".join(reasons)}. The net has not learnt the classes: train it longer, or '
+            f'{" and ".join(reasons)}. The net has not learned the classes: train it longer, or '
             'with a smaller margin or scale; or give a threshold in degrees'
         )
     rather_wrong = (posterior > 0.5) & (x > mean)
@@ -260,7 +262,7 @@ def _histogram(angles: torch.Tensor, name: str) -> torch.Tensor:
     bad = ~((angles >= 0) & (angles <= 180))
     if bad.any():
         raise ValueError(f'{name} must be in [0, 180] degrees, got {angles[bad][0]}')
-    places = ((angles - SMALLEST) / BIN).long().clamp(0, len(_BINS) - 1)
+    places = ((angles - MIN_ANGLE) / BIN).long().clamp(0, len(_BINS) - 1)
     return torch.bincount(places, minlength=len(_BINS)) / len(angles)
 
 
@@ -268,7 +270,7 @@ def _moments(x: torch.Tensor, weights: torch.Tensor) -> tuple[float, float]:
     total = weights.sum().clamp(min=1e-12)
     mean = (weights * x).sum() / total
     deviation = ((weights * (x - mean) ** 2).sum() / total).sqrt()
-    return float(mean), max(float(deviation), NARROWEST)
+    return float(mean), max(float(deviation), MIN_DEVIATION)
 
 
 def _normal(x: torch.Tensor, mean: float, deviation: float) -> torch.Tensor:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 # Below this length a vector counts as zero: it has no direction, and gets no gradient.
-SHORTEST = 1e-12
+EPS = 1e-12
 
 
-def lengths(vectors: torch.Tensor) -> torch.Tensor:
+def norms(vectors: torch.Tensor) -> torch.Tensor:
     """Euclidean lengths, in fp32 or the wider type; the gradient of a zero vector's is 0.
 
     Args:
@@ -21,7 +21,7 @@ def lengths(vectors: torch.Tensor) -> torch.Tensor:
     return torch.linalg.vector_norm(vectors.to(dtype), dim=-1)
 
 
-def unit(vectors: torch.Tensor) -> torch.Tensor:
+def normalize(vectors: torch.Tensor) -> torch.Tensor:
     """Vectors divided by their lengths; zero vectors stay zero, with zero gradient.
 
     Args:
@@ -31,5 +31,5 @@ def unit(vectors: torch.Tensor) -> torch.Tensor:
         The same shape.
     """
     norms = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-    scaled = vectors / norms.clamp(min=SHORTEST)
-    return torch.where(norms <= SHORTEST, torch.zeros_like(scaled), scaled)
+    scaled = vectors / norms.clamp(min=EPS)
+    return torch.where(norms <= EPS, torch.zeros_like(scaled), scaled)

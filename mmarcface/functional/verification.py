@@ -129,7 +129,7 @@ def tar_of_curve(far: np.ndarray, tar: np.ndarray, allowed: float) -> float:
     Raises:
         ValueError: if ``allowed`` is outside [0, 1].
     """
-    check_number('allowed', allowed, least=0, most=1)
+    check_number('allowed', allowed, minimum=0, maximum=1)
     return float(tar[np.searchsorted(far, allowed, side='right') - 1])
 
 
@@ -164,7 +164,7 @@ def tar_interval(
             negative.
     """
     _check_rates(far, confidence)
-    check_number('seed', seed, least=0, whole=True)
+    check_number('seed', seed, minimum=0, whole=True)
     similarity, is_same = _check_kinds(similarity, is_same)
     same = np.sort(similarity[is_same], kind='stable')
     other = np.sort(similarity[~is_same], kind='stable')[::-1]
@@ -190,8 +190,8 @@ def consecutive_folds(number: int, num_folds: int) -> np.ndarray:
     Raises:
         ValueError: if a number is no whole number or too small.
     """
-    check_number('number', number, least=0, whole=True)
-    check_number('num_folds', num_folds, least=1, whole=True)
+    check_number('number', number, minimum=0, whole=True)
+    check_number('num_folds', num_folds, minimum=1, whole=True)
     sizes = [len(part) for part in np.array_split(np.arange(number), num_folds)]
     return np.repeat(np.arange(num_folds), sizes)
 
@@ -272,12 +272,12 @@ class Calibration:
 
     def threshold_as(self, measure: str) -> float:
         """The threshold as ``'cosine'``, ``'l2'`` or ``'squared_l2'``; see :func:`convert`."""
-        return convert(self.threshold, 'cosine', measure)
+        return convert_threshold(self.threshold, 'cosine', measure)
 
     @property
     def note(self) -> str | None:
         """What a reader has to know where there are too few pairs for the FAR asked for."""
-        return too_few(self.wanted_far, self.num_other)
+        return few_pairs_warning(self.wanted_far, self.num_other)
 
 
 def calibrate(
@@ -310,7 +310,7 @@ def calibrate(
         threshold = np.nextafter(thresholds[1], np.inf)
     else:
         following = thresholds[min(place + 1, len(thresholds) - 1)]
-        # Neighbouring numbers have no middle.
+        # Neighboring numbers have no middle.
         middle = (thresholds[place] + following) / 2
         threshold = middle if middle > following else thresholds[place]
     counts = {
@@ -342,8 +342,8 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
     Raises:
         ValueError: if a number is out of its range.
     """
-    check_number('trials', trials, least=1, whole=True)
-    check_number('successes', successes, least=0, most=trials, whole=True)
+    check_number('trials', trials, minimum=1, whole=True)
+    check_number('successes', successes, minimum=0, maximum=trials, whole=True)
     check_number('confidence', confidence, above=0, below=1)
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     share, correction = successes / trials, z * z / trials
@@ -354,7 +354,7 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
     return (low if successes else 0.0), (high if successes < trials else 1.0)
 
 
-def convert(value: float, source: str, target: str) -> float:
+def convert_threshold(value: float, source: str, target: str) -> float:
     """Express how alike two unit vectors are by another measure.
 
     Args:
@@ -377,7 +377,7 @@ def convert(value: float, source: str, target: str) -> float:
     return MEASURES[target][1](MEASURES[source][0](value))
 
 
-def too_few(far: float, num_other: int) -> str | None:
+def few_pairs_warning(far: float, num_other: int) -> str | None:
     """Say so where pairs of different identities are too few to measure a FAR.
 
     Args:
@@ -390,8 +390,8 @@ def too_few(far: float, num_other: int) -> str | None:
     Raises:
         ValueError: if ``far`` is outside [0, 1], or there are no such pairs.
     """
-    check_number('far', far, least=0, most=1)
-    check_number('num_other', num_other, least=1, whole=True)
+    check_number('far', far, minimum=0, maximum=1)
+    check_number('num_other', num_other, minimum=1, whole=True)
     if _allowed(far, num_other) >= 10:
         return None
     least = f'{math.ceil(10 / far)} pairs are the least' if far else 'no number of pairs is enough'
@@ -425,7 +425,7 @@ def _allowed(far: float, num_other: int) -> int:
 
 
 def _check_rates(far: float, confidence: float = 0.95) -> None:
-    check_number('far', far, least=0, most=1)
+    check_number('far', far, minimum=0, maximum=1)
     check_number('confidence', confidence, above=0, below=1)
 
 

@@ -1,7 +1,7 @@
 # mmpretrain's encoders, necks and heads are reached through our registry as their parent.
 import mmpretrain.models  # noqa: F401
 
-from .backbones import IResNet, LeNetPlus, OnnxBackbone, Pixels
+from .backbones import IResNet, LeNetPlus, OnnxBackbone, RawPixels
 from .heads import (
     AdaFaceHead,
     ArcFaceHead,
@@ -37,7 +37,7 @@ __all__ = [
     'MarginHead',
     'NormSoftmaxHead',
     'OnnxBackbone',
-    'Pixels',
+    'RawPixels',
     'SoftmaxHead',
     'SphereFace2Head',
     'SphereFaceHead',

@@ -1,14 +1,14 @@
 # mmpretrain's visualizers are reached through our registry as their parent.
 import mmpretrain.visualization  # noqa: F401
 
-from .embeddings import Embedded, draw_embeddings, to_image
+from .embeddings import EmbeddingPanel, draw_embeddings, to_image
 from .inversion import draw_audit, draw_convergence, image_grid
-from .purification import Dropped, draw_angles, draw_dropped, draw_subcenters
+from .purification import DroppedRow, draw_angles, draw_dropped, draw_subcenters
 from .target_logits import draw_target_logits
 
 __all__ = [
-    'Dropped',
-    'Embedded',
+    'DroppedRow',
+    'EmbeddingPanel',
     'draw_angles',
     'draw_audit',
     'draw_convergence',

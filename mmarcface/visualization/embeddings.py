@@ -1,4 +1,4 @@
-"""Embeddings and class centres as pictures: rays on the plane, spots on the sphere."""
+"""Embeddings and class centers as pictures: rays on the plane, spots on the sphere."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Paul Tol's "muted", its sand as an orange that white does not outshine, and black: they differ for
-# the colour-blind too. More classes start anew.
+# the color-blind too. More classes start anew.
 COLORS = (
     '#332288', '#e69f00', '#117733', '#cc6677', '#88ccee',
     '#882255', '#999933', '#000000', '#44aa99', '#aa4499',
 )  # fmt: skip
-MOST_NAMES = 20
+MAX_NAMES = 20
 UNITS = {'within class': '\N{DEGREE SIGN}', 'nearest classes': '\N{DEGREE SIGN}', 'accuracy': ' %'}
 
 
 @dataclass
-class Embedded:
+class EmbeddingPanel:
     """The embeddings of a data set, and what to write over their picture.
 
     Attributes:
         title: the heading.
         embeddings: (N, D), of any length.
         labels: (N,), whole numbers from 0.
-        centers: (C * K, D), the K centres of a class together; None for none, and the directions of
+        centers: (C * K, D), the K centers of a class together; None for none, and the directions of
             the classes are shown instead.
         num_subcenters: K.
         names: of the classes; their numbers by default.
@@ -63,12 +63,12 @@ class Embedded:
         return figures if self.accuracy is None else figures | dict(accuracy=self.accuracy)
 
 
-def draw_embeddings(panels: Sequence[Embedded], columns: int = 3) -> Figure:
-    """Draw embeddings side by side, with a ray for each centre.
+def draw_embeddings(panels: Sequence[EmbeddingPanel], columns: int = 3) -> Figure:
+    """Draw embeddings side by side, with a ray for each center.
 
     Two dimensions are drawn as they are, the longest embeddings to the rim. Of three the directions
     are drawn, on the unit sphere as an equal-area map (Hammer's), on which the third axis points
-    north; there a centre is a cross. Of more the first two principal axes are drawn, through the
+    north; there a center is a cross. Of more the first two principal axes are drawn, through the
     origin, and the title says so.
 
     Args:
@@ -112,7 +112,7 @@ def to_image(figure: Figure, dpi: int = 100) -> np.ndarray:
     return np.array(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _draw(axes: Axes, panel: Embedded) -> None:
+def _draw(axes: Axes, panel: EmbeddingPanel) -> None:
     points, centers = np.asarray(panel.embeddings, float), _unit(np.asarray(panel.centers, float))
     dimensions, labels, note = points.shape[1], np.asarray(panel.labels), ''
     if dimensions < 2:
@@ -146,7 +146,9 @@ def _draw(axes: Axes, panel: Embedded) -> None:
     axes.set_xlabel('\n'.join(texts), fontsize=10)
 
 
-def _draw_center(axes: Axes, panel: Embedded, label: int, end: np.ndarray, on_map: bool) -> None:
+def _draw_center(
+    axes: Axes, panel: EmbeddingPanel, label: int, end: np.ndarray, on_map: bool
+) -> None:
     color = COLORS[label % len(COLORS)]
     if on_map:
         axes.plot(*end, 'x', color=color)
@@ -154,7 +156,7 @@ def _draw_center(axes: Axes, panel: Embedded, label: int, end: np.ndarray, on_ma
     else:
         axes.plot([0, end[0]], [0, end[1]], color=color, linewidth=1.2)
         place = 1.17 * end / max(np.hypot(*end), np.finfo(float).tiny)
-    if len(np.unique(panel.labels)) <= MOST_NAMES:
+    if len(np.unique(panel.labels)) <= MAX_NAMES:
         name = str(label if panel.names is None else panel.names[label])
         style = dict(fontsize=12, fontweight='bold', ha='center', va='center')
         axes.text(*place, name, color=color, **style)

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's, which differ for the colour-blind.
+# Okabe and Ito's, which differ for the color-blind.
 GENERATED, REAL, OTHER = '#d55e00', '#0072b2', '#767676'
 LINES = ('#000000', '#d55e00', '#0072b2', '#009e73', '#cc79a7', '#e69f00', '#56b4e9')
 GAP = 2
-MOST_IN_STRIP = 6
+MAX_IN_STRIP = 6
 
 
 def image_grid(images: np.ndarray, columns: int) -> np.ndarray:
@@ -55,9 +55,9 @@ def draw_audit(
     """One page that says how much of the people a network has seen is in its weights.
 
     Args:
-        report: what :meth:`mmarcface.apis.Judge.judge` returns.
+        report: what :meth:`mmarcface.apis.InversionEvaluator.judge` returns.
         images: by label a real image of the identity, (H, W, 3), and the generated ones,
-            (K, H, W, 3), as :meth:`mmarcface.apis.Judge.beside_real` returns them.
+            (K, H, W, 3), as :meth:`mmarcface.apis.InversionEvaluator.pair_with_real` returns them.
 
     Returns:
         The figure, 8 inches wide, to be saved by its ``savefig``.
@@ -147,9 +147,9 @@ def _write_head(figure: Figure, report: Mapping, top: float, height: float) -> N
     low, high = (100 * report[f'reidentified_{end}'] for end in ('low', 'high'))
     text = (
         f'95% interval {low:.0f}% to {high:.0f}%. A second model, which took no part in making the '
-        'images, recognises them: an identity counts where it names at least half of its images '
+        'images, recognizes them: an identity counts where it names at least half of its images '
         f'right, among {round(1 / report["judge_chance"])} identities. It names '
-        f'{_percent(report["judge_accuracy"])} of the generated images right, '
+        f'{_percent(report["attack_accuracy"])} of the generated images right, '
         f'{_percent(report["judge_real_accuracy"])} of the real ones, and '
         f'{_percent(report["judge_chance"])} by chance.'
     )
@@ -237,7 +237,7 @@ def _draw_strip(
     )
     figure.text(0.03, (top - 0.3) / total, f'{rank}: {name}', fontsize=11, fontweight='bold')
     figure.text(0.03, (top - 0.4) / total, words, fontsize=10, va='top')
-    strip = image_grid(generated[:MOST_IN_STRIP], min(MOST_IN_STRIP, len(generated)))
+    strip = image_grid(generated[:MAX_IN_STRIP], min(MAX_IN_STRIP, len(generated)))
     for left, width, image, title, color in (
         (0.24, 0.12, real, 'real', REAL),
         (0.385, 0.595, strip, 'generated', GENERATED),
@@ -253,8 +253,8 @@ def _draw_strip(
 def _footer(report: Mapping) -> list[str]:
     lines = [
         f'Copies? A generated image differs from the most similar real one by '
-        f'{report["nearest_image_rms"]:.0f} of 255 grey levels (root mean square; at least '
-        f'{report["nearest_image_rms_least"]:.0f}), a real one from the most similar other real '
+        f'{report["nearest_image_rms"]:.0f} of 255 gray levels (root mean square; at least '
+        f'{report["nearest_image_rms_min"]:.0f}), a real one from the most similar other real '
         f'one by {report["nearest_image_rms_real"]:.0f}.'
     ]
     if report['frechet'] is not None:

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.font_manager import FontProperties
 
-# Okabe and Ito's, which differ for the colour-blind, and in lightness.
+# Okabe and Ito's, which differ for the color-blind, and in lightness.
 RIGHT, WRONG = '#0072b2', '#e69f00'
 DEGREE = '\N{DEGREE SIGN}'
 BIN = 2
 # Bars of more classes than this are joined: no screen shows them apart.
-MOST_BARS = 1000
-MOST_DROPPED = 12
+MAX_BARS = 1000
+MAX_DROPPED = 12
 # Files of the fonts that usual systems have for what matplotlib's own lacks, Chinese above all.
 # Others may have but boxes for it, such as one that is called Last Resort.
 FONTS = (
@@ -39,15 +39,15 @@ THUMB, GAP, NAMES, HEAD, LINE = 64, 6, 130, 50, 13
 
 
 @dataclass(frozen=True)
-class Dropped:
+class DroppedRow:
     """A class and the samples dropped of it.
 
     Attributes:
         label: of the class.
-        typical: the sample kept that is nearest to the dominant centre, (H, W, 3), uint8, BGR;
+        typical: the sample kept that is nearest to the dominant center, (H, W, 3), uint8, BGR;
             None where none was kept.
         images: of those dropped, each (H, W, 3), uint8, BGR, of any sizes and in any order.
-        angles: of each to the dominant centre, in degrees.
+        angles: of each to the dominant center, in degrees.
         proposed: of each the class that it may be of, -1 for none; None where none is proposed.
         total: how many were dropped, where ``images`` are but some of them; their number by
             default.
@@ -81,18 +81,18 @@ class Dropped:
 def draw_angles(
     angles: np.ndarray,
     threshold: float,
-    other_angles: np.ndarray | None = None,
+    nontarget_angles: np.ndarray | None = None,
     wrong: np.ndarray | None = None,
     dropped: np.ndarray | None = None,
 ) -> Figure:
-    """Draw how far samples are from the dominant centre of their class, and what a threshold drops.
+    """Draw how far samples are from the dominant center of their class, and what a threshold drops.
 
     Args:
         angles: in degrees, (N,), N at least 1.
         threshold: largest angle to keep, in degrees.
-        other_angles: between samples and dominant centres of other classes, in degrees, (M,); where
-            wrong labels would lie. They are scaled down to the height of the bars where they are
-            higher, and the legend says so.
+        nontarget_angles: between samples and dominant centers of other classes, in degrees, (M,);
+            where wrong labels would lie. They are scaled down to the height of the bars where they
+            are higher, and the legend says so.
         wrong: which samples are known to have a wrong label, (N,), bool; None where nothing is
             known.
         dropped: which samples are dropped, (N,), bool, where the threshold alone does not tell.
@@ -111,7 +111,9 @@ def draw_angles(
     for name, flags in dict(wrong=wrong, dropped=dropped).items():
         if flags is not None and np.shape(flags) != angles.shape:
             raise ValueError(f'{name} must be {angles.shape} as angles, got {np.shape(flags)}')
-    others = np.empty(0) if other_angles is None else _angles('other_angles', other_angles)
+    others = (
+        np.empty(0) if nontarget_angles is None else _angles('nontarget_angles', nontarget_angles)
+    )
     edges = np.arange(0, 180 + BIN, BIN)
 
     figure = Figure(figsize=(8, 4.5), layout='constrained')
@@ -122,7 +124,7 @@ def draw_angles(
     else:
         right = 100 * np.histogram(angles[~wrong], edges)[0] / len(angles)
         share = 100 * wrong.mean()
-        label = f'rightly labelled ({100 - share:.1f}%)'
+        label = f'rightly labeled ({100 - share:.1f}%)'
         axes.stairs(right, edges, fill=True, color=RIGHT, label=label)
         axes.stairs(
             bars,
@@ -133,7 +135,7 @@ def draw_angles(
             edgecolor='black',
             linewidth=0,
             hatch='////',
-            label=f'wrongly labelled ({share:.1f}%)',
+            label=f'wrongly labeled ({share:.1f}%)',
         )
     if len(others):
         outline = 100 * np.histogram(others, edges)[0] / len(others)
@@ -162,7 +164,7 @@ def draw_angles(
         annotation_clip=False,
     )
     axes.set(xlim=(start, max(end, threshold)), ylim=(0, 1.05 * bars.max()))
-    axes.set_xlabel('angle to the dominant centre of the class (degrees)')
+    axes.set_xlabel('angle to the dominant center of the class (degrees)')
     axes.set_ylabel(f'% of the samples, per {BIN}{DEGREE}')
     axes.set_xticks(np.arange(0, end + 1, 15))
     axes.spines[['top', 'right']].set_visible(False)
@@ -173,11 +175,11 @@ def draw_angles(
 def draw_subcenters(counts: np.ndarray) -> Figure:
     """Draw how the samples of each class spread over its sub-centers, the largest at the bottom.
 
-    Classes are sorted by the share of their dominant centre; neighbours are joined to the mean of
+    Classes are sorted by the share of their dominant center; neighbors are joined to the mean of
     their shares where there are more than 1000. Classes without samples are left out.
 
     Args:
-        counts: samples nearest to each centre, (C, K), integers of at least 0.
+        counts: samples nearest to each center, (C, K), integers of at least 0.
 
     Returns:
         The figure, to be saved by its ``savefig``.
@@ -197,7 +199,7 @@ def draw_subcenters(counts: np.ndarray) -> Figure:
     shares = -np.sort(-seen, axis=1) / seen.sum(1, keepdims=True)
     shares = 100 * shares[np.argsort(-shares[:, 0], kind='stable')]
     number, ways = shares.shape
-    edges = np.unique(np.linspace(0, number, min(number, MOST_BARS) + 1).round().astype(int))
+    edges = np.unique(np.linspace(0, number, min(number, MAX_BARS) + 1).round().astype(int))
     bars = np.add.reduceat(shares, edges[:-1]) / np.diff(edges)[:, None]
     tops = np.cumsum(bars, axis=1)
 
@@ -230,7 +232,7 @@ def draw_subcenters(counts: np.ndarray) -> Figure:
 
 
 def draw_dropped(
-    rows: Sequence[Dropped], names: Sequence[str] | Mapping[int, str] | None = None
+    rows: Sequence[DroppedRow], names: Sequence[str] | Mapping[int, str] | None = None
 ) -> Figure:
     """Draw what was dropped of some classes: each in a row, after a typical image of it.
 
@@ -254,7 +256,7 @@ def draw_dropped(
         raise ValueError('rows must be at least one, got none')
     known = names if isinstance(names, Mapping) else dict(enumerate(names or ()))
     lines = 2 if any(row.proposed is not None for row in rows) else 1
-    columns = min(max(len(row.images) for row in rows), MOST_DROPPED)
+    columns = min(max(len(row.images) for row in rows), MAX_DROPPED)
     step, height = THUMB + GAP, THUMB + lines * LINE + 2 * GAP
     typical_at = NAMES + GAP
     dropped_at = typical_at + step + 2 * GAP
@@ -282,8 +284,8 @@ def draw_dropped(
     headings = 'class', 'typical', 'not kept' if lines == 2 else 'dropped'
     for x, said in zip((GAP, typical_at, dropped_at), headings, strict=True):
         write(x, 8, said, 10, weight='bold')
-    note = 'farthest first, by the angle to the dominant centre'
-    note = 'by the angle to the dominant centre; below, another class' if lines == 2 else note
+    note = 'farthest first, by the angle to the dominant center'
+    note = 'by the angle to the dominant center; below, another class' if lines == 2 else note
     write(dropped_at, 26, note)
     for i, row in enumerate(rows):
         top = HEAD + i * height
@@ -294,7 +296,7 @@ def draw_dropped(
             write(typical_at, top + 24, 'none kept')
         else:
             _paste(canvas, row.typical, top, typical_at, frame=3)
-        order = np.argsort(-np.asarray(row.angles, float), kind='stable')[:MOST_DROPPED]
+        order = np.argsort(-np.asarray(row.angles, float), kind='stable')[:MAX_DROPPED]
         for j, index in enumerate(order):
             left = dropped_at + j * step
             _paste(canvas, row.images[index], top, left)

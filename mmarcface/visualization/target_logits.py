@@ -27,7 +27,7 @@ def draw_target_logits(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> F
     styles = ('-', '--', ':', '-.')
     for i, (name, (degrees, phi)) in enumerate(curves.items()):
         axes.plot(degrees, phi, styles[i // 10 % len(styles)], label=name)
-    axes.set_xlabel('angle to the own centre (degrees)')
+    axes.set_xlabel('angle to the own center (degrees)')
     axes.set_ylabel('target logit / s')
     axes.set_xlim(0, 180)
     axes.set_xticks(range(0, 181, 30))

@@ -10,7 +10,7 @@ import torch.utils.data
 from mmengine.registry import DefaultScope
 
 from mmarcface.datasets import IdentityFolder, InShop
-from mmarcface.datasets.class_names import class_names, other_classes
+from mmarcface.datasets.class_names import class_mismatch, class_names
 from mmarcface.registry import DATASETS
 
 NAMES = ['ben', 'carl', 'dora']
@@ -47,7 +47,7 @@ KINDS = {
     'plain': lambda path, _: folder(path),
     "mmpretrain's": lambda path, _: custom(path),
     'repeated': lambda path, _: dict(type='RepeatDataset', times=2, dataset=folder(path)),
-    'initialised later': lambda path, _: dict(
+    'initialized later': lambda path, _: dict(
         type='RepeatDataset', times=2, dataset=folder(path, lazy_init=True)
     ),
     'balanced': lambda path, _: dict(
@@ -100,9 +100,9 @@ def test_a_change_of_folders_is_found(faces, kind, change):
     config = KINDS[kind](faces, faces.with_name('others'))
     before = class_names(build(config))
     assert before == NAMES
-    assert other_classes(dict(class_names=before), build(config)) is None
+    assert class_mismatch(dict(class_names=before), build(config)) is None
     expected = change(faces)
-    found = other_classes(dict(class_names=before), build(config))
+    found = class_mismatch(dict(class_names=before), build(config))
     assert found is not None
     assert re.search(expected, found)
 
@@ -137,20 +137,20 @@ def test_checkpoints_of_mmengine(faces):
     )
     meta = dict(dataset_meta=dataset.metainfo)
     assert class_names(dataset) != list(meta['dataset_meta']['classes'])
-    assert other_classes(meta, dataset) is None
+    assert class_mismatch(meta, dataset) is None
     meta['dataset_meta']['classes'] = ['anna', *NAMES]
-    assert other_classes(meta, dataset).startswith("label 0 was 'anna' and is 'ben' (4 classes")
+    assert class_mismatch(meta, dataset).startswith("label 0 was 'anna' and is 'ben' (4 classes")
     for unknown in ({}, dict(dataset_meta=None), dict(dataset_meta={}), dict(class_names=None)):
-        assert other_classes(unknown, dataset) is None
+        assert class_mismatch(unknown, dataset) is None
 
 
 def test_a_test_set_may_lack_the_last_classes(faces):
     few = IdentityFolder(str(faces), identities=NAMES[:2])
     meta = dict(class_names=NAMES)
-    assert other_classes(meta, few, all_of_them=False) is None
-    assert "label 2 was 'dora' and is no class" in other_classes(meta, few)
+    assert class_mismatch(meta, few, all_of_them=False) is None
+    assert "label 2 was 'dora' and is no class" in class_mismatch(meta, few)
     other = IdentityFolder(str(faces), identities=NAMES[1:])
-    assert "label 0 was 'ben' and is 'carl'" in other_classes(meta, other, all_of_them=False)
+    assert "label 0 was 'ben' and is 'carl'" in class_mismatch(meta, other, all_of_them=False)
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_orl_faces_are_real_photographs():
     assert np.bincount(dataset.get_gt_labels()).tolist() == [10] * 40
     image = dataset[0]['img']
     assert image.shape == (112, 92, 3)
-    # Grey, of some contrast, and no two alike.
+    # Gray, of some contrast, and no two alike.
     assert (image[..., 0] == image[..., 2]).all()
     assert image.std() > 10
     assert len({dataset[i]['img'].tobytes() for i in range(400)}) == 400

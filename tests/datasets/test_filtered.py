@@ -24,7 +24,7 @@ from mmarcface.datasets import (
     VerificationBin,
 )
 from mmarcface.datasets.formats.keep_list import fingerprint_samples, write_list
-from mmarcface.datasets.sample_ids import fingerprint_of, labels_of, path_name, sample_names
+from mmarcface.datasets.sample_ids import fingerprint_of, labels_of, path_id, sample_ids
 
 from . import writers
 from .test_han_glyphs import letters, needs_han
@@ -45,7 +45,7 @@ def infos(dataset) -> list[dict]:
 
 def keep(path, dataset, chosen, labels=None, fingerprint=None):
     """A list of some samples by place, in another order than the data set's."""
-    names, own = sample_names(dataset), labels_of(dataset)
+    names, own = sample_ids(dataset), labels_of(dataset)
     chosen = list(chosen)[::-1]
     labels = own[chosen] if labels is None else list(labels)[::-1]
     columns = dict(sample=[names[place] for place in chosen], label=labels)
@@ -56,7 +56,7 @@ def keep(path, dataset, chosen, labels=None, fingerprint=None):
 def check_filter(make, folder, relabel=True):
     """make(**kwargs) with a list has what a loop over all of it chooses."""
     whole = make()
-    names, labels = sample_names(whole), labels_of(whole)
+    names, labels = sample_ids(whole), labels_of(whole)
     assert len(set(names)) == len(whole)
     assert fingerprint_of(whole) == fingerprint_samples(names, labels)
     # All but every third, with the first of each class.
@@ -80,11 +80,11 @@ def check_filter(make, folder, relabel=True):
             wanted.pop('sample_idx')
             np.testing.assert_equal(info, wanted)
         assert some.get_gt_labels().tolist() == new.tolist()
-        assert sample_names(some) == [names[place] for place in chosen]
+        assert sample_ids(some) == [names[place] for place in chosen]
         assert some.fingerprint == fingerprint_of(whole)
         assert some.metainfo == whole.metainfo
         part = make(filter_file=path, indices=[2, 0])
-        assert sample_names(part) == [names[chosen[2]], names[chosen[0]]]
+        assert sample_ids(part) == [names[chosen[2]], names[chosen[0]]]
         assert part.fingerprint == fingerprint_of(whole)
     assert make(indices=3).fingerprint == fingerprint_of(whole)
     return whole, some
@@ -92,14 +92,14 @@ def check_filter(make, folder, relabel=True):
 
 def test_identity_folder(root, tmp_path):
     whole, some = check_filter(lambda **kwargs: IdentityFolder(str(root), **kwargs), tmp_path)
-    assert sample_names(whole)[:2] == ['s1/1.pgm', 's1/10.pgm']
+    assert sample_ids(whole)[:2] == ['s1/1.pgm', 's1/10.pgm']
     assert some.get_subset([1, 0]).fingerprint == whole.fingerprint
 
 
 def test_identity_records(tmp_path):
     path = writers.write_rec(tmp_path / 'train.rec', writers.insightface(PEOPLE))
     whole, some = check_filter(lambda **kwargs: IdentityRecords(path, **kwargs), tmp_path)
-    assert sample_names(whole) == [f'train.rec#{key}' for key in range(1, 7)]
+    assert sample_ids(whole) == [f'train.rec#{key}' for key in range(1, 7)]
     assert not isinstance(some.data_list, list)
     (tmp_path / 'elsewhere').mkdir()
     for name in ('train.rec', 'train.idx'):
@@ -110,14 +110,14 @@ def test_identity_records(tmp_path):
 
 def test_mnist(tmp_path):
     whole, _ = check_filter(MNIST, tmp_path)
-    assert sample_names(whole)[:2] == ['train/0', 'train/1']
-    assert sample_names(MNIST('test'))[0] == 'test/0'
+    assert sample_ids(whole)[:2] == ['train/0', 'train/1']
+    assert sample_ids(MNIST('test'))[0] == 'test/0'
     assert MNIST('test').fingerprint != whole.fingerprint
 
 
 def test_glyphs(tmp_path):
     whole, _ = check_filter(letters, tmp_path)
-    assert sample_names(whole)[:2] == ['A/0', 'A/1']
+    assert sample_ids(whole)[:2] == ['A/0', 'A/1']
 
 
 @needs_han
@@ -127,17 +127,17 @@ def test_han(tmp_path):
 
 def test_inshop(inshop, tmp_path):
     whole, _ = check_filter(lambda **kwargs: InShop(str(inshop), **kwargs), tmp_path)
-    assert sample_names(whole)[0] == 'Img/img/s1/1.jpg'
+    assert sample_ids(whole)[0] == 'Img/img/s1/1.jpg'
 
 
 def test_celeba_and_lfw(orl, tmp_path):
     faces = writers.photographs(orl, 4, 3)
     writers.celeba(tmp_path / 'celeba', faces)
     whole, _ = check_filter(lambda **kw: CelebA(str(tmp_path / 'celeba'), **kw), tmp_path)
-    assert sample_names(whole)[0] == 'img_align_celeba/000001.jpg'
+    assert sample_ids(whole)[0] == 'img_align_celeba/000001.jpg'
     writers.lfw(tmp_path / 'lfw', faces)
     people, _ = check_filter(lambda **kw: LFW(str(tmp_path / 'lfw'), 'people', **kw), tmp_path)
-    assert sample_names(people)[0] == 'lfw/s1/s1_0001.jpg'
+    assert sample_ids(people)[0] == 'lfw/s1/s1_0001.jpg'
     views = LFW(str(tmp_path / 'lfw'))
     path = keep(tmp_path / 'keep.csv', views, range(3))
     with pytest.raises(ValueError, match=r'filter_file must be None where there are pairs, .*LFW'):
@@ -150,18 +150,18 @@ def test_celeba_and_lfw(orl, tmp_path):
 def test_moved_and_reshuffled(root, tmp_path, monkeypatch):
     whole = IdentityFolder(str(root))
     path = keep(tmp_path / 'keep.csv', whole, range(0, 30, 2))
-    expected = sample_names(IdentityFolder(str(root), filter_file=path))
+    expected = sample_ids(IdentityFolder(str(root), filter_file=path))
 
     class Reshuffled(IdentityFolder):
         def load_data_list(self):
             return super().load_data_list()[::-1]
 
     moved = shutil.move(root, tmp_path / 'a #1 b')
-    assert sample_names(IdentityFolder(str(moved), filter_file=path)) == expected
-    assert sample_names(Reshuffled(str(moved), filter_file=path)) == expected[::-1]
+    assert sample_ids(IdentityFolder(str(moved), filter_file=path)) == expected
+    assert sample_ids(Reshuffled(str(moved), filter_file=path)) == expected[::-1]
     monkeypatch.chdir(moved)
     for here in ('.', './', '../a #1 b/', '../a #1 b//s1/..'):
-        assert sample_names(IdentityFolder(here, filter_file=path)) == expected
+        assert sample_ids(IdentityFolder(here, filter_file=path)) == expected
 
 
 def test_workers(root, tmp_path):
@@ -228,16 +228,16 @@ def test_list_of_more_samples(root, tmp_path, warnings):
 
 def test_unknown_names(root, tmp_path, warnings):
     whole = IdentityFolder(str(root))
-    columns = dict(sample=[*sample_names(whole), 'x', 'y'], label=[*whole.get_gt_labels(), 99, 0])
+    columns = dict(sample=[*sample_ids(whole), 'x', 'y'], label=[*whole.get_gt_labels(), 99, 0])
     write_list(tmp_path / 'keep.csv', columns, whole.fingerprint)
     message = r"must name samples of the data set: 2 of its 32 samples are not in .*first is 'x'"
     mismatch(root, str(tmp_path / 'keep.csv'), warnings, message, left=30)
 
 
-@pytest.mark.parametrize('relabelled', [False, True])
-def test_emptied_class(root, tmp_path, warnings, relabelled):
-    chosen = [0, 1, 20, *([10] if relabelled else [])]
-    labels = [0, 0, 2, *([2] if relabelled else [])]
+@pytest.mark.parametrize('relabeled', [False, True])
+def test_emptied_class(root, tmp_path, warnings, relabeled):
+    chosen = [0, 1, 20, *([10] if relabeled else [])]
+    labels = [0, 0, 2, *([2] if relabeled else [])]
     path = keep(tmp_path / 'keep.csv', IdentityFolder(str(root)), chosen, labels)
     message = r'must leave samples in each class: it empties 1 of 3, the first is 1 \(s2\)'
     mismatch(root, path, warnings, message, left=len(chosen))
@@ -275,7 +275,7 @@ def test_same_name_twice(root, tmp_path):
 
     path = keep(tmp_path / 'keep.csv', IdentityFolder(str(root)), range(30))
     message = r"names of samples must differ, got 's1/1.pgm' at places 0 and 30"
-    for ask in (sample_names, fingerprint_of):
+    for ask in (sample_ids, fingerprint_of):
         with pytest.raises(ValueError, match=message):
             ask(Doubled(str(root)))
     with pytest.raises(ValueError, match=message):
@@ -290,13 +290,13 @@ def test_custom_dataset(root, tmp_path):
     config = custom(data_prefix=str(root), pipeline=[dict(type='LoadImageFromFile')])
     whole, some = check_filter(lambda **kw: FilteredDataset(config, **kw), tmp_path)
     foreign = CustomDataset(data_prefix=str(root), extensions=['.pgm'])
-    assert sample_names(whole) == sample_names(foreign)
+    assert sample_ids(whole) == sample_ids(foreign)
     assert whole.fingerprint == fingerprint_of(foreign)
     assert whole.metainfo['classes'] == ('s1', 's2', 's3')
-    assert set(sample_names(foreign)) == set(sample_names(IdentityFolder(str(root))))
+    assert set(sample_ids(foreign)) == set(sample_ids(IdentityFolder(str(root))))
     moved = shutil.move(root, tmp_path / 'moved')
     again = FilteredDataset(custom(data_root=str(moved)), filter_file=some.filter_file)
-    assert sample_names(again) == sample_names(some)
+    assert sample_ids(again) == sample_ids(some)
     renamed = FilteredDataset(custom(data_root=str(moved)), classes=['a', 'b', 'c'])
     assert renamed.metainfo['classes'] == ('a', 'b', 'c')
 
@@ -307,27 +307,27 @@ def test_names_without_a_root(root, tmp_path):
         (tmp_path / 'list.txt').write_text('\n'.join(lines))
         return CustomDataset(ann_file=str(tmp_path / 'list.txt'))
 
-    names = sample_names(annotated(root))
+    names = sample_ids(annotated(root))
     assert names[:2] == ['s1/1.pgm', 's1/10.pgm']
     moved = shutil.copytree(root, tmp_path / 'deeper' / 'moved')
-    assert sample_names(annotated(moved)) == names
+    assert sample_ids(annotated(moved)) == names
 
 
 def test_wrappers(root):
     whole = IdentityFolder(str(root))
-    names = sample_names(whole)
+    names = sample_ids(whole)
     other = CustomDataset(data_prefix=str(root), extensions=['.pgm'])
     both = ConcatDataset([whole, other, MNIST()], ignore_keys=['classes'])
-    assert sample_names(both) == [
+    assert sample_ids(both) == [
         *(f'0/{name}' for name in names),
-        *(f'1/{name}' for name in sample_names(other)),
+        *(f'1/{name}' for name in sample_ids(other)),
         *(f'2/train/{row}' for row in range(4000)),
     ]
     assert labels_of(both).tolist() == [
         label for part in (whole, other, MNIST()) for label in labels_of(part)
     ]
     assert fingerprint_of(both) != whole.fingerprint
-    assert sample_names(RepeatDataset(whole, 1)) == names
+    assert sample_ids(RepeatDataset(whole, 1)) == names
     for repeated in (RepeatDataset(whole, 2), ClassBalancedDataset(whole, 0.9)):
         with pytest.raises(ValueError, match=r"'s1/1.pgm' at places .* purify the data set inside"):
             fingerprint_of(repeated)
@@ -356,15 +356,15 @@ class Plain:
 
 def test_what_cannot_be_named():
     with pytest.raises(ValueError, match='that at place 0 of Plain has img, gt_label'):
-        sample_names(Plain(dict(img=None, gt_label=1)))
+        sample_ids(Plain(dict(img=None, gt_label=1)))
     with pytest.raises(ValueError, match='dataset must have get_data_info, got list'):
-        sample_names([1, 2])
+        sample_ids([1, 2])
     for label in (None, [1, 2], 0.5):
         with pytest.raises(ValueError, match=r'gt_label must be an integer in Plain, .* place 0'):
-            fingerprint_of(Plain(dict(sample_name='a', gt_label=label)))
-    assert sample_names(Plain(dict(sample_name='a'), dict(img_path='/x/b/c'))) == ['a', 'c']
+            fingerprint_of(Plain(dict(sample_id='a', gt_label=label)))
+    assert sample_ids(Plain(dict(sample_id='a'), dict(img_path='/x/b/c'))) == ['a', 'c']
     inside = dict(img_path='rec:///data/train.rec#17')
-    assert sample_names(Plain(inside, dict(img_path='/x/b'))) == ['train.rec#17', 'b']
+    assert sample_ids(Plain(inside, dict(img_path='/x/b'))) == ['train.rec#17', 'b']
 
 
 @pytest.mark.parametrize(
@@ -382,4 +382,4 @@ def test_what_cannot_be_named():
     ],
 )
 def test_path_name(path, roots, name):
-    assert path_name(path, roots) == name
+    assert path_id(path, roots) == name

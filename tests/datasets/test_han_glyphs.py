@@ -73,10 +73,10 @@ def test_image():
 
 def test_plain_glyph_stands_upright_in_the_middle():
     plain = dict(degrees=0, shift=0, scale=(1, 1), blur=0, noise=0)
-    grey = RenderGlyph(size=64, **plain)(dict(SAMPLE, character='H'))['img'][..., 0]
-    ink = 224.0 - grey
-    assert grey.max() == 224
-    assert 32 <= grey.min() <= 40
+    gray = RenderGlyph(size=64, **plain)(dict(SAMPLE, character='H'))['img'][..., 0]
+    ink = 224.0 - gray
+    assert gray.max() == 224
+    assert 32 <= gray.min() <= 40
     # The bar of the H lies in the middle, its columns fill the height of capitals.
     assert likeness(np.stack([ink, ink[:, ::-1]]))[0, 1] > 0.9
     rows = np.flatnonzero(ink.max(1) > 100)

@@ -11,10 +11,14 @@ from mmengine.dataset import default_collate, pseudo_collate
 from mmpretrain import ImageRetrievalInferencer, get_model
 from torch.utils.data import DataLoader
 
-from mmarcface.apis import Judge, VerificationInferencer
-from mmarcface.apis.purification.embedding_store import EmbeddedSet
+from mmarcface.apis import InversionEvaluator, VerificationInferencer
+from mmarcface.apis.purification.embedding_store import EmbeddingStore
 from mmarcface.datasets import IdentityFolder
-from mmarcface.datasets.image_sizes import OneSize, refuse_unequal_sizes, with_one_size
+from mmarcface.datasets.image_sizes import (
+    EqualSizeCollate,
+    refuse_unequal_sizes,
+    require_equal_sizes,
+)
 from mmarcface.engine.launch import build_runner
 from tests.engine.test_inversion import loader, tiny
 
@@ -83,7 +87,9 @@ def test_in_galleries_and_inferencers(faces):
     verify = VerificationInferencer(get_model(config), threshold=0.5)
     with pytest.raises(ValueError, match=r'3 x 28 x 24 and .* is 3 x 24 x 28'):
         verify([(paths[0], paths[2])])
-    judge = Judge(get_model(config), dict(type='mmarcface.IdentityFolder', data_root=str(faces)))
+    judge = InversionEvaluator(
+        get_model(config), dict(type='mmarcface.IdentityFolder', data_root=str(faces))
+    )
     with pytest.raises(ValueError, match=FOUND):
         _ = judge.reference
 
@@ -91,7 +97,7 @@ def test_in_galleries_and_inferencers(faces):
 def test_in_purification(faces, tmp_path):
     dataset = IdentityFolder(str(faces), pipeline=PIPELINE)
     with pytest.raises(ValueError, match=FOUND + ADVICE):
-        EmbeddedSet(get_model(config_of(faces)), dataset, tmp_path / 'embeddings', batch_size=4)
+        EmbeddingStore(get_model(config_of(faces)), dataset, tmp_path / 'embeddings', batch_size=4)
 
 
 def test_samples_of_any_kind():
@@ -106,7 +112,7 @@ def test_samples_of_any_kind():
 
 def test_a_loader_is_changed_once():
     samples = DataLoader([0, 1], collate_fn=default_collate)
-    collate = with_one_size(samples).collate_fn
-    assert isinstance(collate, OneSize)
-    assert with_one_size(samples).collate_fn is collate
+    collate = require_equal_sizes(samples).collate_fn
+    assert isinstance(collate, EqualSizeCollate)
+    assert require_equal_sizes(samples).collate_fn is collate
     assert re.match('tensor', str(next(iter(samples))))

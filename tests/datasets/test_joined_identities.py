@@ -19,7 +19,7 @@ from mmarcface.datasets import (
 )
 from mmarcface.datasets.identity_dataset import LazySamples
 from mmarcface.datasets.joined_identities import refuse_folded_labels
-from mmarcface.datasets.sample_ids import sample_names
+from mmarcface.datasets.sample_ids import sample_ids
 from mmarcface.registry import DATASETS
 
 from . import writers
@@ -70,7 +70,7 @@ def by_loop(sets: dict, join: bool) -> list[tuple[str, str]]:
     found = []
     for name, config in sets.items():
         part = DATASETS.build(config)
-        for sample, own in zip(infos(part), sample_names(part), strict=True):
+        for sample, own in zip(infos(part), sample_ids(part), strict=True):
             person = part.CLASSES[sample['gt_label']]
             found.append((person if join else f'{name}/{person}', f'{name}/{own}'))
     return found
@@ -83,9 +83,9 @@ def test_each_label_is_one_person(sets, labels, said):
     classes = dataset.metainfo['classes']
     assert list(classes) == list(dict.fromkeys(person for person, _ in expected))
     assert len(classes) == (7 if labels == 'offset' else 5)
-    found = [(classes[info['gt_label']], info['sample_name']) for info in infos(dataset)]
+    found = [(classes[info['gt_label']], info['sample_id']) for info in infos(dataset)]
     assert found == expected
-    assert sample_names(dataset) == [name for _, name in expected]
+    assert sample_ids(dataset) == [name for _, name in expected]
     assert [classes[label] for label in dataset.get_gt_labels()] == [who for who, _ in expected]
     for info, person in zip(infos(dataset), found, strict=True):
         assert info.get('identity', person[0]) == person[0]
@@ -137,7 +137,7 @@ def test_sets_of_other_kinds(tmp_path, inshop, orl):
         'part/s6',
     ]
     assert classes[-1] == 'folds/s1'
-    assert sample_names(dataset)[-6] == 'again/x/ann/1.png'
+    assert sample_ids(dataset)[-6] == 'again/x/ann/1.png'
     starts = np.cumsum([0, *sizes])
     for name, start in zip(sets, starts, strict=False):
         assert classes[dataset.get_gt_labels()[start]].startswith(f'{name}/')
@@ -183,7 +183,7 @@ def test_many_samples_stay_arrays(tmp_path, sets):
         part = dataset.get_subset(range(number // 2, number + number // 2))
         assert len(part) == number
         assert np.unique(part.get_gt_labels(), return_counts=True)[1].tolist() == [number // 4] * 4
-        assert part.get_data_info(-1)['sample_name'].startswith('b/')
+        assert part.get_data_info(-1)['sample_id'].startswith('b/')
     finally:
         DATASETS.module_dict.pop('Many')
 
@@ -225,7 +225,7 @@ class Nameless(MNIST):
     METAINFO = {}
 
     def load_data_list(self):
-        return [dict(sample_name=str(i), gt_label=i % 3) for i in range(9)]
+        return [dict(sample_id=str(i), gt_label=i % 3) for i in range(9)]
 
     def get_data_info(self, idx):
         return super(MNIST, self).get_data_info(idx)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mmarcface.datasets import MNIST, FilteredDataset, LoadImageFromFile, NoisyLabels
 from mmarcface.datasets.formats.keep_list import write_list
-from mmarcface.datasets.sample_ids import fingerprint_of, sample_names
+from mmarcface.datasets.sample_ids import fingerprint_of, sample_ids
 from mmarcface.registry import DATASETS
 
 CLEAN = dict(type='mmarcface.MNIST')
@@ -23,7 +23,7 @@ class Numbered(MNIST):
 
     def __init__(self, per_class=4, num_classes=3, start=0, turned=False, **kwargs):
         self.spec = per_class, num_classes, start, turned
-        # Serialising collects garbage, which takes long in a large program.
+        # Serializing collects garbage, which takes long in a large program.
         super().__init__(serialize_data=False, **kwargs)
 
     def load_data_list(self):
@@ -79,7 +79,7 @@ def test_counts(rates, per_class, num_classes, seed):
     assert len(set(rows)) == len(rows)
     assert all(row >= 1000 for row in rows)
     for place, sample in enumerate(samples):
-        assert sample['sample_name'] == f'train/{place}'
+        assert sample['sample_id'] == f'train/{place}'
         assert sample['sample_idx'] == place
         if sample['true_label'] >= 0:
             assert sample['row'] == place
@@ -89,7 +89,7 @@ def test_counts(rates, per_class, num_classes, seed):
         assert 0 <= sample['gt_label'] < num_classes
     next_class = sum((s['true_label'] + 1) % num_classes == s['gt_label'] for s in wrong)
     assert next_class >= flips[1]
-    assert len(sample_names(dataset)) == total
+    assert len(sample_ids(dataset)) == total
 
 
 def test_order_does_not_matter():
@@ -104,7 +104,7 @@ def test_order_does_not_matter():
         samples = infos(dataset)
         for sample in samples:
             del sample['sample_idx']
-        found.append(sorted(samples, key=lambda sample: sample['sample_name']))
+        found.append(sorted(samples, key=lambda sample: sample['sample_id']))
     assert found[0] == found[1]
 
 
@@ -146,7 +146,7 @@ def test_mnist_with_images_of_strangers():
         number += stranger
         source = strangers.get_data_info(sample['row']) if stranger else clean.get_data_info(place)
         assert (sample['img'] == source['img']).all()
-        assert sample['sample_name'] == f'train/{place}'
+        assert sample['sample_id'] == f'train/{place}'
     assert number > 20
 
 
@@ -162,7 +162,7 @@ def test_real_photographs(orl):
         assert sample['img'].shape == (112, 92, 3)
         person = sample['img_path'].split('/')[-2]
         assert (person in ('s4', 's5')) == (sample['true_label'] == -1)
-    assert sample_names(dataset) == sample_names(DATASETS.build(config))
+    assert sample_ids(dataset) == sample_ids(DATASETS.build(config))
 
 
 def test_only_the_given_label_is_packed(orl):
@@ -178,7 +178,7 @@ def test_a_list_for_noisy_labels(tmp_path):
     arguments = dict(dataset=numbered(), symmetric=0.4)
     noisy = NoisyLabels(**arguments)
     good = [s for s in infos(noisy) if s['true_label'] == s['gt_label']]
-    columns = dict(sample=[s['sample_name'] for s in good], label=[s['gt_label'] for s in good])
+    columns = dict(sample=[s['sample_id'] for s in good], label=[s['gt_label'] for s in good])
     path = str(tmp_path / 'keep.csv')
     write_list(path, columns, fingerprint_of(noisy))
     kept = NoisyLabels(**arguments, filter_file=path)

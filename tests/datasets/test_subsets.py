@@ -18,11 +18,11 @@ from mmarcface.datasets import (
     MNIST,
     CelebA,
     FilteredDataset,
+    IdentityDataset,
     IdentityFolder,
     IdentityRecords,
     InShop,
     JoinedIdentities,
-    LabelledDataset,
     LoadImageFromFile,
     NoisyLabels,
     ORLFaces,
@@ -200,7 +200,7 @@ def test_every_way_to_a_part(make, name, serialize):
     assert part.get_subset_([3, 0]) is None
     check_part(part, whole, [4, 1])
     assert len(whole) == number
-    if isinstance(whole, LabelledDataset):
+    if isinstance(whole, IdentityDataset):
         assert inner.fingerprint == whole.fingerprint
         check_part(inner, whole, [4, 1])
 

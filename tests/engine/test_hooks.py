@@ -15,7 +15,7 @@ from mmarcface.engine.resuming import latest_checkpoint
 from .test_statistics_hooks import LOOPS, Figures
 from .training import loader, orl, settings, train
 
-PIXELS = dict(type='mmarcface.Pixels')
+PIXELS = dict(type='mmarcface.RawPixels')
 TABLE = dict(type='mmarcface.ResultsTableHook')
 CONCAT = dict(type='ConcatDataset', datasets=[orl([4, 5]), orl([4, 5], indices=5)])
 

@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from mmarcface.apis import get_model
 from mmarcface.datasets.class_names import class_names
 from mmarcface.engine import BNPriorInversionHook
-from mmarcface.engine.inversion_plan import Wanted, choose_targets, find_judge
+from mmarcface.engine.inversion_plan import InversionPlan, find_judge, plan_inversion
 
 PIPELINE = [
     dict(type='mmarcface.LoadImageFromFile'),
@@ -23,7 +23,7 @@ PIPELINE = [
 ]
 HOOK = dict(type='mmarcface.BNPriorInversionHook', per_target=2, preset='small', steps=3)
 
-WANTED = Wanted([0], ['label0'], [0], {})
+WANTED = InversionPlan([0], ['label0'], [0], {})
 
 
 def loader(people, **dataset):
@@ -87,7 +87,7 @@ def test_wrapped_training_sets(wrapper):
     parts = dict(datasets=[inside]) if wrapper == 'ConcatDataset' else dict(dataset=inside)
     config.train_dataloader.dataset = dict(type=wrapper, **parts, **more.get(wrapper, {}))
     for targets in ('classes', [0, 1, 2]):
-        wanted = choose_targets(config, targets)
+        wanted = plan_inversion(config, targets)
         assert wanted.targets == wanted.identities == [0, 1, 2]
         # Each image once, without transforms.
         assert len(wanted.dataset) == 30
@@ -97,7 +97,7 @@ def test_wrapped_training_sets(wrapper):
 
 def test_classes_are_those_with_images():
     config = tiny(train_dataloader=loader((4, 6, 8), indices=[*range(10), *range(20, 30)]))
-    wanted = choose_targets(config, 'classes')
+    wanted = plan_inversion(config, 'classes')
     assert wanted.targets == wanted.identities == [0, 2]
     assert wanted.names == ['label0', 'label2']
     assert wanted.real['people'] == [4, 6, 8]
@@ -107,7 +107,7 @@ def test_classes_are_those_with_images():
 
 
 def test_identities_are_one_image_of_each(orl):
-    wanted = choose_targets(tiny(), 'identities')
+    wanted = plan_inversion(tiny(), 'identities')
     assert wanted.names == ['identity0', 'identity1']
     assert wanted.identities == [0, 1]
     assert wanted.real['people'] == [2, 9]
@@ -121,13 +121,13 @@ def test_identities_are_one_image_of_each(orl):
 )
 def test_most_are_spread_evenly(most, expected):
     config = tiny(train_dataloader=loader(range(1, 11)))
-    wanted = choose_targets(config, 'classes', most)
+    wanted = plan_inversion(config, 'classes', most)
     assert wanted.targets == wanted.identities == expected
 
 
 @pytest.mark.parametrize('labels', [[2, 0, 2], (2, 0, 2), range(3)])
 def test_labels_are_taken_as_they_are(labels):
-    wanted = choose_targets(tiny(), labels)
+    wanted = plan_inversion(tiny(), labels)
     assert wanted.targets == wanted.identities == list(labels)
     assert wanted.names == [f'label{n}' for n in labels]
     assert wanted.real['people'] == [3, 5, 7]
@@ -135,33 +135,33 @@ def test_labels_are_taken_as_they_are(labels):
 
 def test_few_classes_get_the_others_as_companions():
     config = tiny(train_dataloader=loader(range(1, 11)))
-    # Of images that came later than the head nothing was learnt.
-    assert choose_targets(config, [1]).companions == [0, 2]
+    # Of images that came later than the head nothing was learned.
+    assert plan_inversion(config, [1]).companions == [0, 2]
     config.model.head.num_classes = 10
-    wanted = choose_targets(config, [3, 5])
+    wanted = plan_inversion(config, [3, 5])
     assert wanted.companions == [0, 1, 2, 4, 6, 7, 8, 9]
     assert wanted.times(2).companions == wanted.companions * 2
-    assert choose_targets(config, 'classes').companions == []
-    assert choose_targets(config, 'identities').companions == []
-    assert choose_targets(config, range(10)).companions == []
-    assert len(choose_targets(tiny(train_dataloader=loader(range(1, 41))), range(40)).targets) == 40
+    assert plan_inversion(config, 'classes').companions == []
+    assert plan_inversion(config, 'identities').companions == []
+    assert plan_inversion(config, range(10)).companions == []
+    assert len(plan_inversion(tiny(train_dataloader=loader(range(1, 41))), range(40)).targets) == 40
 
 
 def test_without_training_images_there_are_no_companions(tmp_path, caplog):
     """Nor are they needed to invert a class."""
     missing = loader([1], data_root=str(tmp_path / 'moved'))
-    wanted = choose_targets(tiny(train_dataloader=missing), [0, 1])
+    wanted = plan_inversion(tiny(train_dataloader=missing), [0, 1])
     assert wanted.targets == [0, 1]
     assert wanted.companions == []
 
 
 def test_so_many_of_each():
-    wanted = Wanted([4, 7], ['a', 'b'], [1, 2], dict(x=1)).times(3)
+    wanted = InversionPlan([4, 7], ['a', 'b'], [1, 2], dict(x=1)).times(3)
     assert wanted.targets == [4, 7, 4, 7, 4, 7]
     assert wanted.names == ['a', 'b'] * 3
     assert wanted.identities == [1, 2] * 3
     assert wanted.real == dict(x=1)
-    vectors = Wanted(np.eye(2), ['a', 'b'], None, None).times(2)
+    vectors = InversionPlan(np.eye(2), ['a', 'b'], None, None).times(2)
     np.testing.assert_array_equal(vectors.targets, [[1, 0], [0, 1], [1, 0], [0, 1]])
     assert vectors.identities is None
     for wrong in (0, -1):
@@ -171,15 +171,15 @@ def test_so_many_of_each():
 
 def test_wrong_targets_are_refused(tmp_path, orl):
     with pytest.raises(ValueError, match=r"class numbers or one of \('classes', 'ident.*got 'all'"):
-        choose_targets(tiny(), 'all')
+        plan_inversion(tiny(), 'all')
     for wrong in (0, -3):
         with pytest.raises(ValueError, match=f'most must be at least 1, got {wrong}'):
-            choose_targets(tiny(), 'classes', wrong)
-    unlabelled = loader([])
-    unlabelled['dataset'] = dict(type='CustomDataset', data_prefix=str(orl / 's1'))
-    unlabelled['dataset'] |= dict(with_label=False, extensions=('.pgm',), pipeline=PIPELINE)
+            plan_inversion(tiny(), 'classes', wrong)
+    unlabeled = loader([])
+    unlabeled['dataset'] = dict(type='CustomDataset', data_prefix=str(orl / 's1'))
+    unlabeled['dataset'] |= dict(with_label=False, extensions=('.pgm',), pipeline=PIPELINE)
     with pytest.raises(ValueError, match='CustomDataset has no labels: name the classes'):
-        choose_targets(tiny(train_dataloader=unlabelled), 'classes')
+        plan_inversion(tiny(train_dataloader=unlabeled), 'classes')
 
 
 # Who judges.
@@ -213,7 +213,7 @@ def test_judge_is_trained_once_beside_the_config(tmp_path, monkeypatch):
     tiny().dump(tmp_path / 'configs' / 'net.py')
     config = Config.fromfile(tmp_path / 'configs' / 'net.py')
     model = model_of(config)
-    wanted = choose_targets(config, 'classes')
+    wanted = plan_inversion(config, 'classes')
     before = randomness()
     judge = find_judge(dict(config='judge.py'), config, wanted, model)
     assert randomness() == before
@@ -274,7 +274,7 @@ def test_hook_with_a_judge(tmp_path, monkeypatch):
     hook = HOOK | dict(judge=dict(config='judge.py'))
     runner = train(tmp_path / 'net', custom_hooks=[hook])
     report = json.loads((tmp_path / 'net' / 'inversion' / '3' / 'report.json').read_text())
-    assert 0 <= report['judge_accuracy'] <= 1
+    assert 0 <= report['attack_accuracy'] <= 1
     assert report['identities'] == 3
     assert (tmp_path / 'work_dirs' / 'judge' / 'epoch_1.pth').exists()
     # It trains as without: the judge draws no random numbers of it.

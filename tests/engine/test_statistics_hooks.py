@@ -29,7 +29,7 @@ def build(dataset):
 
 
 def images(dataset) -> torch.Tensor:
-    """Normalised images, as the net sees them in testing."""
+    """Normalized images, as the net sees them in testing."""
     samples = build(dataset) if isinstance(dataset, dict) else dataset
     return torch.stack([samples[i]['inputs'] for i in range(len(samples))]).flip(1) / 127.5 - 1
 
@@ -140,7 +140,7 @@ IN_CONFIGS = ('repeat', 'balanced', 'concat', 'repeat of concat', 'filtered')
 )
 def test_wrapped_training_sets_have_the_statistics_of_what_is_inside(tmp_path, name, from_config):
     data = loader(WRAPPERS[name](), sampler=dict(type='DefaultSampler', shuffle=True))
-    table = dict(type='mmarcface.ResultsTableHook', baseline=dict(type='mmarcface.Pixels'))
+    table = dict(type='mmarcface.ResultsTableHook', baseline=dict(type='mmarcface.RawPixels'))
     runner = train(tmp_path, RECOMPUTE, table, train_dataloader=data, from_config=from_config)
     assert runner.epoch == 2
     seen = images(orl())

@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from mmarcface.engine import SubCenterHook
-from mmarcface.functional.subcenter import angles_to, count_nearest, own_cosines
+from mmarcface.functional.subcenter import angles_to_centers, count_by_subcenter, subcenter_cosines
 from mmarcface.models import ArcFaceHead, EmbeddingRetriever, SoftmaxHead, SubCenterArcFaceHead
 
 CLASSES, WIDTH, WAYS, BATCH, IN_EPOCH = 6, 8, 3, 12, 5
@@ -109,9 +109,9 @@ def by_loops(batches, interval: int) -> dict[int, list[float]]:
         for row, label in zip(cosines, labels, strict=True):
             counts[label, np.argmax(row)] += 1
         for row, label in zip(cosines, labels, strict=True):
-            centre = (counts if dominant is None else dominant)[label].argmax()
-            hits.append(np.argmax(row) == centre)
-            angles.append(np.degrees(np.arccos(row[centre])))
+            center = (counts if dominant is None else dominant)[label].argmax()
+            hits.append(np.argmax(row) == center)
+            angles.append(np.degrees(np.arccos(row[center])))
         if step % interval == 0 or step == len(batches):
             dead = sum((row == 0).sum() for row in counts if row.any())
             percentiles = np.percentile(angles, [10, 50, 90], method='inverted_cdf')
@@ -179,10 +179,10 @@ def test_angles_are_exact_in_half_precision(dtype):
     with torch.autocast('cpu', torch.bfloat16):
         head.loss((embeddings,), samples)
     labels = torch.cat([sample.gt_label for sample in samples])
-    cosines = own_cosines(embeddings.double(), head.weight.detach().double(), labels, WAYS)
-    counts = count_nearest(cosines, labels, CLASSES)
+    cosines = subcenter_cosines(embeddings.double(), head.weight.detach().double(), labels, WAYS)
+    counts = count_by_subcenter(cosines, labels, CLASSES)
     assert torch.equal(hook.counts, counts)
-    angles = angles_to(cosines, counts.argmax(1)[labels])
+    angles = angles_to_centers(cosines, counts.argmax(1)[labels])
     expected = torch.bincount((10 * angles).long(), minlength=1800)
     # On an edge between two bins a rounding decides.
     assert (hook.histogram.cumsum(0) - expected.cumsum(0)).abs().max() <= 1
@@ -195,7 +195,7 @@ def test_opposite_and_zero_embeddings_are_counted():
         head.weight.copy_(torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 1]]))
     embeddings = torch.tensor([[-2.0, 0], [0, 0], [3, 0]])
     hook.observe(embeddings, torch.zeros(3, dtype=torch.long))
-    # Of equally near centres the first counts; half a turn is in the last bin.
+    # Of equally near centers the first counts; half a turn is in the last bin.
     assert hook.counts.tolist() == [[3, 0], [0, 0]]
     assert hook.histogram.nonzero().flatten().tolist() == [0, 900, 1799]
     hook.observe(embeddings[:0], torch.empty(0, dtype=torch.long))

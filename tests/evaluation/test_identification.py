@@ -34,7 +34,7 @@ def naive_figures(vectors, labels, roles, mates, rank_at, fpir):
     labels = labels.tolist()
     probes = [i for i, role in enumerate(roles) if role == 'query']
     gallery = [i for i, role in enumerate(roles) if role == 'gallery']
-    mated, strangers, without_mates = [], [], []
+    mated, nonmated_scores, without_mates = [], [], []
     for i in probes:
         scores = {j: vectors[i] @ vectors[j] for j in range(len(labels))}
         others = [scores[j] for j in gallery if labels[j] != labels[i]]
@@ -44,15 +44,15 @@ def naive_figures(vectors, labels, roles, mates, rank_at, fpir):
         mated += [(1 + sum(other >= mate for other in others), mate) for mate in hidden]
         without_mates.append(max(others))
         if mates == 'probes' or not found:
-            strangers.append(max(others))
-    strangers = np.array(strangers or without_mates)
+            nonmated_scores.append(max(others))
+    nonmated_scores = np.array(nonmated_scores or without_mates)
     figures = {f'Rank-{k}': np.mean([rank <= k for rank, _ in mated]) for k in rank_at}
     for rate in fpir:
         figures[f'TPIR@FPIR={rate:g}'] = max(
             (
                 np.mean([rank == 1 and score >= t for rank, score in mated])
                 for _, t in mated
-                if np.mean(strangers >= t) <= rate
+                if np.mean(nonmated_scores >= t) <= rate
             ),
             default=0,
         )

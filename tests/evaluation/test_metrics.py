@@ -17,8 +17,8 @@ from mmarcface.functional.retrieval import topk_search
 def embeddings(number: int = 61, num_classes: int = 6):
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(number) % num_classes
-    centres = torch.randn(num_classes, 12, generator=generator)
-    return centres[labels] + 1.2 * torch.randn(number, 12, generator=generator), labels
+    centers = torch.randn(num_classes, 12, generator=generator)
+    return centers[labels] + 1.2 * torch.randn(number, 12, generator=generator), labels
 
 
 def as_samples(vectors, labels, roles=None):

@@ -16,7 +16,7 @@ from mmarcface.functional.arguments import (
     height_and_width,
     is_number,
 )
-from mmarcface.functional.identification import Searches
+from mmarcface.functional.identification import SearchResults
 from mmarcface.functional.losses import margin_sigmoid, margin_softmax, target_cosines
 
 NO_NUMBERS = ['1', True, None, math.nan, math.inf, [1], torch.tensor(1)]
@@ -42,22 +42,22 @@ def test_numbers_that_are_not_whole(value):
     assert is_number(value)
     assert not is_number(value, whole=True)
     with pytest.raises(ValueError, match='k must be a whole number of at least 1, got '):
-        check_number('k', value, least=1, whole=True)
+        check_number('k', value, minimum=1, whole=True)
 
 
 @pytest.mark.parametrize(
     ('limits', 'good', 'bad', 'rule'),
     [
         (dict(), [-1e9], [], ''),
-        (dict(least=1), [1, 9], [0.9], 'at least 1'),
+        (dict(minimum=1), [1, 9], [0.9], 'at least 1'),
         (dict(above=0), [1e-9], [0, -1], 'above 0'),
-        (dict(most=2), [2, -9], [2.1], 'at most 2'),
+        (dict(maximum=2), [2, -9], [2.1], 'at most 2'),
         (dict(below=0), [-1e-9], [0], 'below 0'),
-        (dict(least=0, most=math.pi / 2), [0, 1.57], [-0.1, 1.58], r'in \[0, 1.571\]'),
-        (dict(above=0, most=1), [1], [0, 1.1], r'in \(0, 1\]'),
-        (dict(least=0, below=1), [0], [1], r'in \[0, 1\)'),
+        (dict(minimum=0, maximum=math.pi / 2), [0, 1.57], [-0.1, 1.58], r'in \[0, 1.571\]'),
+        (dict(above=0, maximum=1), [1], [0, 1.1], r'in \(0, 1\]'),
+        (dict(minimum=0, below=1), [0], [1], r'in \[0, 1\)'),
         (dict(above=-1, below=1), [0], [-1, 1], r'in \(-1, 1\)'),
-        (dict(least=1, most=1234567), [1234567], [1234568], r'in \[1, 1234567\]'),
+        (dict(minimum=1, maximum=1234567), [1234567], [1234568], r'in \[1, 1234567\]'),
     ],
 )
 def test_ranges(limits, good, bad, rule):
@@ -95,17 +95,17 @@ def test_wrong_rates(values):
 def test_height_and_width():
     assert height_and_width('size', 5) == (5, 5)
     assert height_and_width('size', np.int64(5)) == (5, 5)
-    assert height_and_width('size', [5, 7], least=5) == (5, 7)
+    assert height_and_width('size', [5, 7], minimum=5) == (5, 7)
     for size in ('112', 1.5, (1, 2, 3), (1,), (1, '2'), True, None):
         with pytest.raises(ValueError, match='size must be a whole number, or two for'):
             height_and_width('size', size)
     with pytest.raises(ValueError, match=r'size must be at least 8, got \(8, 7\)'):
-        height_and_width('size', (8, 7), least=8)
+        height_and_width('size', (8, 7), minimum=8)
 
 
 COSINES = torch.linspace(-1, 1, 5)
 UNIT, LABELS = torch.eye(4), torch.tensor([0, 0, 1, 1])
-FOUND = Searches(np.ones(3, int), np.ones(3), np.zeros(3))
+FOUND = SearchResults(np.ones(3, int), np.ones(3), np.zeros(3))
 RELEVANCE = torch.eye(4, dtype=torch.bool)
 SIMILARITY, IS_SAME = np.array([0.1, 0.2, 0.3, 0.4]), np.array([0, 1, 0, 1], bool)
 SOFTMAX = dict(embeddings=UNIT, weight=torch.eye(6, 4), labels=LABELS, target_logit=lambda c: c)
@@ -142,36 +142,41 @@ NUMBERS = [
     (partial(verification.wilson_interval, trials=5), 'successes', [0, 5], [-1, 6]),
     (partial(verification.wilson_interval, 0), 'trials', [1], [0, -1]),
     (partial(verification.wilson_interval, 1, 2), 'confidence', [0.9], [0, 1]),
-    (partial(verification.convert, source='l2', target='cosine'), 'value', [0, 1.5], [-1]),
-    (partial(verification.too_few, num_other=5), 'far', [0, 1], [-1, 2]),
-    (partial(verification.too_few, 0.5), 'num_other', [1], [0]),
+    (
+        partial(verification.convert_threshold, source='l2', target='cosine'),
+        'value',
+        [0, 1.5],
+        [-1],
+    ),
+    (partial(verification.few_pairs_warning, num_other=5), 'far', [0, 1], [-1, 2]),
+    (partial(verification.few_pairs_warning, 0.5), 'num_other', [1], [0]),
     (partial(angles.class_directions, UNIT, LABELS), 'num_classes', [2, 9], [0]),
-    (partial(subcenter.own_cosines, UNIT, UNIT, LABELS), 'num_subcenters', [1, 2], [0, -1]),
-    (partial(subcenter.count_nearest, UNIT, LABELS), 'num_classes', [2, 9], [0]),
+    (partial(subcenter.subcenter_cosines, UNIT, UNIT, LABELS), 'num_subcenters', [1, 2], [0, -1]),
+    (partial(subcenter.count_by_subcenter, UNIT, LABELS), 'num_classes', [2, 9], [0]),
     (partial(subcenter.keep_mask, torch.ones(4), LABELS), 'threshold', [0, 75.0, 180], [-1]),
     (partial(subcenter.keep_mask, torch.ones(4), LABELS), 'min_per_class', [0, 9], [-1]),
     (partial(margins.cosface, COSINES), 'margin', [0.35], []),
     (partial(margins.arcface, COSINES), 'margin', [0, 0.5, math.pi / 2], [-0.1, 1.6]),
-    (partial(margins.combined, COSINES, m2=0.1, m3=0), 'm1', [0.9], [0, -1]),
-    (partial(margins.combined, COSINES, m1=1, m3=0), 'm2', [0], [-0.1]),
-    (partial(margins.combined, COSINES, m1=1, m2=0), 'm3', [0], [-0.1]),
+    (partial(margins.combined_margin, COSINES, m2=0.1, m3=0), 'm1', [0.9], [0, -1]),
+    (partial(margins.combined_margin, COSINES, m1=1, m3=0), 'm2', [0], [-0.1]),
+    (partial(margins.combined_margin, COSINES, m1=1, m2=0), 'm3', [0], [-0.1]),
     (partial(margins.sphereface, COSINES), 'margin', [1, 1.5], [0.9]),
     (partial(margins.sphereface, COSINES, 4), 'annealing', [0, 5], [-1]),
     (partial(margins.sphereface_r, COSINES), 'margin', [1, 1.5], [0.9]),
-    (margins.smaller_angle, 'margin', [1, 1.5], [0.9]),
+    (margins.sphereface_r_nontarget, 'margin', [1, 1.5], [0.9]),
     (partial(margins.adaface, COSINES, quality=COSINES), 'margin', [0.4], []),
     (partial(margins.elastic_margins, COSINES, COSINES), 'sigma', [0, 0.1], [-0.1]),
-    (partial(margins.curricular, COSINES[:, None]), 't', [0, 0.1], []),
-    (margins.without_conflicts, 'threshold', [0.4], []),
+    (partial(margins.curricularface, COSINES[:, None]), 't', [0, 0.1], []),
+    (margins.interclass_filter, 'threshold', [0.4], []),
     (margins.sphereface2_similarity, 'exponent', [1, 3.5], [0.9]),
     (
-        partial(margins.magface_margin, COSINES, upper=9, least=0.1, most=0.5),
+        partial(margins.magface_margin, COSINES, upper=9, minimum=0.1, maximum=0.5),
         'lower',
         [1],
         [0, -1],
     ),
     (
-        partial(margins.magface_margin, COSINES, 1, least=0.1, most=0.5),
+        partial(margins.magface_margin, COSINES, 1, minimum=0.1, maximum=0.5),
         'upper',
         [2],
         [1, 0.5],
@@ -187,9 +192,9 @@ NUMBERS = [
         [0, 4, -1],
     ),
     (SIGMOID, 'scale', [1, 64.0], [0, -1]),
-    (SIGMOID, 'other_margin', [0, 0.4], []),
+    (SIGMOID, 'nontarget_margin', [0, 0.4], []),
     (SIGMOID, 'target_weight', [0, 2.0], [-1]),
-    (SIGMOID, 'other_weight', [0, 2.0], [-1]),
+    (SIGMOID, 'nontarget_weight', [0, 2.0], [-1]),
     (SIGMOID, 'num_subcenters', [1, 3], [0, 4]),
 ]
 WHOLE = {'k', 'most', 'number', 'num_folds', 'successes', 'trials', 'num_other', 'num_classes'}

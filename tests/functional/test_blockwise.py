@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from mmarcface.functional import blockwise
-from mmarcface.functional.blockwise import other_classes
-from mmarcface.functional.margins import Elementwise
-from mmarcface.functional.vectors import lengths, unit
+from mmarcface.functional.blockwise import nontarget_sums
+from mmarcface.functional.margins import Modulation
+from mmarcface.functional.vectors import normalize, norms
 
 CLASSES, WIDTH = 11, 5
 
@@ -15,7 +15,7 @@ CLASSES, WIDTH = 11, 5
 @pytest.fixture(params=[3, 4, 100], ids=['ragged blocks', 'blocks', 'one block'])
 def blocks(request, monkeypatch):
     monkeypatch.setitem(blockwise.PRODUCTS_PER_BLOCK, 'cpu', 1)
-    monkeypatch.setattr(blockwise, 'FEWEST_CLASSES', request.param)
+    monkeypatch.setattr(blockwise, 'MIN_CLASSES_PER_BLOCK', request.param)
 
 
 def problem(num_subcenters=1, number=7):
@@ -27,7 +27,15 @@ def problem(num_subcenters=1, number=7):
 
 
 def by_loops(
-    x, w, labels, num_subcenters, bias, function, scale, reduction='logsumexp', normalize=True
+    x,
+    w,
+    labels,
+    num_subcenters,
+    bias,
+    function,
+    scale,
+    reduction='logsumexp',
+    normalize_weight=True,
 ):
     """Target product and total of each sample, one class at a time."""
     x, w, labels = x.detach().numpy(), w.detach().numpy(), labels.numpy()
@@ -49,14 +57,14 @@ def by_loops(
     return [torch.tensor(v, dtype=torch.float64) for v in (targets, totals)]
 
 
-BENT = Elementwise(
+BENT = Modulation(
     lambda c: torch.where(c > 0.3, c * (0.2 + c), 3 * c),
     lambda c, _: torch.where(c > 0.3, 0.2 + 2 * c, 3.0),
 )
 VARIANTS = [
     dict(),
     dict(num_subcenters=3),
-    dict(normalize=False),
+    dict(normalize_weight=False),
     dict(bias=True),
     dict(function=BENT, scale=2.0),
     dict(function=BENT, bias=True),
@@ -72,7 +80,7 @@ def test_equals_a_loop_and_has_its_gradient(blocks, variant, keep):
     num_subcenters = variant.get('num_subcenters', 1)
     x, w, b, labels = problem(num_subcenters)
     options = variant | dict(bias=b if variant.get('bias') else None)
-    found = other_classes(x, w, labels, **options, keep=keep)
+    found = nontarget_sums(x, w, labels, **options, keep=keep)
     expected = by_loops(
         x,
         w,
@@ -87,11 +95,11 @@ def test_equals_a_loop_and_has_its_gradient(blocks, variant, keep):
     torch.testing.assert_close([v.detach() for v in found], expected, rtol=1e-12, atol=0)
     if options['bias'] is None:
         assert torch.autograd.gradcheck(
-            lambda x, w: other_classes(x, w, labels, **options, keep=keep), (x, w)
+            lambda x, w: nontarget_sums(x, w, labels, **options, keep=keep), (x, w)
         )
     else:
         assert torch.autograd.gradcheck(
-            lambda x, w, b: other_classes(x, w, labels, **options | dict(bias=b), keep=keep),
+            lambda x, w, b: nontarget_sums(x, w, labels, **options | dict(bias=b), keep=keep),
             (x, w, b),
         )
 
@@ -99,7 +107,7 @@ def test_equals_a_loop_and_has_its_gradient(blocks, variant, keep):
 @pytest.mark.parametrize('keep', [True, False])
 def test_graph_may_be_used_twice_but_not_be_differentiated_twice(blocks, keep):
     x, w, _, labels = problem()
-    target, total = other_classes(x, w, labels, keep=keep)
+    target, total = nontarget_sums(x, w, labels, keep=keep)
     loss = (total - target).sum()
     first = torch.autograd.grad(loss, (x, w), retain_graph=True)
     second = torch.autograd.grad(loss, (x, w), retain_graph=True)
@@ -108,12 +116,12 @@ def test_graph_may_be_used_twice_but_not_be_differentiated_twice(blocks, keep):
         torch.autograd.grad(loss, (x, w), create_graph=True)
 
 
-def test_frozen_centres_get_no_gradient(blocks):
+def test_frozen_centers_get_no_gradient(blocks):
     x, w, _, labels = problem()
-    expected = torch.autograd.grad(other_classes(x, w, labels)[1].sum(), x)
+    expected = torch.autograd.grad(nontarget_sums(x, w, labels)[1].sum(), x)
     w.requires_grad_(False)
     x.grad = None
-    other_classes(x, w, labels)[1].sum().backward()
+    nontarget_sums(x, w, labels)[1].sum().backward()
     torch.testing.assert_close(x.grad, expected[0])
     assert w.grad is None
 
@@ -121,7 +129,7 @@ def test_frozen_centres_get_no_gradient(blocks):
 @pytest.mark.parametrize(('reduction', 'total'), [('logsumexp', -math.inf), ('softplus', 0.0)])
 def test_no_other_class(reduction, total):
     x, w = torch.randn(2, 3, requires_grad=True), torch.randn(1, 3, requires_grad=True)
-    target, found = other_classes(x, w, torch.zeros(2, dtype=torch.long), reduction=reduction)
+    target, found = nontarget_sums(x, w, torch.zeros(2, dtype=torch.long), reduction=reduction)
     assert found.tolist() == [total, total]
     (target.sum() + found.exp().sum()).backward()
     assert x.grad.isfinite().all()
@@ -133,33 +141,33 @@ def test_large_logits_neither_overflow_nor_vanish(blocks):
     w = torch.zeros(CLASSES, WIDTH)
     w[:, 0] = 1.0
     labels = torch.tensor([0, 1])
-    _, total = other_classes(x, w, labels)
+    _, total = nontarget_sums(x, w, labels)
     assert total.tolist() == pytest.approx([300 + math.log(10), -300 + math.log(10)])
-    _, total = other_classes(x, w, labels, reduction='softplus')
+    _, total = nontarget_sums(x, w, labels, reduction='softplus')
     assert total.tolist() == pytest.approx([3000.0, 0.0])
 
 
 def test_small_terms_of_softplus_are_not_lost(blocks):
     """log(1 + exp(-17)) is below the rounding error of 1 in fp32."""
     x, w = torch.tensor([[-17.0, 0, 0, 0, 0]]), torch.eye(1, WIDTH).repeat(CLASSES, 1)
-    _, total = other_classes(x, w, torch.tensor([0]), reduction='softplus')
+    _, total = nontarget_sums(x, w, torch.tensor([0]), reduction='softplus')
     assert total.item() == pytest.approx(10 * math.log1p(math.exp(-17.0)), rel=1e-6)
 
 
-def test_equally_near_centres_share_one_gradient():
+def test_equally_near_centers_share_one_gradient():
     x = torch.tensor([[2.0, 1.0]], requires_grad=True)
     w = torch.tensor([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]], requires_grad=True)
-    _, total = other_classes(x, w, torch.tensor([0]), num_subcenters=2)
+    _, total = nontarget_sums(x, w, torch.tensor([0]), num_subcenters=2)
     total.sum().backward()
-    # d(2 cos)/dw of the second class: x across the centre, once.
+    # d(2 cos)/dw of the second class: x across the center, once.
     assert w.grad.view(2, 2, 2).sum(1).tolist() == [[0.0, 0.0], [0.0, 1.0]]
     assert x.grad.tolist() == [[1.0, 0.0]]
 
 
 def test_zero_vectors_have_no_direction_and_no_gradient():
     v = torch.tensor([[3.0, 4.0], [0.0, 0.0]], requires_grad=True)
-    assert torch.equal(unit(v), torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
-    (unit(v).sum() + lengths(v).sum()).backward()
+    assert torch.equal(normalize(v), torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
+    (normalize(v).sum() + norms(v).sum()).backward()
     assert v.grad[1].tolist() == [0.0, 0.0]
     assert v.grad[0].isfinite().all()
 
@@ -167,4 +175,4 @@ def test_zero_vectors_have_no_direction_and_no_gradient():
 def test_unknown_reduction():
     x, w, _, labels = problem()
     with pytest.raises(ValueError, match=r"reduction must be one of .* got 'mean'"):
-        other_classes(x, w, labels, reduction='mean')
+        nontarget_sums(x, w, labels, reduction='mean')

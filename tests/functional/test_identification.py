@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmarcface.functional import identification, retrieval
 from mmarcface.functional.identification import (
-    Searches,
+    SearchResults,
     cumulative_match,
     search_distractors,
     search_gallery,
@@ -32,7 +32,7 @@ def naive_rank(mate, others, most, beyond):
 
 
 def naive_gallery(probes, labels, gallery, items, most):
-    ranks, scores, strangers, without_mates = [], [], [], []
+    ranks, scores, nonmated_scores, without_mates = [], [], [], []
     for probe, label in zip(probes, labels, strict=True):
         values = [int(probe @ item) for item in gallery]
         mates = [v for v, item in zip(values, items, strict=True) if item == label]
@@ -42,41 +42,41 @@ def naive_gallery(probes, labels, gallery, items, most):
             ranks.append(naive_rank(max(mates), others, most, len(gallery) + 1))
             scores.append(max(mates))
         else:
-            strangers.append(max(others))
-    return ranks, scores, strangers or without_mates
+            nonmated_scores.append(max(others))
+    return ranks, scores, nonmated_scores or without_mates
 
 
 def naive_distractors(probes, labels, distractors, most):
-    ranks, scores, strangers = [], [], []
+    ranks, scores, nonmated_scores = [], [], []
     for i, probe in enumerate(probes):
         others = [int(probe @ item) for item in distractors]
-        strangers.append(max(others))
+        nonmated_scores.append(max(others))
         for j, mate in enumerate(probes):
             if i != j and labels[i] == labels[j]:
                 score = int(probe @ mate)
                 ranks.append(naive_rank(score, others, most, len(distractors) + 1))
                 scores.append(score)
-    return ranks, scores, strangers
+    return ranks, scores, nonmated_scores
 
 
 def naive_tpir(searches, fpir):
     best = 0
     for threshold in searches.scores:
-        if np.mean(searches.strangers >= threshold) <= fpir:
+        if np.mean(searches.nonmated_scores >= threshold) <= fpir:
             found = (searches.ranks == 1) & (searches.scores >= threshold)
             best = max(best, np.mean(found))
     return best
 
 
 def check(found, expected, most, fpir):
-    ranks, scores, strangers = map(np.array, expected)
+    ranks, scores, nonmated_scores = map(np.array, expected)
     assert found.ranks.tolist() == ranks.tolist()
-    assert found.strangers.tolist() == strangers.tolist()
+    assert found.nonmated_scores.tolist() == nonmated_scores.tolist()
     seen = ranks <= most
     assert found.scores[seen].tolist() == scores[seen].tolist()
     curve = [np.mean(ranks <= rank) for rank in range(1, most + 1)]
     assert cumulative_match(found.ranks, most) == pytest.approx(curve, abs=1e-12)
-    expected = naive_tpir(Searches(ranks, scores, strangers), fpir)
+    expected = naive_tpir(SearchResults(ranks, scores, nonmated_scores), fpir)
     assert tpir_at_fpir(found, fpir) == pytest.approx(expected, abs=1e-12)
 
 
@@ -87,7 +87,7 @@ rates = st.one_of(st.sampled_from([0.0, 0.1, 0.25, 1 / 3, 0.5, 1.0]), st.floats(
 @given(seeds, sizes, st.integers(1, 16), rates, st.integers(1, 40), st.integers(1, 5))
 @settings(deadline=None, max_examples=300)
 def test_gallery_equals_a_naive_loop(seed, size, most, fpir, ranks_per_block, num_identities):
-    """Closed sets, strangers, distractors and several mates, as they are drawn."""
+    """Closed sets, nonmated_scores, distractors and several mates, as they are drawn."""
     generator = np.random.default_rng(seed)
     probes, gallery = (small_integers(generator, number) for number in size)
     # Up to three labels that only probes have, and three that only the gallery has.

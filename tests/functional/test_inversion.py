@@ -80,7 +80,7 @@ def naive_prior(calls, variant):
                 spreads.append(var - running[1][channel])
             else:
                 spreads.append(var**0.5 - running[1][channel] ** 0.5)
-            if variant == 'standardised':
+            if variant == 'standardized':
                 # In units of the std in training, with a tenth of the layer's, and epsilon.
                 unit = (running[1][channel] + 0.01 * np.mean(running[1]) + 1e-5) ** 0.5
                 means[-1], spreads[-1] = means[-1] / unit, spreads[-1] / unit
@@ -169,7 +169,7 @@ def test_gradient_is_that_of_the_naive_formula(variant, memory_format):
         gap = mean - layer.running_mean
         if variant != 'deepinversion':
             least = 0.01 * layer.running_var.mean() + 1e-5
-            unit = layer.running_var + least if variant == 'standardised' else 1
+            unit = layer.running_var + least if variant == 'standardized' else 1
             squares = gap**2 + (var**0.5 - layer.running_var**0.5) ** 2
             total = total + (squares / unit).sum()
         else:
@@ -298,14 +298,14 @@ def folded():
     ],
 )
 def test_models_without_statistics_are_refused(model):
-    message = r'has no batch normalisation with running statistics.*BN was folded into the conv'
+    message = r'has no batch normalization with running statistics.*BN was folded into the conv'
     with pytest.raises(ValueError, match=message):
         batch_norm_layers(model())
 
 
 def test_untrained_statistics_are_refused():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.BatchNorm2d(4))
-    with pytest.raises(ValueError, match=r'all 2 batch normalisations have mean 0 and variance 1'):
+    with pytest.raises(ValueError, match=r'all 2 batch normalizations have mean 0 and variance 1'):
         refuse_untrained(batch_norm_layers(model))
     model.train()(torch.randn(2, 3, 5, 5))
     refuse_untrained(batch_norm_layers(model))

@@ -11,9 +11,9 @@ from sklearn.neighbors import NearestCentroid, NearestNeighbors
 
 from mmarcface.functional import inversion_metrics
 from mmarcface.functional.inversion_metrics import (
-    Reference,
+    RealEmbeddings,
+    evaluate_inversions,
     frechet_distance,
-    judge_embeddings,
     nearest_distance,
 )
 from mmarcface.functional.verification import wilson_interval
@@ -23,9 +23,9 @@ seeds = st.integers(0, 2**32 - 1)
 
 def clusters(seed, labels, noise=1.0, width=5):
     generator = np.random.default_rng(seed)
-    centres = np.random.default_rng(99).normal(size=(50, width))
+    centers = np.random.default_rng(99).normal(size=(50, width))
     lengths = generator.uniform(0.5, 5, (len(labels), 1))
-    vectors = centres[labels] + noise * generator.normal(size=(len(labels), width))
+    vectors = centers[labels] + noise * generator.normal(size=(len(labels), width))
     return torch.from_numpy(vectors * lengths)
 
 
@@ -67,7 +67,7 @@ def naive(generated, labels, real, real_labels, threshold):
         for name in labels
     }
     return dict(
-        judge_accuracy=np.mean(named),
+        attack_accuracy=np.mean(named),
         judge_real_accuracy=np.mean(real_named),
         judge_chance=1 / len(identities),
         identities=len(shares),
@@ -93,7 +93,7 @@ def test_figures_equal_loops_over_pairs(per_block, seed):
     real, generated = clusters(seed, real_labels), clusters(seed + 1, labels, 1.5)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inversion_metrics, 'SCORES_PER_BLOCK', per_block)
-        report = judge_embeddings(generated, labels, Reference(real, real_labels, [0.1]))
+        report = evaluate_inversions(generated, labels, RealEmbeddings(real, real_labels, [0.1]))
     expected = naive(generated, labels, real, real_labels, report['threshold@FAR=0.1'])
     assert expected.pop('far') <= 0.1
     for key in ('accepted', 'accepted_real'):
@@ -106,13 +106,13 @@ def test_figures_equal_loops_over_pairs(per_block, seed):
 def test_names_equal_those_of_sklearn():
     labels = np.arange(300) % 10
     real, generated = clusters(0, labels), clusters(1, labels, 2)
-    report = judge_embeddings(generated, labels, Reference(real, labels))
+    report = evaluate_inversions(generated, labels, RealEmbeddings(real, labels))
     unit = [(v / v.norm(dim=1, keepdim=True)).numpy() for v in (real, generated)]
     peer = NearestCentroid().fit(unit[0], labels)
     # Sklearn's centroids are not of unit length, ours are.
     peer.centroids_ /= np.linalg.norm(peer.centroids_, axis=1, keepdims=True)
     right = peer.predict(unit[1]) == labels
-    assert report['judge_accuracy'] == right.mean()
+    assert report['attack_accuracy'] == right.mean()
     interval = report['judge_accuracy_low'], report['judge_accuracy_high']
     assert interval == wilson_interval(int(right.sum()), 300)
     for identity in report['per_identity']:
@@ -126,15 +126,15 @@ def test_names_equal_those_of_sklearn():
 
 def test_real_images_are_recognised_and_strangers_are_not():
     labels = np.arange(400) % 20
-    reference = Reference(clusters(0, labels, 0.1), labels)
-    report = judge_embeddings(clusters(1, labels, 0.1), labels, reference)
-    assert report['judge_accuracy'] > 0.99
+    reference = RealEmbeddings(clusters(0, labels, 0.1), labels)
+    report = evaluate_inversions(clusters(1, labels, 0.1), labels, reference)
+    assert report['attack_accuracy'] > 0.99
     assert report['judge_real_accuracy'] > 0.99
     assert report['identities_reidentified'] == report['identities'] == 20
     assert report['cosine_own'] == pytest.approx(report['cosine_real'], abs=0.02)
     assert report['frechet'] < 3 * report['frechet_real'] + 0.01
     assert report['notes'] == []
-    noise = judge_embeddings(torch.randn(400, 5), labels, reference)
+    noise = evaluate_inversions(torch.randn(400, 5), labels, reference)
     assert noise['judge_accuracy_low'] < 3 * noise['judge_chance']
     assert noise['frechet'] > 3 * noise['frechet_real']
 
@@ -142,24 +142,26 @@ def test_real_images_are_recognised_and_strangers_are_not():
 def test_half_of_the_images_make_an_identity():
     real = torch.eye(3).repeat_interleave(2, 0)
     generated = torch.eye(3)[[0, 1, 1, 1, 2]]
-    report = judge_embeddings(generated, [0, 0, 1, 2, 2], Reference(real, [0, 0, 1, 1, 2, 2]))
+    report = evaluate_inversions(
+        generated, [0, 0, 1, 2, 2], RealEmbeddings(real, [0, 0, 1, 1, 2, 2])
+    )
     assert [one['named'] for one in report['per_identity']] == [1, 1, 1]
     assert report['identities_reidentified'] == 3
-    report = judge_embeddings(generated[:3], [0, 0, 0], Reference(real, [0, 0, 1, 1, 2, 2]))
+    report = evaluate_inversions(generated[:3], [0, 0, 0], RealEmbeddings(real, [0, 0, 1, 1, 2, 2]))
     assert report['identities_reidentified'] == 0
 
 
 def test_a_blind_judge_names_nobody():
     real = torch.zeros(6, 4)
-    reference = Reference(real, [0, 0, 1, 1, 2, 2])
-    report = judge_embeddings(torch.randn(3, 4), [0, 1, 2], reference)
-    assert report['judge_accuracy'] == report['judge_real_accuracy'] == 0
+    reference = RealEmbeddings(real, [0, 0, 1, 1, 2, 2])
+    report = evaluate_inversions(torch.randn(3, 4), [0, 1, 2], reference)
+    assert report['attack_accuracy'] == report['judge_real_accuracy'] == 0
     assert 'the judge names only 0% of the real images right' in report['notes'][-1]
 
 
 def test_one_image_has_no_frechet_distance():
     labels = [0, 0, 1, 1]
-    report = judge_embeddings(clusters(1, [1]), [1], Reference(clusters(0, labels), labels))
+    report = evaluate_inversions(clusters(1, [1]), [1], RealEmbeddings(clusters(0, labels), labels))
     assert report['frechet'] is report['frechet_real'] is None
     assert any(note.startswith('FAR=0.01 allows 0 of 4 pairs') for note in report['notes'])
 
@@ -169,7 +171,7 @@ def test_sampled_pairs(monkeypatch):
     labels = torch.from_numpy(np.repeat([0, 1, 2, 3], counts))
     every = inversion_metrics._draw_pairs(counts)
     assert every.tolist() == [list(pair) for pair in combinations(range(16), 2)]
-    monkeypatch.setattr(inversion_metrics, 'MOST_PAIRS', 100)
+    monkeypatch.setattr(inversion_metrics, 'MAX_PAIRS', 100)
     drawn = inversion_metrics._draw_pairs(counts)
     assert drawn.shape == (200, 2)
     assert (drawn[:, 0] != drawn[:, 1]).all()
@@ -181,7 +183,7 @@ def test_sampled_pairs(monkeypatch):
 def test_sampled_pairs_are_uniform(monkeypatch):
     counts = np.array([1, 2, 3, 4])
     labels = np.repeat([0, 1, 2, 3], counts)
-    monkeypatch.setattr(inversion_metrics, 'MOST_PAIRS', 40)
+    monkeypatch.setattr(inversion_metrics, 'MAX_PAIRS', 40)
     seeds = iter(range(1000))
     make = np.random.default_rng
     monkeypatch.setattr(np.random, 'default_rng', lambda _: make(next(seeds)))
@@ -203,9 +205,9 @@ def test_sampled_pairs_are_uniform(monkeypatch):
 def test_sample_gives_nearly_the_same_thresholds(monkeypatch):
     labels = np.arange(400) % 20
     real = clusters(0, labels)
-    every = Reference(real, labels).calibrations
-    monkeypatch.setattr(inversion_metrics, 'MOST_PAIRS', 50_000)
-    sampled = Reference(real, labels).calibrations
+    every = RealEmbeddings(real, labels).calibrations
+    monkeypatch.setattr(inversion_metrics, 'MAX_PAIRS', 50_000)
+    sampled = RealEmbeddings(real, labels).calibrations
     for one, other in zip(every, sampled, strict=True):
         assert one.num_other != other.num_other
         assert one.threshold == pytest.approx(other.threshold, abs=0.02)
@@ -229,19 +231,19 @@ REAL_LABELS = [0, 0, 1, 1]
     ],
 )
 def test_refused(vectors, labels, message):
-    reference = Reference(torch.randn(4, 3), REAL_LABELS)
+    reference = RealEmbeddings(torch.randn(4, 3), REAL_LABELS)
     with pytest.raises(ValueError, match=message):
-        judge_embeddings(vectors, labels, reference)
+        evaluate_inversions(vectors, labels, reference)
 
 
 def test_refused_real_images():
     for labels in ([5] * 4, [0, 1, 2, 3]):
         with pytest.raises(ValueError, match='at least two identities, one of them with two'):
-            Reference(torch.randn(4, 3), labels)
+            RealEmbeddings(torch.randn(4, 3), labels)
     with pytest.raises(ValueError, match='real embeddings must be finite, got 4 rows'):
-        Reference(torch.full((4, 3), torch.inf), REAL_LABELS)
+        RealEmbeddings(torch.full((4, 3), torch.inf), REAL_LABELS)
     with pytest.raises(ValueError, match=r'far must be in \[0, 1\], got 2'):
-        Reference(torch.randn(4, 3), REAL_LABELS, [2])
+        RealEmbeddings(torch.randn(4, 3), REAL_LABELS, [2])
 
 
 @settings(deadline=None)
@@ -269,8 +271,8 @@ def test_frechet_distance_of_a_moved_set(number):
     # Gaussians along one line: the squared difference of the standard deviations.
     line = a[:, :1] * torch.ones(1, 4)
     spread = 4 * a[:, 0].double().var()
-    centred = line.double() - line.double().mean(0)
-    assert frechet_distance(centred, 3 * centred) == pytest.approx(float(4 * spread))
+    centered = line.double() - line.double().mean(0)
+    assert frechet_distance(centered, 3 * centered) == pytest.approx(float(4 * spread))
 
 
 def test_frechet_distance_refuses():
@@ -299,9 +301,9 @@ def test_nearest_distance_equals_that_of_sklearn(monkeypatch, per_block):
     assert (nearest_distance(others, others) == 0).all()
 
 
-def test_nearest_distance_in_grey_levels():
-    black, grey = np.zeros((1, 2, 2, 3), np.uint8), np.full((1, 2, 2, 3), 255, np.uint8)
-    assert nearest_distance(black, grey).tolist() == [255]
+def test_nearest_distance_in_gray_levels():
+    black, gray = np.zeros((1, 2, 2, 3), np.uint8), np.full((1, 2, 2, 3), 255, np.uint8)
+    assert nearest_distance(black, gray).tolist() == [255]
 
 
 def test_nearest_distance_refuses():

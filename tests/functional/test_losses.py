@@ -15,7 +15,7 @@ from mmarcface.functional.losses import (
     margin_softmax,
     target_cosines,
 )
-from mmarcface.functional.margins import arcface, cosface, sphereface, without_conflicts
+from mmarcface.functional.margins import arcface, cosface, interclass_filter, sphereface
 
 IMPLEMENTATIONS = ['reference', 'fused', 'chunked']
 
@@ -23,12 +23,12 @@ IMPLEMENTATIONS = ['reference', 'fused', 'chunked']
 def naive(embeddings, weight, labels, margin, scale, num_subcenters):
     """The loss, sample by sample and class by class, in float64."""
     total = 0.0
-    unit = lambda v: v / np.linalg.norm(v)  # noqa: E731
-    centres = weight.reshape(-1, num_subcenters, weight.shape[1])
+    normalize = lambda v: v / np.linalg.norm(v)  # noqa: E731
+    centers = weight.reshape(-1, num_subcenters, weight.shape[1])
     for embedding, label in zip(embeddings, labels, strict=True):
         logits = []
-        for index, subcenters in enumerate(centres):
-            cosine = max(float(unit(embedding) @ unit(centre)) for centre in subcenters)
+        for index, subcenters in enumerate(centers):
+            cosine = max(float(normalize(embedding) @ normalize(center)) for center in subcenters)
             if index == label:
                 theta = math.acos(cosine)
                 if theta < math.pi - margin:
@@ -147,7 +147,7 @@ def test_filter_equals_masked_logits(impl):
         y,
         lambda c: cosface(c, 0.3),
         16.0,
-        other_cosine=without_conflicts(0.4),
+        nontarget_cosine=interclass_filter(0.4),
         impl=impl,
     )
     assert (logits == 0).sum() > 3
@@ -247,7 +247,7 @@ def test_large_problems_are_chunked(monkeypatch):
     )
     x, w, y = torch.randn(2, 4), torch.randn(8, 4), torch.tensor([0, 1])
     margin_softmax(x, w, y, lambda c: c)
-    monkeypatch.setattr(module, 'LARGEST_BUFFER', 2 * 8 * 4 - 1)
+    monkeypatch.setattr(module, 'MAX_BUFFER_BYTES', 2 * 8 * 4 - 1)
     margin_softmax(x, w, y, lambda c: c)
     assert calls == [True, False]
 
@@ -288,14 +288,14 @@ def test_broken_embeddings_name_the_samples(impl, value):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (dict(embeddings=torch.randn(2, 5)), r'\(N, 4\), the width of the centres, got \(2, 5\)'),
+        (dict(embeddings=torch.randn(2, 5)), r'\(N, 4\), the width of the centers, got \(2, 5\)'),
         (dict(labels=torch.tensor([0, 1, 2])), r'2 integers, one an embedding, got \(3,\)'),
         (dict(labels=torch.tensor([0.0, 1.0])), 'got .* torch.float32'),
-        (dict(num_subcenters=2), 'must divide the 3 centres, got 2'),
+        (dict(num_subcenters=2), 'must divide the 3 centers, got 2'),
         (dict(num_subcenters=0), 'num_subcenters must be at least 1, got 0'),
         (dict(impl='fast'), "impl must be one of .* got 'fast'"),
         (
-            dict(scale=torch.ones(2), other_cosine=without_conflicts(0.5), impl='fused'),
+            dict(scale=torch.ones(2), nontarget_cosine=interclass_filter(0.5), impl='fused'),
             'one constant number',
         ),
     ],

@@ -3,9 +3,9 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
 from mmarcface.functional.losses import margin_sigmoid
-from mmarcface.functional.margins import Elementwise
+from mmarcface.functional.margins import Modulation
 
-CUBE = Elementwise(lambda c: c**3, lambda c, _: 3 * c**2)
+CUBE = Modulation(lambda c: c**3, lambda c, _: 3 * c**2)
 
 
 def problem():
@@ -52,7 +52,7 @@ def test_far_logits(impl):
         torch.zeros(1),
         lambda c: 800 * (c - 0.5),
         scale=800.0,
-        other_margin=-0.5,
+        nontarget_margin=-0.5,
         impl=impl,
     )
     # The first sample is right on both classes, the second wrong on both.

@@ -11,19 +11,19 @@ from mmarcface.functional.margins import (
     adaptive_margins,
     angle,
     arcface,
-    combined,
+    combined_margin,
     cosface,
-    curricular,
-    detached,
+    curricularface,
+    detach_margin,
     elastic_margins,
+    interclass_filter,
     magface_margin,
     magface_regularizer,
-    smaller_angle,
     sphereface,
     sphereface2_similarity,
     sphereface_r,
+    sphereface_r_nontarget,
     target_logit_curve,
-    without_conflicts,
 )
 
 
@@ -50,10 +50,10 @@ FORMULAS = {
     'arcface': (lambda c, m: arcface(c, m), arc),
     'arcface easy': (lambda c, m: arcface(c, m, True), lambda t, m: arc(t, m, True)),
     'combined CM2': (
-        lambda c, m: combined(c, 0.9, m, 0.15),
+        lambda c, m: combined_margin(c, 0.9, m, 0.15),
         lambda t, m: psi(0.9 * t + m) - 0.15,
     ),
-    'combined m1=3': (lambda c, m: combined(c, 3.0, m, 0.0), lambda t, m: psi(3 * t + m)),
+    'combined m1=3': (lambda c, m: combined_margin(c, 3.0, m, 0.0), lambda t, m: psi(3 * t + m)),
     'sphereface 4': (lambda c, m: sphereface(c, 4 + m), lambda t, m: psi((4 + m) * t)),
     'sphereface annealed': (
         lambda c, m: sphereface(c, 1.35, 5.0 + m),
@@ -63,7 +63,10 @@ FORMULAS = {
         lambda c, m: sphereface_r(c, 1 + m),
         lambda t, m: math.cos(min((1 + m) * t, math.pi)),
     ),
-    'sphereface-r 2': (lambda c, m: smaller_angle(1 + m)(c), lambda t, m: math.cos(t / (1 + m))),
+    'sphereface-r 2': (
+        lambda c, m: sphereface_r_nontarget(1 + m)(c),
+        lambda t, m: math.cos(t / (1 + m)),
+    ),
     'adaface low': (
         lambda c, m: adaface(c, m, torch.full_like(c, -0.8)),
         lambda t, m: math.cos(min(t + 0.8 * m, math.pi)) - (m - 0.8 * m),
@@ -132,7 +135,7 @@ def test_margin_may_differ_by_sample():
 
 def test_all_three_margins_count():
     """m3 > 0 hides m2 in arcface_torch, which gives 0.300 here."""
-    phi = combined(torch.tensor(0.5, dtype=torch.float64), 1.0, 0.3, 0.2)
+    phi = combined_margin(torch.tensor(0.5, dtype=torch.float64), 1.0, 0.3, 0.2)
     assert phi.item() == pytest.approx(math.cos(math.acos(0.5) + 0.3) - 0.2)
     assert phi.item() == pytest.approx(0.022, abs=1e-3)
 
@@ -140,14 +143,14 @@ def test_all_three_margins_count():
 def test_combined_is_arcface_before_its_continuation():
     cosine = torch.linspace(math.cos(math.pi - 0.51), 1, 999, dtype=torch.float64)
     torch.testing.assert_close(
-        combined(cosine, 1.0, 0.5, 0.0), arcface(cosine, 0.5), atol=1e-7, rtol=0
+        combined_margin(cosine, 1.0, 0.5, 0.0), arcface(cosine, 0.5), atol=1e-7, rtol=0
     )
 
 
 def test_detached_margin_has_the_cosines_gradient():
     cosine = torch.tensor([0.1, 0.5], dtype=torch.float64, requires_grad=True)
     margin = torch.tensor([0.2, 0.3], dtype=torch.float64, requires_grad=True)
-    phi = detached(arcface(cosine.detach(), margin), cosine)
+    phi = detach_margin(arcface(cosine.detach(), margin), cosine)
     torch.testing.assert_close(phi, arcface(cosine, margin))
     phi.sum().backward()
     assert cosine.grad.tolist() == [1.0, 1.0]
@@ -155,7 +158,7 @@ def test_detached_margin_has_the_cosines_gradient():
     assert margin.grad.tolist() == pytest.approx(expected)
 
 
-def test_magface_margin_and_regulariser():
+def test_magface_margin_and_regularizer():
     norms = torch.tensor([1.0, 10.0, 60.0, 110.0, 500.0], dtype=torch.float64)
     found = magface_margin(norms, 10, 110, 0.45, 0.8)
     assert found.tolist() == pytest.approx([0.45, 0.45, 0.625, 0.8, 0.8])
@@ -168,26 +171,28 @@ def test_magface_margin_and_regulariser():
 def test_curricular_weighs_only_the_hard():
     phi = torch.tensor([[0.2], [0.9]])
     cosine = torch.tensor([[0.1, 0.2, 0.5], [0.1, 0.2, 0.5]])
-    found = curricular(phi, 0.3)(cosine)
+    found = curricularface(phi, 0.3)(cosine)
     assert found[0].tolist() == pytest.approx([0.1, 0.2, 0.5 * (0.3 + 0.5)])
     assert torch.equal(found[1], cosine[1])
 
 
 def test_filter_zeroes_what_is_above():
     cosine = torch.tensor([0.1, 0.4, 0.41, 1.0])
-    assert without_conflicts(0.4)(cosine).tolist() == pytest.approx([0.1, 0.4, 0, 0])
+    assert interclass_filter(0.4)(cosine).tolist() == pytest.approx([0.1, 0.4, 0, 0])
 
 
 ELEMENTWISE = {
-    'curricular': curricular(torch.full((1, 1), 0.2, dtype=torch.float64), 0.3),
-    'filter': without_conflicts(0.4),
-    'smaller angle': smaller_angle(1.5),
+    'curricular': curricularface(torch.full((1, 1), 0.2, dtype=torch.float64), 0.3),
+    'filter': interclass_filter(0.4),
+    'smaller angle': sphereface_r_nontarget(1.5),
     'sphereface2': sphereface2_similarity(3.0),
-    'curricular of the filtered': curricular(torch.full((1, 1), 0.2), 0.3).after(
-        without_conflicts(0.4)
+    'curricular of the filtered': curricularface(torch.full((1, 1), 0.2), 0.3).after(
+        interclass_filter(0.4)
     ),
-    'similarity of the smaller angle': sphereface2_similarity(2.5).after(smaller_angle(1.3)),
-    'detached': smaller_angle(1.5).detached(),
+    'similarity of the smaller angle': sphereface2_similarity(2.5).after(
+        sphereface_r_nontarget(1.3)
+    ),
+    'detached': sphereface_r_nontarget(1.5).detach_margin(),
 }
 
 

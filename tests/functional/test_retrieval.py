@@ -10,7 +10,7 @@ from pytorch_metric_learning.utils.inference import CustomKNN
 from mmarcface.functional import retrieval
 from mmarcface.functional.retrieval import (
     average_precision_at_k,
-    count_items,
+    count_relevant,
     map_at_r,
     r_precision,
     recall_at_k,
@@ -60,8 +60,8 @@ def test_wrong_search(query, gallery, k, message):
 def ranked(seed: int, num_classes: int = 6, number: int = 60):
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(number) % num_classes
-    centres = torch.randn(num_classes, 8, generator=generator)
-    vectors = centres[labels] + 1.5 * torch.randn(number, 8, generator=generator)
+    centers = torch.randn(num_classes, 8, generator=generator)
+    vectors = centers[labels] + 1.5 * torch.randn(number, 8, generator=generator)
     return torch.nn.functional.normalize(vectors), labels
 
 
@@ -134,5 +134,5 @@ def test_unknown_convention_and_short_relevance():
 
 def test_items_with_each_label():
     labels, items = torch.tensor([5, 3, 5, 9]), torch.tensor([3, 5, 5, 7, 3, 5])
-    assert count_items(labels, items).tolist() == [items.tolist().count(i) for i in labels]
-    assert count_items(labels, items[:0]).tolist() == [0, 0, 0, 0]
+    assert count_relevant(labels, items).tolist() == [items.tolist().count(i) for i in labels]
+    assert count_relevant(labels, items[:0]).tolist() == [0, 0, 0, 0]

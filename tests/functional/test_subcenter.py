@@ -11,13 +11,13 @@ from scipy.stats import norm
 from sklearn.metrics import precision_score, recall_score
 
 from mmarcface.functional.subcenter import (
-    angles_to,
-    count_nearest,
+    angles_to_centers,
+    count_by_subcenter,
     dead_subcenters,
     dominant_subcenters,
-    fit_angles,
+    fit_angle_mixture,
     keep_mask,
-    own_cosines,
+    subcenter_cosines,
 )
 
 CLASSES, WIDTH = 5, 4
@@ -38,7 +38,7 @@ def cosine(a, b) -> float:
 
 
 @pytest.mark.parametrize('ways', [1, 2, 3])
-def test_cosines_are_with_the_centres_of_the_own_class(ways):
+def test_cosines_are_with_the_centers_of_the_own_class(ways):
     embeddings, weight, labels = problem(ways=ways)
     # Lengths play no part, and a zero vector has no direction.
     embeddings[0], weight[0] = 0, 0
@@ -47,7 +47,7 @@ def test_cosines_are_with_the_centres_of_the_own_class(ways):
         [cosine(vector, weight[label * ways + k]) for k in range(ways)]
         for vector, label in zip(embeddings, labels, strict=True)
     ]
-    cosines = own_cosines(embeddings, weight, labels, ways)
+    cosines = subcenter_cosines(embeddings, weight, labels, ways)
     torch.testing.assert_close(cosines, torch.tensor(expected, dtype=torch.double))
     assert not cosines[0].any()
     assert cosines[labels == 0, 0].count_nonzero() == 0
@@ -65,16 +65,16 @@ def test_half_precision_is_only_that_of_the_input(of_embeddings, of_weight, want
     embeddings, weight, labels = problem()
     # The squares of these would overflow.
     embeddings = (3000 * embeddings).to(of_embeddings)
-    cosines = own_cosines(embeddings, weight.to(of_weight), labels, 3)
+    cosines = subcenter_cosines(embeddings, weight.to(of_weight), labels, 3)
     assert cosines.dtype == wanted
-    exact = own_cosines(embeddings.double(), weight.to(of_weight).double(), labels, 3)
+    exact = subcenter_cosines(embeddings.double(), weight.to(of_weight).double(), labels, 3)
     torch.testing.assert_close(cosines.double(), exact, atol=1e-6, rtol=0)
 
 
 def test_tiny_vectors_have_a_direction_or_none_but_are_finite():
     weight = torch.eye(2)
     embeddings = torch.tensor([[1e-30, 0], [1e-6, 1e-6], [0, 0]])
-    cosines = own_cosines(embeddings, weight, torch.zeros(3, dtype=torch.long), 2)
+    cosines = subcenter_cosines(embeddings, weight, torch.zeros(3, dtype=torch.long), 2)
     assert cosines.isfinite().all()
     assert cosines[1].tolist() == pytest.approx([math.sqrt(0.5)] * 2)
     assert cosines[2].tolist() == [0, 0]
@@ -83,11 +83,11 @@ def test_tiny_vectors_have_a_direction_or_none_but_are_finite():
 @pytest.mark.parametrize('ways', [1, 3])
 def test_counts_are_those_of_a_loop(ways):
     embeddings, weight, labels = problem(ways=ways)
-    cosines = own_cosines(embeddings, weight, labels, ways)
+    cosines = subcenter_cosines(embeddings, weight, labels, ways)
     expected = [[0] * ways for _ in range(CLASSES)]
     for row, label in zip(cosines.tolist(), labels.tolist(), strict=True):
         expected[label][row.index(max(row))] += 1
-    counts = count_nearest(cosines, labels, CLASSES)
+    counts = count_by_subcenter(cosines, labels, CLASSES)
     assert counts.dtype == torch.long
     assert counts.tolist() == expected
     assert dominant_subcenters(counts).tolist() == [row.index(max(row)) for row in expected]
@@ -100,7 +100,7 @@ def test_counts_are_those_of_a_loop(ways):
 
 def test_of_equals_the_first_counts():
     cosines = torch.tensor([[0.5, 0.5, 0.5], [0.1, 0.7, 0.7], [0.0, 0.0, 0.0]])
-    counts = count_nearest(cosines, torch.tensor([0, 1, 1]), 3)
+    counts = count_by_subcenter(cosines, torch.tensor([0, 1, 1]), 3)
     assert counts.tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 0]]
     assert dominant_subcenters(counts).tolist() == [0, 0, 0]
     assert dead_subcenters(counts).tolist() == [
@@ -112,13 +112,13 @@ def test_of_equals_the_first_counts():
 
 def test_nothing_gives_nothing():
     embeddings, weight, labels = problem(number=0)
-    cosines = own_cosines(embeddings, weight, labels, 3)
+    cosines = subcenter_cosines(embeddings, weight, labels, 3)
     assert cosines.shape == (0, 3)
-    counts = count_nearest(cosines, labels, CLASSES)
+    counts = count_by_subcenter(cosines, labels, CLASSES)
     assert counts.shape == (CLASSES, 3)
     assert not counts.any()
     assert not dead_subcenters(counts).any()
-    angles = angles_to(cosines, dominant_subcenters(counts)[labels])
+    angles = angles_to_centers(cosines, dominant_subcenters(counts)[labels])
     assert angles.shape == (0,)
     for least in (0, 2):
         keep = keep_mask(angles, labels, min_per_class=least)
@@ -128,13 +128,13 @@ def test_nothing_gives_nothing():
 
 def test_angles_are_in_degrees():
     cosines = torch.tensor([[1.0, 0.0], [-1.0, 0.5], [0.0, math.sqrt(0.5)], [0.3, 0.3]])
-    angles = angles_to(cosines, torch.tensor([0, 1, 1, 0]))
+    angles = angles_to_centers(cosines, torch.tensor([0, 1, 1, 0]))
     expected = [0, 60, 45, math.degrees(math.acos(0.3))]
     assert angles.tolist() == pytest.approx(expected, abs=1e-4)
 
 
 def test_angles_exist_where_rounding_makes_a_cosine_exceed_1():
-    angles = angles_to(torch.tensor([[1 + 1e-6], [-1 - 1e-6]]), torch.tensor([0, 0]))
+    angles = angles_to_centers(torch.tensor([[1 + 1e-6], [-1 - 1e-6]]), torch.tensor([0, 0]))
     assert angles.tolist() == [0, 180]
 
 
@@ -214,13 +214,13 @@ def test_counts_of_parts_add_up_in_any_order(samples, cut, random):
     def count(samples):
         labels = torch.tensor([label for label, _ in samples], dtype=torch.long)
         cosines = torch.tensor([row for _, row in samples]).view(-1, 3)
-        return count_nearest(cosines, labels, 4)
+        return count_by_subcenter(cosines, labels, 4)
 
     whole = count(samples)
     assert whole.sum() == len(samples)
     shuffled = random.sample(samples, len(samples))
     assert torch.equal(count(shuffled[:cut]) + count(shuffled[cut:]), whole)
-    # Naming the centres otherwise names their counts otherwise, where none are equally near.
+    # Naming the centers otherwise names their counts otherwise, where none are equally near.
     if all(len(set(row)) == 3 for _, row in samples):
         turned = count([(label, row[1:] + row[:1]) for label, row in samples])
         assert torch.equal(turned, whole.roll(-1, dims=1))
@@ -294,7 +294,7 @@ def bayes(share, right, wrong) -> float:
 def test_threshold_is_where_a_sample_is_as_likely_wrong(share, near, wide, far, narrow, seed):
     right, wrong = (near, wide), (far, narrow)
     angles, is_wrong, others = draw(share, right, wrong, seed=seed)
-    fit = fit_angles(angles, others)
+    fit = fit_angle_mixture(angles, others)
     best = bayes(share, right, wrong)
     assert fit.threshold == pytest.approx(best, rel=0.05)
     assert fit.noise_share == pytest.approx(share, abs=0.02)
@@ -312,7 +312,7 @@ def test_threshold_is_where_a_sample_is_as_likely_wrong(share, near, wide, far, 
 
 def test_half_of_the_labels_are_wrong():
     angles, is_wrong, others = draw(0.5)
-    fit = fit_angles(angles, others)
+    fit = fit_angle_mixture(angles, others)
     assert fit.noise_share == pytest.approx(0.5, abs=0.005)
     assert precision_score(is_wrong, angles.numpy() > fit.threshold) > 0.99
     assert recall_score(is_wrong, angles.numpy() > fit.threshold) > 0.99
@@ -322,17 +322,17 @@ def test_half_of_the_labels_are_wrong():
 def test_without_noise_little_is_dropped(near):
     for seed in range(3):
         angles, _, others = draw(0, (near, 0.2), seed=seed)
-        fit = fit_angles(angles, others)
+        fit = fit_angle_mixture(angles, others)
         assert (angles > fit.threshold).double().mean() < 0.02
         assert fit.noise_share < 0.02
         # Of angles that are not normal either.
         angles = 5 + (near - 5) * torch.rand(2000, generator=torch.Generator().manual_seed(seed))
-        assert (angles > fit_angles(angles, others).threshold).double().mean() < 0.02
+        assert (angles > fit_angle_mixture(angles, others).threshold).double().mean() < 0.02
 
 
 def test_few_wrong_ones_are_seen_among_many():
     angles, is_wrong, others = draw(0.002)
-    fit = fit_angles(angles, others)
+    fit = fit_angle_mixture(angles, others)
     dropped = angles.numpy() > fit.threshold
     assert recall_score(is_wrong, dropped) > 0.8
     assert precision_score(is_wrong, dropped) > 0.8
@@ -342,11 +342,13 @@ def test_few_wrong_ones_are_seen_among_many():
 @given(st.floats(0, 0.6), st.integers(2, 200), st.integers(0, 5))
 def test_fit_depends_on_no_order_and_no_precision(share, number, seed):
     angles, _, others = draw(share, number=number, seed=seed)
-    fit = fit_angles(angles, others)
+    fit = fit_angle_mixture(angles, others)
     for turned in (angles.flip(0), angles[torch.randperm(number)]):
-        assert fit_angles(turned, others.flip(0)) == fit
+        assert fit_angle_mixture(turned, others.flip(0)) == fit
     # Each twice is the same distribution.
-    assert astuple(fit_angles(angles.repeat(2), others.repeat(2))) == pytest.approx(astuple(fit))
+    assert astuple(fit_angle_mixture(angles.repeat(2), others.repeat(2))) == pytest.approx(
+        astuple(fit)
+    )
 
 
 def test_noise_that_is_nearer_than_other_classes_is_noticed():
@@ -354,13 +356,13 @@ def test_noise_that_is_nearer_than_other_classes_is_noticed():
     near, _, others = draw(0.4, wrong=(55, 0.05))
     far = draw(0)[2]
     assert others.median() < 60 < far.median()
-    assert fit_angles(near, far).misfit > 0.1
-    assert fit_angles(near, others).misfit < 0.03
+    assert fit_angle_mixture(near, far).misfit > 0.1
+    assert fit_angle_mixture(near, others).misfit < 0.03
 
 
 @pytest.mark.parametrize('angle', [0.0, 0.5, 30.0, 60.0])
 def test_one_sample(angle):
-    fit = fit_angles(torch.tensor([angle]), draw(0)[2])
+    fit = fit_angle_mixture(torch.tensor([angle]), draw(0)[2])
     assert fit.threshold > angle
     assert fit.noise_share < 0.01
     assert fit.expected_precision is None or 0 <= fit.expected_precision <= 1
@@ -368,11 +370,11 @@ def test_one_sample(angle):
 
 def test_angles_at_both_ends():
     angles = torch.tensor([0.0] * 3 + [20.0] * 50 + [25.0] * 50 + [87.0] * 5 + [180.0])
-    fit = fit_angles(angles, torch.tensor([0.0] + [90.0, 85.0] * 500 + [180.0]))
+    fit = fit_angle_mixture(angles, torch.tensor([0.0] + [90.0, 85.0] * 500 + [180.0]))
     assert 25 <= fit.threshold < 87
     assert fit.noise_share == pytest.approx(6 / 109, abs=0.03)
     same = torch.full((10,), 180.0)
-    assert fit_angles(0 * same, same).threshold > 0
+    assert fit_angle_mixture(0 * same, same).threshold > 0
 
 
 @pytest.mark.parametrize(('share', 'classes'), [(0.2, 5), (0.4, 20)])
@@ -381,7 +383,7 @@ def test_wrong_ones_are_near_one_of_the_other_classes(share, classes):
     angles, is_wrong, others = draw(share)
     met = round(share / (classes - 1) * NUMBER)
     others[:met] = angles[~torch.from_numpy(is_wrong)][:met]
-    fit = fit_angles(angles, others)
+    fit = fit_angle_mixture(angles, others)
     dropped = angles.numpy() > fit.threshold
     assert fit.noise_share == pytest.approx(share, abs=0.02)
     assert recall_score(is_wrong, dropped) > 0.99
@@ -390,24 +392,24 @@ def test_wrong_ones_are_near_one_of_the_other_classes(share, classes):
 
 def test_nothing_to_fit():
     some = torch.tensor([30.0])
-    for arguments, name in ((some[:0], some), 'angles'), ((some, some[:0]), 'other_angles'):
+    for arguments, name in ((some[:0], some), 'angles'), ((some, some[:0]), 'nontarget_angles'):
         with pytest.raises(ValueError, match=f'^{name} must be at least one, got none'):
-            fit_angles(*arguments)
+            fit_angle_mixture(*arguments)
 
 
 @pytest.mark.parametrize('bad', [-0.1, 180.5, math.nan, math.inf])
 def test_angles_that_are_none(bad):
     good, wrong = torch.tensor([30.0, 90.0]), torch.tensor([30.0, bad])
-    for arguments, name in ((wrong, good), 'angles'), ((good, wrong), 'other_angles'):
+    for arguments, name in ((wrong, good), 'angles'), ((good, wrong), 'nontarget_angles'):
         with pytest.raises(ValueError, match=rf'^{name} must be in \[0, 180\] degrees, got {bad}'):
-            fit_angles(*arguments)
+            fit_angle_mixture(*arguments)
 
 
 @pytest.mark.parametrize('near', [85.0, 84.0, 95.0, 150.0])
 def test_kinds_that_cannot_be_told_apart(near):
     angles, _, others = draw(0, (near, 0.08))
     with pytest.raises(ValueError, match='no threshold can be found') as error:
-        fit_angles(angles, others)
+        fit_angle_mixture(angles, others)
     median = re.search(r'median (\d+\.\d) degrees\) .* \((\d+\.\d)\): ', str(error.value))
     wanted = [float(angles.median()), float(others.median())]
     assert [float(text) for text in median.groups()] == pytest.approx(wanted, abs=0.11)

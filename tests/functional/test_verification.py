@@ -13,14 +13,14 @@ from mmarcface.functional import verification
 from mmarcface.functional.verification import (
     area_under_curve,
     calibrate,
-    convert,
+    convert_threshold,
     equal_error_rate,
+    few_pairs_warning,
     kfold_accuracy,
     pair_similarity,
     roc_curve,
     tar_at_far,
     tar_interval,
-    too_few,
     wilson_interval,
 )
 
@@ -253,10 +253,10 @@ def test_measures_are_those_of_vectors():
         'squared_l2': (one - other).square().sum(1),
     }
     for source, target in itertools.product(by_measure, repeat=2):
-        found = [convert(value, source, target) for value in by_measure[source].tolist()]
+        found = [convert_threshold(value, source, target) for value in by_measure[source].tolist()]
         # The root of a rounding error.
         assert found == pytest.approx(by_measure[target].tolist(), abs=1e-7), (source, target)
-    assert convert(1 + 1e-9, 'cosine', 'l2') == 0
+    assert convert_threshold(1 + 1e-9, 'cosine', 'l2') == 0
     found = calibrate([0.5, 0.3, 0.1], [1, 1, 0], 0)
     assert found.threshold_as('squared_l2') == pytest.approx(2 - 2 * found.threshold)
 
@@ -267,14 +267,14 @@ def test_measures_are_those_of_vectors():
 def test_too_few_where_fewer_than_ten_may_be_accepted(digits, exponent, num_other):
     far = float(f'{digits}e-{exponent}')
     allowed = digits * num_other // 10**exponent
-    note = too_few(far, num_other)
+    note = few_pairs_warning(far, num_other)
     assert (note is None) == (allowed >= 10)
     if note:
         assert f'allows {allowed} of {num_other} pairs' in note
     if note and far:
         least = int(note.split(' pairs are the least')[0].split()[-1])
-        assert too_few(far, least) is None
-        assert too_few(far, least - 1) is not None
+        assert few_pairs_warning(far, least) is None
+        assert few_pairs_warning(far, least - 1) is not None
 
 
 def test_equal_error_rate():
@@ -319,6 +319,6 @@ def test_wrong_numbers():
             function([0, 1], [1, 1], 0.1)
     for source, target in (('cosine', 'cos'), ('L2', 'cosine')):
         with pytest.raises(ValueError, match=r"must be one of \['cosine', 'l2', 'squared_l2'\]"):
-            convert(0.5, source, target)
+            convert_threshold(0.5, source, target)
     with pytest.raises(ValueError, match='not be negative for l2, got -1'):
-        convert(-1, 'l2', 'cosine')
+        convert_threshold(-1, 'l2', 'cosine')

@@ -55,21 +55,21 @@ HEADS = {
         {'margin': (10.0, math.pi / 2, 2.0)},
         {'margin': (0.01, 0.0, 0.0)},
     ],
-    'MagFaceHead': [{}, {'margin': (0.0, math.pi / 2), 'lengths': (1e-3, 2.0)}],
+    'MagFaceHead': [{}, {'margin': (0.0, math.pi / 2), 'norm_range': (1e-3, 2.0)}],
     'AdaFaceHead': [{}, {'margin': 0.0}, {'margin': 1.0, 'momentum': 1.0}],
     'CurricularFaceHead': [{}, {'margin': 0.0}, {'margin': math.pi / 2, 'momentum': 1.0}],
     'ElasticFaceHead': [{}, {'sigma': 5.0, 'plus': True}, {'function': 'cos', 'sigma': 5.0}],
-    'UniFaceHead': [{}, {'margin': 2.0, 'other_weight': 10.0}],
+    'UniFaceHead': [{}, {'margin': 2.0, 'nontarget_weight': 10.0}],
 }
 WIDTH = 8
 GEOMETRIES = [
     'random',
-    'own centre',
-    'other centre',
+    'own center',
+    'other center',
     'opposite',
     'zero embedding',
-    'zero centre',
-    'duplicated centres',
+    'zero center',
+    'duplicated centers',
 ]
 
 
@@ -85,20 +85,20 @@ def build(name, num_classes=7, width=WIDTH, **options):
 
 
 def arrange(geometry, centers, labels, per_class):
-    """Embeddings in a position to the centres, which some positions change."""
+    """Embeddings in a position to the centers, which some positions change."""
     own = centers.view(-1, per_class, WIDTH)[labels, 0].clone()
     if geometry == 'random':
         return torch.randn(len(labels), WIDTH)
-    if geometry == 'own centre':
+    if geometry == 'own center':
         return own
-    if geometry == 'other centre':
+    if geometry == 'other center':
         others = (labels + 1) % (len(centers) // per_class)
         return 3 * centers.view(-1, per_class, WIDTH)[others, -1]
     if geometry == 'opposite':
         return -own
     if geometry == 'zero embedding':
         return torch.zeros(len(labels), WIDTH)
-    if geometry == 'zero centre':
+    if geometry == 'zero center':
         centers[0] = 0
         return own
     centers[:] = centers[0].clone()
@@ -109,7 +109,7 @@ def arrange(geometry, centers, labels, per_class):
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_loss_and_gradients_are_finite(name, data):
-    """14 heads x 200 cases of precision, position, size, margin, centres and implementation."""
+    """14 heads x 200 cases of precision, position, size, margin, centers and implementation."""
     options = data.draw(st.sampled_from(HEADS[name]))
     geometry = data.draw(st.sampled_from(GEOMETRIES))
     dtype = data.draw(st.sampled_from([torch.float32, torch.bfloat16, torch.float16]))
@@ -257,8 +257,8 @@ def test_loss_equals_the_papers_formula(name, impl):
     # One target is well met, and one further than 90 degrees away.
     x[0] += 60 * head.weight[0].detach()
     x[1] -= 60 * head.weight[3].detach()
-    unit = lambda v: v / np.linalg.norm(v, axis=1, keepdims=True)  # noqa: E731
-    cosines = unit(x.numpy()) @ unit(head.weight.detach().numpy()).T
+    normalize = lambda v: v / np.linalg.norm(v, axis=1, keepdims=True)  # noqa: E731
+    cosines = normalize(x.numpy()) @ normalize(head.weight.detach().numpy()).T
     norms = np.linalg.norm(x.numpy(), axis=1)
     found = sum(head.loss((x,), samples(labels)).values())
     assert found.item() == pytest.approx(BY_HAND[name](cosines, labels, norms, head), rel=1e-6)
@@ -307,7 +307,7 @@ VARIANTS = {
     ),
     'UniFace by class and weighted': (
         'UniFaceHead',
-        dict(margin=MARGINS, other_weight=0.3),
+        dict(margin=MARGINS, nontarget_weight=0.3),
         uniface_variant,
     ),
     'SphereFace by class and length': (
@@ -345,8 +345,8 @@ def test_loss_of_a_variant_equals_its_formula(name):
     torch.nn.init.normal_(head.weight)
     labels = [0, 3, 6, 3, 1]
     x = torch.randn(5, WIDTH, dtype=torch.float64)
-    unit = lambda v: v / np.linalg.norm(v, axis=1, keepdims=True)  # noqa: E731
-    cosines = unit(x.numpy()) @ unit(head.weight.detach().numpy()).T
+    normalize = lambda v: v / np.linalg.norm(v, axis=1, keepdims=True)  # noqa: E731
+    cosines = normalize(x.numpy()) @ normalize(head.weight.detach().numpy()).T
     found = sum(head.loss((x,), samples(labels)).values()).item()
     expected = formula(cosines.tolist(), labels, np.linalg.norm(x.numpy(), axis=1))
     assert found == pytest.approx(expected, rel=1e-6)
@@ -412,7 +412,7 @@ def test_two_forward_passes_before_a_backward():
     [(2, dict(scale=64.0)), (3, dict(scale=64.0)), (2, dict(margin=2.0)), (7, {}), (85742, {})],
 )
 def test_first_bias_of_sphereface2_is_the_best(num_classes, options):
-    """For embeddings that are orthogonal to all centres no other bias has a smaller loss."""
+    """For embeddings that are orthogonal to all centers no other bias has a smaller loss."""
     head = build('SphereFace2Head', num_classes, 2, **options)
 
     def loss(bias):
@@ -449,7 +449,7 @@ def test_empty_batch(name):
 )
 def test_gradients_equal_those_of_the_reference(name, options, impl, monkeypatch):
     monkeypatch.setitem(blockwise.PRODUCTS_PER_BLOCK, 'cpu', 1)
-    monkeypatch.setattr(blockwise, 'FEWEST_CLASSES', 3)
+    monkeypatch.setattr(blockwise, 'MIN_CLASSES_PER_BLOCK', 3)
     common = {} if name == 'SoftmaxHead' else dict(num_subcenters=2)
     if common and options.get('scale', 0) is not None:
         common['filter_threshold'] = 0.4
@@ -485,7 +485,7 @@ def test_softmax_equals_mmpretrain_and_loads_its_weights():
     torch.testing.assert_close(ours(feats), theirs(feats))
 
 
-def test_mmpretrain_is_wrong_where_a_centre_is_met():
+def test_mmpretrain_is_wrong_where_a_center_is_met():
     """acos of a cosine of 1, of any class, has an infinite slope: NaN there, finite here."""
     theirs, ours = ArcFaceClsHead(3, 4, margins=0.5), ArcFaceHead(3, 4)
     theirs.norm_product.weight.data = torch.eye(3, 4)
@@ -498,19 +498,19 @@ def test_mmpretrain_is_wrong_where_a_centre_is_met():
     assert finite == [False, True]
 
 
-def test_magface_regulariser_moves_the_lengths():
+def test_magface_regularizer_moves_the_lengths():
     """Added to the logits, as some do, it would cancel in the softmax."""
     head = build('MagFaceHead', regularization=1000.0)
     x = torch.randn(4, WIDTH)
     x = (20 * x / x.norm(dim=1, keepdim=True)).requires_grad_()
     losses = head.loss((x,), samples([0, 1, 2, 3]))
-    assert set(losses) == {'loss', 'loss_length'}
-    losses['loss_length'].backward()
+    assert set(losses) == {'loss', 'loss_norm'}
+    losses['loss_norm'].backward()
     assert ((x.grad * x).sum(1) < 0).all()
 
 
 def test_detached_magface_still_learns_the_length_by_its_margin():
-    head = build('MagFaceHead', gradient='detached', regularization=0.0, lengths=(1.0, 50.0))
+    head = build('MagFaceHead', gradient='detached', regularization=0.0, norm_range=(1.0, 50.0))
     x = (head.weight[:4].detach() * 1000 + torch.randn(4, WIDTH)).requires_grad_()
     sum(head.loss((x,), samples([0, 1, 2, 3])).values()).backward()
     # A cosine alone has no gradient along the embedding.
@@ -683,16 +683,16 @@ def test_margins_from_a_file(tmp_path):
         (CombinedMarginHead, {'margin': (0.0, 0.3, 0.2)}, r'margin must be in \(0, 10\]'),
         (MagFaceHead, {'margin': (0.8, 0.45)}, r'l_m <= u_m <= pi/2, got \(0.8, 0.45\)'),
         (MagFaceHead, {'margin': 0.5}, 'margin must be two numbers, .* got 0.5'),
-        (MagFaceHead, {'lengths': 5.0}, 'lengths must be two numbers, .* got 5.0'),
+        (MagFaceHead, {'norm_range': 5.0}, 'norm_range must be two numbers, .* got 5.0'),
         (ArcFaceHead, {'num_subcenters': 2.0}, 'must be a whole number .*, got 2.0'),
-        (MagFaceHead, {'lengths': (10.0, 10.0)}, r'0 < l_a < u_a, got \(10.0, 10.0\)'),
+        (MagFaceHead, {'norm_range': (10.0, 10.0)}, r'0 < l_a < u_a, got \(10.0, 10.0\)'),
         (MagFaceHead, {'regularization': -1.0}, 'regularization must be at least 0, got -1.0'),
         (AdaFaceHead, {'concentration': 0.0}, 'concentration must be above 0, got 0.0'),
         (AdaFaceHead, {'momentum': 0.0}, r'momentum must be in \(0, 1\], got 0.0'),
         (CurricularFaceHead, {'momentum': 1.1}, r'momentum must be in \(0, 1\], got 1.1'),
         (ElasticFaceHead, {'function': 'sin'}, "function must be one of .* got 'sin'"),
         (ElasticFaceHead, {'sigma': -1.0}, 'sigma must be at least 0, got -1.0'),
-        (UniFaceHead, {'other_weight': 0.0}, 'other_weight must be above 0, got 0.0'),
+        (UniFaceHead, {'nontarget_weight': 0.0}, 'nontarget_weight must be above 0, got 0.0'),
         (ArcFaceHead, {'margin': '0.5'}, "must be a number, got the text '0.5': write 0.5"),
         (ArcFaceHead, {'margin': [0.1, '0.2', 0.1]}, "class 1 must be a finite number, got '0.2'"),
         (ArcFaceHead, {'margin': [0.1, 0.2, True]}, 'class 2 must be a finite number, got True'),
@@ -703,7 +703,7 @@ def test_margins_from_a_file(tmp_path):
         (CombinedMarginHead, {'margin': ('1', 0.3, 0.2)}, 'margin must be three numbers'),
         (CombinedMarginHead, {'margin': '1.0'}, "margin must be three numbers, .* got '1.0'"),
         (MagFaceHead, {'margin': '45'}, "margin must be two numbers, .* got '45'"),
-        (MagFaceHead, {'lengths': (10, math.inf)}, 'lengths must be two numbers'),
+        (MagFaceHead, {'norm_range': (10, math.inf)}, 'norm_range must be two numbers'),
         (SphereFaceHead, {'annealing': '123'}, "annealing must be three numbers .* got '123'"),
         (SphereFaceHead, {'annealing': (1000, math.nan, 5)}, 'annealing must be three numbers'),
         (SphereFaceRHead, {'version': True}, 'version must be 1 or 2, got True'),
@@ -731,9 +731,9 @@ def test_wrong_arguments(kind, arguments, message):
         (AdaFaceHead, 'momentum'),
         (CurricularFaceHead, 'momentum'),
         (ElasticFaceHead, 'sigma'),
-        (MagFaceHead, 'lengths'),
+        (MagFaceHead, 'norm_range'),
         (MagFaceHead, 'regularization'),
-        (UniFaceHead, 'other_weight'),
+        (UniFaceHead, 'nontarget_weight'),
     ],
 )
 def test_no_head_takes_what_is_no_number(kind, name):
@@ -776,7 +776,7 @@ def test_one_margin_from_arrays(margin):
         (CosFaceHead, {'easy_margin': True}, 'ArcFaceHead and MagFaceHead have one'),
         (NormSoftmaxHead, {'margin': 0.5}, "NormSoftmaxHead has no argument 'margin'"),
         (SoftmaxHead, {'num_subcenters': 3}, 'NormSoftmaxHead has them'),
-        (UniFaceHead, {'colour': 1}, "UniFaceHead has no argument 'colour'$"),
+        (UniFaceHead, {'color': 1}, "UniFaceHead has no argument 'color'$"),
     ],
 )
 def test_arguments_that_are_not_there(kind, arguments, message):

@@ -38,7 +38,7 @@ def loss_curve(impl: str, steps: int) -> list[float]:
 def test_implementations_have_one_loss_curve():
     """In fp64: in fp32 this training amplifies a rounding error of 1e-7 to 1e-2 within six steps.
 
-    So it does where the reference itself starts from centres that are moved by 1e-7.
+    So it does where the reference itself starts from centers that are moved by 1e-7.
     """
     reference = loss_curve('reference', 50)
     assert reference[-1] < reference[0]

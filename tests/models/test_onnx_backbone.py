@@ -55,8 +55,8 @@ def fixed(exported, tmp_path):
 
 
 @pytest.fixture
-def mean_colour(tmp_path):
-    """Write a model that gives the mean colour of an image, (N, 3, 1, 1), times a weight."""
+def mean_color(tmp_path):
+    """Write a model that gives the mean color of an image, (N, 3, 1, 1), times a weight."""
 
     def write(
         inputs=(('x', ('N', 3, 8, 8)),),
@@ -74,16 +74,16 @@ def mean_colour(tmp_path):
         weights = numpy_helper.from_array(np.full((1, 3, 1, 1), weight, np.float32), 'weight')
         graph = helper.make_graph(
             nodes,
-            'mean_colour',
+            'mean_color',
             [helper.make_tensor_value_info(name, dtype, shape) for name, shape in inputs],
             [helper.make_tensor_value_info(name, 1, shape) for name, shape in outputs],
             [weights],
         )
         opset = [helper.make_opsetid('', 17)]
         model = helper.make_model(graph, ir_version=8, opset_imports=opset)
-        path = tmp_path / 'mean_colour.onnx'
-        storage = dict(location='mean_colour.weights', size_threshold=0) if external else {}
-        (tmp_path / 'mean_colour.weights').unlink(missing_ok=True)
+        path = tmp_path / 'mean_color.onnx'
+        storage = dict(location='mean_color.weights', size_threshold=0) if external else {}
+        (tmp_path / 'mean_color.weights').unlink(missing_ok=True)
         onnx.save(model, path, save_as_external_data=external, **storage)
         return path
 
@@ -106,21 +106,21 @@ def test_fixed_batch_is_run_in_pieces(net, fixed, batch, images):
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize('stored', [TensorProto.FLOAT, TensorProto.FLOAT16])
-def test_precisions(mean_colour, stored, dtype):
+def test_precisions(mean_color, stored, dtype):
     x = torch.rand(2, 3, 8, 8).to(dtype)
-    (embeddings,) = OnnxBackbone(mean_colour(dtype=stored)).eval()(x)
+    (embeddings,) = OnnxBackbone(mean_color(dtype=stored)).eval()(x)
     assert embeddings.dtype == torch.float32
     torch.testing.assert_close(embeddings, x.float().mean((2, 3)), rtol=1e-3, atol=1e-3)
 
 
-def test_released_models_declare_one_row_for_any_batch(mean_colour, capfd):
-    net = OnnxBackbone(mean_colour(outputs=[('pooled', (1, 3, 1, 1))])).eval()
+def test_released_models_declare_one_row_for_any_batch(mean_color, capfd):
+    net = OnnxBackbone(mean_color(outputs=[('pooled', (1, 3, 1, 1))])).eval()
     assert net(torch.rand(4, 3, 8, 8))[0].shape == (4, 3)
     assert capfd.readouterr().err == ''
 
 
-def test_output_by_name(mean_colour):
-    path = mean_colour(outputs=[('total', ()), ('pooled', ('N', 3, 1, 1))])
+def test_output_by_name(mean_color):
+    path = mean_color(outputs=[('total', ()), ('pooled', ('N', 3, 1, 1))])
     x = torch.rand(2, 3, 8, 8)
     torch.testing.assert_close(OnnxBackbone(path, 'pooled').eval()(x)[0], x.mean((2, 3)))
     for output in (None, 'features'):
@@ -131,13 +131,13 @@ def test_output_by_name(mean_colour):
 
 
 @pytest.mark.parametrize('shape', [(2, 3, 8, 9), (2, 1, 8, 8), (3, 8, 8)])
-def test_images_of_another_size(mean_colour, shape):
+def test_images_of_another_size(mean_color, shape):
     with pytest.raises(ValueError, match=r'\(3, 8, 8\) .*got .*resize or align .* test_pipeline'):
-        OnnxBackbone(mean_colour()).eval()(torch.rand(shape))
+        OnnxBackbone(mean_color()).eval()(torch.rand(shape))
 
 
-def test_size_may_be_free(mean_colour):
-    net = OnnxBackbone(mean_colour(inputs=[('x', ('N', 3, 'H', 'W'))])).eval()
+def test_size_may_be_free(mean_color):
+    net = OnnxBackbone(mean_color(inputs=[('x', ('N', 3, 'H', 'W'))])).eval()
     assert net(torch.rand(2, 3, 5, 6))[0].shape == (2, 3)
 
 
@@ -150,11 +150,9 @@ def test_size_may_be_free(mean_colour):
     ],
     ids=['two inputs', '3-D', 'uint8'],
 )
-def test_other_inputs(mean_colour, model):
-    with pytest.raises(
-        ValueError, match=r'mean_colour.onnx must have one input, images .*it has x'
-    ):
-        OnnxBackbone(mean_colour(**model))
+def test_other_inputs(mean_color, model):
+    with pytest.raises(ValueError, match=r'mean_color.onnx must have one input, images .*it has x'):
+        OnnxBackbone(mean_color(**model))
 
 
 def test_files_that_are_no_model(exported, tmp_path):
@@ -180,8 +178,8 @@ def test_onnxruntime_is_missing(exported, monkeypatch):
         OnnxBackbone(exported)
 
 
-def test_training_is_refused(mean_colour):
-    net, x = OnnxBackbone(mean_colour()), torch.rand(2, 3, 8, 8)
+def test_training_is_refused(mean_color):
+    net, x = OnnxBackbone(mean_color()), torch.rand(2, 3, 8, 8)
     model = EmbeddingRetriever(net, head=ArcFaceHead(num_classes=2, in_channels=3))
     with pytest.raises(ValueError, match='an ONNX model cannot be trained'):
         model.train().loss(x, [])
@@ -202,15 +200,15 @@ def test_copies_open_the_file_again(exported):
 
 
 @pytest.mark.parametrize('external', [False, True], ids=['weights inside', 'weights beside'])
-def test_fingerprint_is_that_of_the_weights(mean_colour, external):
+def test_fingerprint_is_that_of_the_weights(mean_color, external):
     def fingerprint(path):
         return fingerprint_model(EmbeddingRetriever(OnnxBackbone(path)))
 
-    path = mean_colour(external=external)
+    path = mean_color(external=external)
     one = fingerprint(path)
     assert fingerprint(shutil.copy(path, path.with_name('copy.onnx'))) == one
-    assert fingerprint(mean_colour(external=external, weight=2.0)) != one
-    assert fingerprint(mean_colour(external=external)) == one
+    assert fingerprint(mean_color(external=external, weight=2.0)) != one
+    assert fingerprint(mean_color(external=external)) == one
 
 
 def test_flip_test(net, exported):

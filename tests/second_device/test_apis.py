@@ -11,7 +11,7 @@ import torch
 from mmarcface import apis
 from mmarcface.apis import (
     ImageRetrievalInferencer,
-    Judge,
+    InversionEvaluator,
     VerificationInferencer,
     get_model,
     invert,
@@ -19,12 +19,12 @@ from mmarcface.apis import (
     save_inversion,
     save_purification,
 )
-from mmarcface.apis.inversion.state import Keeper
+from mmarcface.apis.inversion.state import SearchState
 from mmarcface.datasets import ORLFaces
 from mmarcface.evaluation.thresholds import save_thresholds
 from mmarcface.fingerprints import fingerprint_model
 from mmarcface.functional.verification import calibrate
-from tests.apis.colours import Told, known_model, random_colours, write_colours
+from tests.apis.colors import Told, known_model, random_colors, write_colors
 from tests.apis.inversion.test_search import RESNET, RETRIEVER, Tiny, built, config, weight
 
 from .same import check_same
@@ -171,7 +171,7 @@ def test_inversion_of_other_targets(device, kind, orl):
         'photographs': ([photograph(orl, 1), photograph(orl, 2)],) * 2,
     }[kind]
     settings = dict(QUICK, steps=2, preset='small', clip=True, flip=True, jitter=1)
-    settings |= dict(grey=True, restarts=2) if kind == 'labels' else {}
+    settings |= dict(gray=True, restarts=2) if kind == 'labels' else {}
     found, expected = (
         invert(one, targets, **settings)
         for one, targets in zip((model, of_cpu), given, strict=True)
@@ -198,14 +198,14 @@ def test_an_inversion_goes_on_where_it_was(device, first, tmp_path, monkeypatch)
     of_cpu, model = pair(device)
     settings = QUICK | dict(preset='small', state_interval=2, restarts=2)
     expected = invert(of_cpu, [1, 3], **settings)
-    save = Keeper.save
+    save = SearchState.save
 
     def save_and_stop(self, *args):
         save(self, *args)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, 'save', save_and_stop)
+        patch.setattr(SearchState, 'save', save_and_stop)
         one = model if first == 'the device' else of_cpu
         with pytest.raises(KeyboardInterrupt):
             invert(one, [1, 3], state=tmp_path, **settings)
@@ -214,7 +214,7 @@ def test_an_inversion_goes_on_where_it_was(device, first, tmp_path, monkeypatch)
     check_images(invert(of_cpu, [1, 3], state=tmp_path, **settings), expected)
 
 
-# Judge.
+# InversionEvaluator.
 
 
 def test_judge(device, orl):
@@ -222,45 +222,48 @@ def test_judge(device, orl):
     images = np.stack([cv2.imread(photograph(orl, p, n)) for p in PEOPLE for n in (1, 2)])
     labels = np.repeat(np.arange(4), 2)
     real = ORLFaces(PEOPLE)
-    judges = [Judge(one, real, device=where) for one, where in ((model, device), (of_cpu, 'cpu'))]
+    judges = [
+        InversionEvaluator(one, real, device=where)
+        for one, where in ((model, device), (of_cpu, 'cpu'))
+    ]
     reports = [judge(images, labels) for judge in judges]
     check_same(*reports)
     given = torch.from_numpy(images), torch.from_numpy(labels)
     check_same(judges[0].judge(*given), reports[1])
-    assert judges[0].beside_real(images, labels).keys() == {0, 1, 2, 3}
+    assert judges[0].pair_with_real(images, labels).keys() == {0, 1, 2, 3}
     with pytest.raises(ValueError, match='the judge is the model itself'):
-        judges[0].refuse_same(of_cpu)
-    judges[0].refuse_same(built(RESNET, 16).to(device))
+        judges[0].refuse_same_weights(of_cpu)
+    judges[0].refuse_same_weights(built(RESNET, 16).to(device))
 
 
 def test_judge_of_another_kind(device, orl):
     of_cpu, model = pair(device, RESNET, 32)
     images = np.stack([cv2.imread(photograph(orl, p)) for p in PEOPLE])
     real = ORLFaces(PEOPLE)
-    reports = [Judge(one, real).judge(images, range(4)) for one in (model, of_cpu)]
+    reports = [InversionEvaluator(one, real).judge(images, range(4)) for one in (model, of_cpu)]
     check_same(*reports)
 
 
 # Purification.
 
 
-@pytest.mark.parametrize('settings', [dict(threshold=60.0, rule='centre'), dict()], ids=str)
+@pytest.mark.parametrize('settings', [dict(threshold=60.0, rule='center'), dict()], ids=str)
 def test_purification(device, settings, tmp_path):
     sizes = [30] * 8
-    write_colours(tmp_path / 'data', random_colours(sizes))
-    centres = np.random.default_rng(1).integers(-50, 50, (9, 3, 3)).tolist()
+    write_colors(tmp_path / 'data', random_colors(sizes))
+    centers = np.random.default_rng(1).integers(-50, 50, (9, 3, 3)).tolist()
     dataset = Told(str(tmp_path / 'data'))
     if not settings:
-        # Most samples are at their centre, so that a threshold is there to find.
+        # Most samples are at their center, so that a threshold is there to find.
         shutil.rmtree(tmp_path / 'data')
         noise = np.random.default_rng(2)
-        own = np.array(centres)[:8, 0][:, None] + noise.integers(-6, 7, (8, 30, 3)) + 128
+        own = np.array(centers)[:8, 0][:, None] + noise.integers(-6, 7, (8, 30, 3)) + 128
         own[:, ::6] = noise.integers(80, 176, own[:, ::6].shape)
-        write_colours(tmp_path / 'data', [list(map(tuple, colours)) for colours in own])
+        write_colors(tmp_path / 'data', [list(map(tuple, colors)) for colors in own])
         dataset = Told(str(tmp_path / 'data'))
     results = [
         purify(
-            known_model(centres).to(where),
+            known_model(centers).to(where),
             dataset,
             state=tmp_path / f'state {where.type}',
             relabel=True,
@@ -269,10 +272,10 @@ def test_purification(device, settings, tmp_path):
         for where in (device, torch.device('cpu'))
     ]
     check_same(*(vars(found) for found in results))
-    assert results[0].relabelled.any()
+    assert results[0].relabeled.any()
     save_purification(results[0], dataset, tmp_path / 'out')
     # Embeddings of the device serve the CPU.
-    of_cpu = known_model(centres)
+    of_cpu = known_model(centers)
     again = purify(
         of_cpu, dataset, state=tmp_path / f'state {device.type}', relabel=True, **settings
     )
@@ -286,7 +289,7 @@ def test_purification(device, settings, tmp_path):
 def test_encoders_that_are_no_nets(device):
     of_cpu, model = pair(
         device,
-        dict(type='mmarcface.EmbeddingRetriever', image_encoder=dict(type='mmarcface.Pixels')),
+        dict(type='mmarcface.EmbeddingRetriever', image_encoder=dict(type='mmarcface.RawPixels')),
     )
     images = torch.randn(2, 3, 16, 16)
     check_same(model.embed(images.to(device)), of_cpu.embed(images), device)

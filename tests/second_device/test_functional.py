@@ -20,8 +20,8 @@ from .same import check_same, moved
 
 RANDOM = torch.Generator().manual_seed(0)
 LABELS = torch.arange(40) % 8
-CENTRES = torch.randn(8, 6, generator=RANDOM)
-VECTORS = normalize(CENTRES[LABELS] + torch.randn(40, 6, generator=RANDOM))
+CENTERS = torch.randn(8, 6, generator=RANDOM)
+VECTORS = normalize(CENTERS[LABELS] + torch.randn(40, 6, generator=RANDOM))
 WEIGHT = torch.randn(24, 6, generator=RANDOM)
 COSINES = 2 * torch.rand(40, generator=RANDOM) - 1
 SAME = COSINES + 0.5 * torch.randn(40, generator=RANDOM) > 0
@@ -33,19 +33,19 @@ OF_OTHERS = 90 + 10 * torch.randn(500, generator=RANDOM)
 OF_OWN = torch.cat([30 + 8 * torch.randn(300, generator=RANDOM), OF_OTHERS[:60]])
 # Functions whose values are lists of sizes or settings, or of arrays alone.
 OF_NO_TENSOR = {
-    'consecutive_folds', 'wilson_interval', 'convert', 'too_few', 'area_under_curve',
+    'consecutive_folds', 'wilson_interval', 'convert', 'few_pairs_warning', 'area_under_curve',
     'equal_error_rate', 'tar_of_curve', 'cumulative_match', 'tpir_at_fpir', 'adaptive_margins',
     'nearest_distance', 'target_logit_curve',
 }  # fmt: skip
 # Those of whole losses and nets, which the heads and the inversion call.
 CALLED_BY_OTHERS = {
     'batch_norm_layers', 'batch_statistics', 'bn_prior', 'refuse_untrained', 'curricular',
-    'smaller_angle', 'without_conflicts', 'sphereface2_similarity', 'elastic_margins',
+    'sphereface_r_nontarget', 'interclass_filter', 'sphereface2_similarity', 'elastic_margins',
 }  # fmt: skip
 CALLS = {
     'within_class_angle': [(angles, VECTORS, LABELS)],
     'class_directions': [(angles, VECTORS, LABELS, 9)],
-    'smallest_angle': [(angles, CENTRES)],
+    'smallest_angle': [(angles, CENTERS)],
     'search_gallery': [
         (identification, VECTORS[:9], LABELS[:9], VECTORS[9:], LABELS[9:], 5),
         (identification, VECTORS[:9], LABELS[:9], VECTORS[9:], LABELS[9:] + 3, 5),
@@ -54,15 +54,15 @@ CALLS = {
     'total_variation': [(inversion, IMAGES), (inversion, IMAGES, 'deepinversion')],
     'image_energy': [(inversion, IMAGES)],
     'embedding_distances': [(inversion, VECTORS, VECTORS.flip(0))],
-    'judge_embeddings': [
+    'evaluate_inversions': [
         (
             inversion_metrics,
             VECTORS[::2],
             LABELS[::2],
-            lambda d: inversion_metrics.Reference(VECTORS.to(d), LABELS),
+            lambda d: inversion_metrics.RealEmbeddings(VECTORS.to(d), LABELS),
         ),
     ],
-    'frechet_distance': [(inversion_metrics, VECTORS, CENTRES)],
+    'frechet_distance': [(inversion_metrics, VECTORS, CENTERS)],
     'sine': [(margins, COSINES)],
     'angle': [(margins, COSINES)],
     'detached': [(margins, COSINES, COSINES)],
@@ -78,23 +78,23 @@ CALLS = {
         (retrieval, VECTORS[:9], VECTORS, 5),
         (retrieval, VECTORS, VECTORS, 39, torch.arange(40)),
     ],
-    'count_items': [(retrieval, LABELS[:9], LABELS[9:])],
+    'count_relevant': [(retrieval, LABELS[:9], LABELS[9:])],
     'recall_at_k': [(retrieval, RELEVANT, 3)],
     'average_precision_at_k': [
         (retrieval, RELEVANT, NUMBERS, 5, kind) for kind in retrieval.DENOMINATORS
     ],
     'map_at_r': [(retrieval, RELEVANT, NUMBERS)],
     'r_precision': [(retrieval, RELEVANT, NUMBERS)],
-    'own_cosines': [(subcenter, VECTORS, WEIGHT, LABELS, 3)],
-    'count_nearest': [(subcenter, OWN, LABELS, 9)],
+    'subcenter_cosines': [(subcenter, VECTORS, WEIGHT, LABELS, 3)],
+    'count_by_subcenter': [(subcenter, OWN, LABELS, 9)],
     'dominant_subcenters': [(subcenter, LABELS.view(8, 5))],
     'dead_subcenters': [(subcenter, LABELS.view(8, 5))],
-    'angles_to': [(subcenter, OWN, LABELS % 3)],
+    'angles_to_centers': [(subcenter, OWN, LABELS % 3)],
     'keep_mask': [
         (subcenter, COSINES.acos().rad2deg(), LABELS),
         (subcenter, COSINES.acos().rad2deg(), LABELS, 50.0, SAME, 3),
     ],
-    'fit_angles': [(subcenter, OF_OWN, OF_OTHERS)],
+    'fit_angle_mixture': [(subcenter, OF_OWN, OF_OTHERS)],
     'pool_templates': [
         (templates, VECTORS, LABELS, LABELS % 3),
         (templates, VECTORS, LABELS, LABELS % 3, COSINES),
@@ -130,7 +130,9 @@ def test_figures_are_those_of_the_cpu(device, name):
         check_same(call(*of_device), call(*of_cpu))
 
 
-@pytest.mark.parametrize('name', ['topk_search', 'pool_templates', 'own_cosines', 'keep_mask'])
+@pytest.mark.parametrize(
+    'name', ['topk_search', 'pool_templates', 'subcenter_cosines', 'keep_mask']
+)
 def test_results_stay_there(device, name):
     for room, *arguments in CALLS[name]:
         found = getattr(room, name)(*moved(arguments, device))

@@ -31,7 +31,7 @@ def step(head, amp=None, labels=LABELS, **options):
     generator = torch.Generator().manual_seed(1)
     embeddings = 3 * torch.randn(len(labels), WIDTH, generator=generator)
     if labels:
-        # One is at its centre, and one opposite.
+        # One is at its center, and one opposite.
         with torch.no_grad():
             embeddings[:2] = head.weight[[0, 299 * head.num_subcenters]].cpu()
         embeddings[1] *= -1

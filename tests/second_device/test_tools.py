@@ -56,7 +56,7 @@ def test_train_test_and_invert(tool, tmp_path):
     # The judge, which the config names, is trained first.
     tool('invert.py', 'net.py', checkpoint, '--out', 'out')
     report = json.loads((tmp_path / 'out' / 'report.json').read_text())
-    assert 0 <= report['judge_accuracy'] <= 1
+    assert 0 <= report['attack_accuracy'] <= 1
     assert len(list((tmp_path / 'out' / 'images').iterdir())) == 3
     # The embeddings that were written above, as targets.
     tool('invert.py', 'net.py', checkpoint, '--out', 'again', '--embeddings', 'embeddings.pkl')

@@ -114,7 +114,7 @@ HOOKS = [
     dict(type='mmarcface.SubCenterHook', interval=2),
     dict(type='mmarcface.EmbeddingPlotHook'),
     HOOK | dict(targets=[0, 1], per_target=1),
-    dict(type='mmarcface.ResultsTableHook', baseline=dict(type='mmarcface.Pixels')),
+    dict(type='mmarcface.ResultsTableHook', baseline=dict(type='mmarcface.RawPixels')),
 ]
 
 

@@ -465,7 +465,7 @@ def test_pairs_are_shared_out_among_folds(faces, tmp_path, tool, logged):
     assert 'num_folds' not in done
     (warning,) = logged
     assert '20 identities are in several of the 10 folds, such as ' in warning
-    # Neighbours become one fold.
+    # Neighbors become one fold.
     three = [images_of_folds(LFW(str(lfw), **QUICKLY))[k : k + 2] for k in (0, 2, 4)]
     three = [one | other for one, other in three]
     for number, origin in enumerate((bins, lfw)):

@@ -14,7 +14,7 @@ import torch
 from mmengine.config import Config
 
 from mmarcface.apis import get_model
-from mmarcface.apis.inversion.state import Keeper
+from mmarcface.apis.inversion.state import SearchState
 from mmarcface.engine.launch import build_runner
 from tests.conftest import ROOT
 from tests.engine.test_inversion import tiny, train
@@ -25,7 +25,7 @@ INVERSION = dict(
     preset='small',
     steps=3,
     seed=5,
-    centre_weight=7.0,
+    center_weight=7.0,
     bn_weight=0.05,
     tv_weight=0.01,
     judge=dict(config='judge.py'),
@@ -79,10 +79,10 @@ def test_as_a_user_runs_it(run_tool, nets, tmp_path):
     report = json.loads((out / 'report.json').read_text())
     assert report['labels'] == [0, 1, 2, 0, 1, 2]
     assert report['seed'] == 5
-    assert report['settings']['centre_weight'] == 7
+    assert report['settings']['center_weight'] == 7
     assert report['config'] == str(nets / 'net.py')
     row = re.search(r'as it is +│ +([\d.]+)% │', done.stdout)
-    assert float(row[1]) == pytest.approx(100 * report['judge_accuracy'], abs=0.06)
+    assert float(row[1]) == pytest.approx(100 * report['attack_accuracy'], abs=0.06)
     assert (tmp_path / 'work_dirs' / 'judge' / 'epoch_1.pth').exists()
 
 
@@ -96,10 +96,10 @@ def test_labels(run, nets):
 
 
 def test_settings(run, nets):
-    options = ['steps=2', 'bn_weight=0', 'grey=True']
+    options = ['steps=2', 'bn_weight=0', 'gray=True']
     flags = ('--labels', 1, '--preset', 'paper', *judge(nets), '--settings', *options)
     out, report, _ = run(*flags)
-    expected = dict(steps=2, bn_weight=0, grey=True, centre_weight=7, lr=0.25, halvings=0)
+    expected = dict(steps=2, bn_weight=0, gray=True, center_weight=7, lr=0.25, halvings=0)
     assert expected.items() <= report['settings'].items()
     image = cv2.imread(str(out / 'images' / 'label1_1.png'))
     assert (image == image[..., :1]).all()
@@ -123,7 +123,7 @@ def test_images(run, nets, orl, tmp_path, logged):
     assert f'{tmp_path / "people"}: 1 file left out (no image), such as notes.txt' in logged
     assert report['labels'] is None
     assert 'The judge does not know these people, and says nothing' in words
-    assert 'judge_accuracy' not in report
+    assert 'attack_accuracy' not in report
     with pytest.raises(FileNotFoundError, match='there are no images in'):
         run('--images', tmp_path / 'out' / 'nothing')
 
@@ -206,7 +206,7 @@ def test_judges_that_cannot_judge(run, nets, tmp_path):
         run('--identities', 0, *judge(nets), command=['audit'])
     _, report, words = run('--labels', 0, config='alone.py')
     assert 'by the judge' not in words
-    assert 'judge_accuracy' not in report
+    assert 'attack_accuracy' not in report
 
 
 def test_checkpoint_without_classes(run, nets, tmp_path):
@@ -224,14 +224,14 @@ def test_interrupted_runs_go_on(run, nets, tmp_path, monkeypatch):
     """Ctrl-C in the last of two batches."""
 
     flags = ['--labels', 0, 1, 2, *judge(nets), '--settings', 'batch_size=3']
-    finish = Keeper.finish
+    finish = SearchState.finish
 
     def finish_and_stop(keeper, unit, result):
         finish(keeper, unit, result)
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Keeper, 'finish', finish_and_stop)
+        patch.setattr(SearchState, 'finish', finish_and_stop)
         with pytest.raises(KeyboardInterrupt):
             run(*flags)
     state = tmp_path / 'out' / 'state'
@@ -261,7 +261,7 @@ def test_a_judge_without_checkpoint(run, nets, tmp_path, monkeypatch):
     assert moved.stat().st_mtime_ns == before
     pixels = Config.fromfile(nets / 'judge.py')
     pixels.model = dict(
-        type='mmarcface.EmbeddingRetriever', image_encoder=dict(type='mmarcface.Pixels')
+        type='mmarcface.EmbeddingRetriever', image_encoder=dict(type='mmarcface.RawPixels')
     )
     for name in ('train_dataloader', 'train_cfg', 'optim_wrapper'):
         pixels.pop(name)
@@ -354,11 +354,11 @@ def test_two_processes(nets, tmp_path):
     (folder,) = (work / 'inversion').iterdir()
     report = json.loads((folder / 'report.json').read_text())
     assert report['number'] == 6
-    assert 0 <= report['judge_accuracy'] <= 1
+    assert 0 <= report['attack_accuracy'] <= 1
     assert (tmp_path / 'work_dirs' / 'judge' / 'epoch_1.pth').exists()
     assert list(work.glob(f'*/vis_data/vis_image/inversion_{folder.name}.png'))
 
     on_two('invert.py', tmp_path / 'net.py', work / 'epoch_1.pth', '--out', tmp_path / 'out')
     again = json.loads((tmp_path / 'out' / 'report.json').read_text())
     assert again['terms']['objective'] == pytest.approx(report['terms']['objective'], rel=1e-4)
-    assert again['judge_accuracy'] == report['judge_accuracy']
+    assert again['attack_accuracy'] == report['attack_accuracy']

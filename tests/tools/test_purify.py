@@ -129,9 +129,9 @@ def test_run(trained, tmp_path, tool):
     kept = rows_of(folder / 'purification' / 'keep.csv')
     assert results['purification']['kept'] == len(kept) < 40
     assert f'Seed 1: {len(kept)} kept' in said
-    for stage, centres in (('noisy', 1), ('subcenter', 3), ('purified', 1)):
+    for stage, centers in (('noisy', 1), ('subcenter', 3), ('purified', 1)):
         state = torch.load(folder / stage / 'epoch_2.pth', weights_only=True)
-        assert state['state_dict']['head.weight'].shape == (4 * centres, 8)
+        assert state['state_dict']['head.weight'].shape == (4 * centers, 8)
         # The noise is that of the seed.
         used = Config.fromstring(state['meta']['cfg'], '.py')
         assert used.train_dataloader.dataset.seed == used.randomness.seed == 1
@@ -154,7 +154,7 @@ def test_purified_training_sees_what_is_kept(trained):
     config = Config.fromstring(state['meta']['cfg'], '.py')
     config.train_dataloader.dataset.pop('filter_file')
     whole = training_set(config)
-    labels = {whole.sample_name(info): info['gt_label'] for info in map(whole.get_data_info, range(
+    labels = {whole.sample_id(info): info['gt_label'] for info in map(whole.get_data_info, range(
         len(whole)
     ))}  # fmt: skip
     assert len(labels) == 40
@@ -228,10 +228,10 @@ def test_settings(trained, tmp_path, tool):
     net = trained / 'net.py', checkpoint_in(trained)
     tool(*net, '--out', tmp_path / 'a', '--threshold', 180)
     assert len(rows_of(tmp_path / 'a' / 'keep.csv')) == 40
-    flags = '--threshold', 50, '--rule', 'centre', '--min-per-class', 4, '--relabel'
+    flags = '--threshold', 50, '--rule', 'center', '--min-per-class', 4, '--relabel'
     tool(*net, '--out', tmp_path / 'b', *flags, '--format', 'parquet')
     summary = json.loads((tmp_path / 'b' / 'summary.json').read_text())
-    wanted = dict(threshold=50, rule='centre', min_per_class=4, samples=40)
+    wanted = dict(threshold=50, rule='center', min_per_class=4, samples=40)
     assert wanted.items() <= summary.items()
     assert (tmp_path / 'b' / 'keep.parquet').exists()
     assert not (tmp_path / 'b' / 'keep.csv').exists()
@@ -262,23 +262,23 @@ def test_ceiling_needs_the_truth(tmp_path, tool):
     assert not list(tmp_path.rglob('*.pth'))
 
 
-def test_checkpoint_with_one_centre(trained, tmp_path, tool):
+def test_checkpoint_with_one_center(trained, tmp_path, tool):
     one = trained / 'work_dirs' / 'net' / 'seed4' / 'noisy' / 'epoch_2.pth'
-    with pytest.raises(ValueError, match='was trained with one centre a class, which cannot'):
+    with pytest.raises(ValueError, match='was trained with one center a class, which cannot'):
         tool(trained / 'net.py', one)
     config = config_of()
     config.model.head.num_subcenters = 1
     config.dump(tmp_path / 'one.py')
-    with pytest.raises(ValueError, match='was trained with one centre a class, which cannot'):
+    with pytest.raises(ValueError, match='was trained with one center a class, which cannot'):
         tool(tmp_path / 'one.py', one)
-    with pytest.raises(ValueError, match=r'must have several centres a class: .*Head with 1$'):
+    with pytest.raises(ValueError, match=r'must have several centers a class: .*Head with 1$'):
         tool('run', tmp_path / 'one.py')
     config.model.head.type = 'mmarcface.ArcFaceHead'
     config.model.head.pop('num_subcenters')
     config.dump(tmp_path / 'arcface.py')
-    with pytest.raises(ValueError, match='was trained with one centre a class, which cannot'):
+    with pytest.raises(ValueError, match='was trained with one center a class, which cannot'):
         tool(tmp_path / 'arcface.py', one)
-    with pytest.raises(ValueError, match=r'must have several centres a class: .*Head with 1$'):
+    with pytest.raises(ValueError, match=r'must have several centers a class: .*Head with 1$'):
         tool('run', tmp_path / 'arcface.py')
 
 
@@ -401,7 +401,7 @@ def test_seeds_are_of_the_noise_too(tmp_path, tool, monkeypatch, kind):
 SUMMARY = dict(
     kept=3,
     dropped=1,
-    relabelled=0,
+    relabeled=0,
     samples=4,
     classes=2,
     threshold=60.0,

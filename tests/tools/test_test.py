@@ -32,7 +32,7 @@ def tool(tmp_path, monkeypatch):
 
 
 def test_untrained(tool, tmp_path):
-    """What training starts from: an encoder initialised after the seed is set."""
+    """What training starts from: an encoder initialized after the seed is set."""
     figures = tool('--untrained')
     assert 0 < figures['retrieval/Recall@1'] <= 100
     assert tool('--untrained') == figures
@@ -72,7 +72,7 @@ def test_without_weights(tool):
 def test_without_parameters(tool, tmp_path):
     config = tiny()
     config.model = dict(
-        type='mmarcface.EmbeddingRetriever', image_encoder=dict(type='mmarcface.Pixels')
+        type='mmarcface.EmbeddingRetriever', image_encoder=dict(type='mmarcface.RawPixels')
     )
     config.dump(tmp_path / 'net.py')
     assert tool() == tool('--untrained')

@@ -5,7 +5,7 @@ from matplotlib.colors import to_hex
 from sklearn.decomposition import TruncatedSVD
 
 from mmarcface.functional.angles import smallest_angle
-from mmarcface.visualization import Embedded, draw_embeddings, to_image
+from mmarcface.visualization import EmbeddingPanel, draw_embeddings, to_image
 from mmarcface.visualization.embeddings import COLORS
 
 
@@ -23,7 +23,7 @@ def texts_of(axes) -> dict[str, tuple[float, float]]:
 
 def test_points_of_a_plane_are_drawn_as_they_are():
     vectors, labels, centers = rays(2)
-    (axes,) = draw_embeddings([Embedded('ArcFace', vectors, labels, centers)]).axes
+    (axes,) = draw_embeddings([EmbeddingPanel('ArcFace', vectors, labels, centers)]).axes
     (points,) = axes.collections
     drawn, colors = points.get_offsets(), points.get_facecolors()
     factor = np.quantile(np.hypot(*vectors.T), 0.99)
@@ -35,7 +35,7 @@ def test_points_of_a_plane_are_drawn_as_they_are():
         (*place.round(4), to_hex(color)) for place, color in zip(drawn.data, colors, strict=True)
     }
     assert found == expected
-    # A ray for each centre, and its name at the end.
+    # A ray for each center, and its name at the end.
     units = centers / np.linalg.norm(centers, axis=1, keepdims=True)
     ends = np.array([line.get_xydata()[-1] for line in axes.lines])
     np.testing.assert_allclose(ends, units)
@@ -46,7 +46,7 @@ def test_points_of_a_plane_are_drawn_as_they_are():
 def test_sphere_is_an_equal_area_map():
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(40_000, 3))
-    panel = Embedded('', vectors, np.zeros(40_000, int))
+    panel = EmbeddingPanel('', vectors, np.zeros(40_000, int))
     (axes,) = draw_embeddings([panel]).axes
     places = axes.collections[0].get_offsets().data
     assert ((places[:, 0] / 1.2) ** 2 + (places[:, 1] / 0.6) ** 2 <= 1 + 1e-9).all()
@@ -60,7 +60,7 @@ def test_sphere_is_an_equal_area_map():
 
 def test_poles_and_the_middle_of_the_map():
     vectors = np.array([[5.0, 0, 0], [0, 0, 2], [0, 0, -3], [0, 1, 0]])
-    (axes,) = draw_embeddings([Embedded('', vectors, np.arange(4), vectors)]).axes
+    (axes,) = draw_embeddings([EmbeddingPanel('', vectors, np.arange(4), vectors)]).axes
     crosses = np.array([line.get_xydata()[0] for line in axes.lines])
     np.testing.assert_allclose(crosses[:3], [[0, 0], [0, 0.6], [0, -0.6]], atol=1e-12)
     assert 0 < crosses[3, 0] < 1.2
@@ -69,7 +69,7 @@ def test_poles_and_the_middle_of_the_map():
 
 def test_more_dimensions_are_drawn_along_principal_axes():
     vectors, labels, centers = rays(6)
-    (axes,) = draw_embeddings([Embedded('loss', vectors, labels, centers)]).axes
+    (axes,) = draw_embeddings([EmbeddingPanel('loss', vectors, labels, centers)]).axes
     assert axes.get_title() == 'loss\n(2 of 6 principal axes)'
     found = axes.collections[0].get_offsets().data
     expected = TruncatedSVD(2, algorithm='arpack').fit_transform(vectors.astype(float))
@@ -81,7 +81,7 @@ def test_more_dimensions_are_drawn_along_principal_axes():
 
 def test_title_and_figures():
     vectors, labels, centers = rays(3)
-    panels = [Embedded(name, vectors, labels, centers, accuracy=a) for name, a in
+    panels = [EmbeddingPanel(name, vectors, labels, centers, accuracy=a) for name, a in
               (('softmax', 97.25), ('ArcFace', None))]  # fmt: skip
     first, second = draw_embeddings(panels).axes
     assert first.get_title() == 'softmax'
@@ -95,7 +95,7 @@ def test_title_and_figures():
 
 def test_without_centers_the_directions_of_classes_are_drawn():
     vectors, labels, centers = rays(2)
-    panel = Embedded('', vectors, labels)
+    panel = EmbeddingPanel('', vectors, labels)
     assert smallest_angle(torch.tensor(panel.centers)) == panel.between
     (axes,) = draw_embeddings([panel]).axes
     units = centers / np.linalg.norm(centers, axis=1, keepdims=True)
@@ -103,10 +103,10 @@ def test_without_centers_the_directions_of_classes_are_drawn():
     np.testing.assert_allclose(ends, units, atol=0.1)
 
 
-def test_sub_centers_have_the_colour_of_their_class():
+def test_sub_centers_have_the_color_of_their_class():
     vectors, labels, centers = rays(2, classes=3)
     pairs = centers.repeat(2, axis=0) + np.tile([[0.1, 0], [-0.1, 0]], (3, 1))
-    (axes,) = draw_embeddings([Embedded('', vectors, labels, pairs, num_subcenters=2)]).axes
+    (axes,) = draw_embeddings([EmbeddingPanel('', vectors, labels, pairs, num_subcenters=2)]).axes
     colors = [line.get_color() for line in axes.lines]
     assert colors == [COLORS[label] for label in (0, 0, 1, 1, 2, 2)]
 
@@ -115,13 +115,13 @@ def test_classes_that_are_not_there_and_centers_without_direction_are_left_out()
     vectors, labels, centers = rays(2)
     more = np.concatenate([centers, np.ones((3, 2))])
     more[1] = 0
-    (axes,) = draw_embeddings([Embedded('', vectors, labels, more, names='abcdefg')]).axes
+    (axes,) = draw_embeddings([EmbeddingPanel('', vectors, labels, more, names='abcdefg')]).axes
     assert set(texts_of(axes)) == {'a', 'c', 'd'}
 
 
 def test_many_classes_and_many_panels():
     vectors, labels, centers = rays(2, classes=30, each=2)
-    figure = draw_embeddings([Embedded(str(i), vectors, labels, centers) for i in range(4)])
+    figure = draw_embeddings([EmbeddingPanel(str(i), vectors, labels, centers) for i in range(4)])
     assert [axes.get_title() for axes in figure.axes] == list('0123')
     # Thirty names would hide what there is to see.
     assert not figure.axes[0].texts
@@ -132,7 +132,7 @@ def test_many_classes_and_many_panels():
 
 
 def test_zero_embeddings_are_drawn():
-    (axes,) = draw_embeddings([Embedded('', np.zeros((3, 2)), np.arange(3))]).axes
+    (axes,) = draw_embeddings([EmbeddingPanel('', np.zeros((3, 2)), np.arange(3))]).axes
     assert not axes.lines
     to_image(axes.figure)
 
@@ -141,4 +141,4 @@ def test_nothing_to_draw():
     with pytest.raises(ValueError, match='panels must be at least one, got none'):
         draw_embeddings([])
     with pytest.raises(ValueError, match='at least 2 dimensions, got 1'):
-        draw_embeddings([Embedded('', np.ones((3, 1)), np.arange(3))])
+        draw_embeddings([EmbeddingPanel('', np.ones((3, 1)), np.arange(3))])

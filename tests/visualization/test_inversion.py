@@ -11,7 +11,7 @@ def report_of(number, **changes):
         identities_reidentified=number - 1,
         reidentified_low=0.25,
         reidentified_high=0.975,
-        judge_accuracy=0.755,
+        attack_accuracy=0.755,
         judge_accuracy_low=0.7,
         judge_accuracy_high=0.8,
         judge_real_accuracy=0.99,
@@ -23,7 +23,7 @@ def report_of(number, **changes):
         frechet=0.1234,
         frechet_real=0.0567,
         nearest_image_rms=41.4,
-        nearest_image_rms_least=12.6,
+        nearest_image_rms_min=12.6,
         nearest_image_rms_real=22.2,
         nearest_image_ratio=1.9,
         notes=['the judge is tired'],
@@ -74,7 +74,7 @@ def test_audit_says_the_figures():
         'names 76% of the generated images right, 99% of the real ones, and 2.5% by chance',
         '87%', '96%', '66%', '79%', '0.1%',
         '0.61', '0.72', '-0.03', '0.04',
-        'by 41 of 255 grey levels (root mean square; at least 13)',
+        'by 41 of 255 gray levels (root mean square; at least 13)',
         'other real one by 22.',
         'judge: 0.123; of as many real images: 0.057.',
         'Note: the judge is tired.',
@@ -115,7 +115,7 @@ def test_words_are_inside_the_page_and_apart():
         assert not any(box.overlaps(other) for other in boxes[:i])
 
 
-def test_audit_shows_the_images_in_their_colours():
+def test_audit_shows_the_images_in_their_colors():
     blue = np.zeros((8, 8, 3), np.uint8)
     blue[..., 0] = 255
     figure = draw_audit(report_of(1), {0: (blue, blue[None])})

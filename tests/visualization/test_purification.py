@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmarcface.visualization import (
-    Dropped,
+    DroppedRow,
     draw_angles,
     draw_dropped,
     draw_subcenters,
@@ -64,7 +64,7 @@ def test_wrong_labels_are_told_apart():
     angles = np.array([10.0, 20, 30, 80, 70, 90, 100, 110])
     wrong = np.arange(8) >= 4
     figure = draw_angles(angles, 75, wrong=wrong)
-    assert legend(figure) == ['rightly labelled (50.0%)', 'wrongly labelled (50.0%)']
+    assert legend(figure) == ['rightly labeled (50.0%)', 'wrongly labeled (50.0%)']
     assert 'drops 50.0%: 75.0% of the wrong, 25.0% of the right labels' in texts(figure)
     for label, chosen in (('rightly', ~wrong), ('wrongly', wrong)):
         shares = np.histogram(angles[chosen], np.arange(0, 182, 2))[0] / 8
@@ -76,10 +76,10 @@ def test_wrong_labels_are_told_apart():
 
 def test_other_classes_are_no_higher_than_the_bars():
     angles = np.linspace(0, 100, 1000)
-    figure = draw_angles(angles, 60, other_angles=np.full(7, 90.0))
+    figure = draw_angles(angles, 60, nontarget_angles=np.full(7, 90.0))
     assert heights(figure, 'to other').max() == pytest.approx(heights(figure, 'samples').max())
     assert legend(figure)[-1] == 'to other classes, scaled down'
-    as_it_is = draw_angles(np.full(7, 40.0), 60, other_angles=angles)
+    as_it_is = draw_angles(np.full(7, 40.0), 60, nontarget_angles=angles)
     assert heights(as_it_is, 'to other').sum() == pytest.approx(100)
     assert legend(as_it_is)[-1] == 'to other classes'
 
@@ -104,7 +104,10 @@ def test_any_angles_are_drawn(angles, threshold, wrong):
         (dict(angles=[]), r'angles must be \(N,\), at least one, got \(0,\)'),
         (dict(angles=[1, np.nan]), r'angles must be in \[0, 180\], got nan'),
         (dict(angles=[1, 181]), r'angles must be in \[0, 180\], got 181'),
-        (dict(angles=[1], other_angles=[-1]), r'other_angles must be in \[0, 180\], got -1'),
+        (
+            dict(angles=[1], nontarget_angles=[-1]),
+            r'nontarget_angles must be in \[0, 180\], got -1',
+        ),
         (dict(angles=[1], wrong=[True, False]), r'wrong must be \(1,\) as angles, got \(2,\)'),
     ],
 )
@@ -162,7 +165,7 @@ def image(value=100, height=30, width=20):
 
 def row_of(number, label=0, **changes):
     angles = np.linspace(76, 120, number)
-    return Dropped(
+    return DroppedRow(
         **dict(label=label, typical=image(), images=[image()] * number, angles=angles) | changes
     )
 
@@ -173,7 +176,7 @@ def words(figure):
 
 def test_the_most_suspicious_come_first():
     colors = [image(10), image(20), image(30)]
-    figure = draw_dropped([Dropped(4, None, colors, [80, 99.6, 90], [1, 2, 3])], 'abcde')
+    figure = draw_dropped([DroppedRow(4, None, colors, [80, 99.6, 90], [1, 2, 3])], 'abcde')
     said = words(figure)
     assert [word for word in said if '\N{DEGREE SIGN}' in word] == ['100°', '90°', '80°']
     assert [word for word in said if word in 'abcde'] == ['e', 'c', 'd', 'b']
@@ -190,7 +193,7 @@ def test_twelve_are_shown_and_all_are_counted():
     assert '99 dropped' in words(draw_dropped([row_of(3, total=99)]))
 
 
-def test_images_keep_colours_and_shape():
+def test_images_keep_colors_and_shape():
     blue, typical = np.zeros((40, 10, 3), np.uint8), np.zeros((7, 300, 3), np.uint8)
     blue[..., 0] = 255
     sheet = draw_dropped([row_of(1, typical=typical, images=[blue])]).axes[0].images[0].get_array()
@@ -231,9 +234,9 @@ def test_wrong_rows():
     with pytest.raises(ValueError, match='rows must be at least one, got none'):
         draw_dropped([])
     with pytest.raises(ValueError, match='angles must be one an image, got 1 for 2 images'):
-        Dropped(0, None, [image()] * 2, [90])
+        DroppedRow(0, None, [image()] * 2, [90])
     with pytest.raises(ValueError, match='proposed must be one an image, got 1 for 2 images'):
-        Dropped(0, None, [image()] * 2, [90, 91], [3])
+        DroppedRow(0, None, [image()] * 2, [90, 91], [3])
     for wrong in (image()[..., 0], image().astype(float), image()[:0]):
         with pytest.raises(ValueError, match=r'images must be \(H, W, 3\), uint8, got'):
-            Dropped(0, wrong, [], [])
+            DroppedRow(0, wrong, [], [])

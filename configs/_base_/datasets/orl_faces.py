@@ -7,7 +7,7 @@ from mmpretrain.datasets import ColorJitter, NumpyToPIL, PackInputs, PILToNumpy
 from mmarcface.datasets import LoadImageFromFile
 from mmarcface.engine import ResultsTableHook
 from mmarcface.evaluation import RetrievalMetric, VerificationMetric
-from mmarcface.models import Pixels
+from mmarcface.models import RawPixels
 
 data_preprocessor = dict(mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True)
 
@@ -62,5 +62,5 @@ results_table = dict(
         'verification/EER',
         'verification/TAR@FAR=0.01',
     ],
-    baseline=dict(type=Pixels),
+    baseline=dict(type=RawPixels),
 )

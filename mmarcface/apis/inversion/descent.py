@@ -17,7 +17,7 @@ JUMP, MOVED_JUMP = 1.5, 4.0
 # The rate after a step that was undone, and after one that was not, in terms of that before.
 FALL, RISE = 0.5, 1.1
 # Where steps so small still end in numbers that are none, smaller ones will not help.
-LEAST = 2**-20
+MIN_RATE = 2**-20
 
 
 class Descent:
@@ -53,7 +53,7 @@ class Descent:
     @property
     def is_lost(self) -> bool:
         """Whether there is nothing to go back to, or no step left that would be worth it."""
-        return not self.best or self.rate < LEAST
+        return not self.best or self.rate < MIN_RATE
 
     def resize(self, size: tuple[int, int]) -> None:
         """Go on at another resolution, (H, W), from the best pixels."""

@@ -21,27 +21,31 @@ from torch import nn
 
 from mmarcface.apis.inferencers import pipeline_after_loading
 from mmarcface.datasets import LoadImageFromFile
-from mmarcface.functional.inversion_metrics import Reference, judge_embeddings, nearest_distance
+from mmarcface.functional.inversion_metrics import (
+    RealEmbeddings,
+    evaluate_inversions,
+    nearest_distance,
+)
 from mmarcface.models import EmbeddingRetriever
 from mmarcface.registry import DATASETS
 
 BATCH_SIZE = 64
-MOST_EMBEDDED = 50_000
-MOST_COMPARED = 20_000
-MOST_BYTES = 1 << 30
-MOST_YARDSTICKS = 500
+MAX_EMBEDDED = 50_000
+MAX_COMPARED = 20_000
+MAX_BYTES = 1 << 30
+MAX_YARDSTICKS = 500
 
 
-class Judge(BaseInferencer):
+class InversionEvaluator(BaseInferencer):
     """Measures whether generated images show whom they are meant to, beside real images.
 
     The judge is a model of its own, best of another architecture, loss and seed than the one that
     the images were made from, and it must take no part in making or choosing them: a net is easily
-    pleased by images that no other net, and nobody, recognises.
+    pleased by images that no other net, and nobody, recognizes.
 
-    >>> judge = Judge('judge.py', dict(type='mmarcface.ORLFaces'), 'epoch_120.pth')
-    >>> judge.refuse_same(model)  # doctest: +SKIP
-    >>> judge.judge(images, labels)['judge_accuracy']  # doctest: +SKIP
+    >>> judge = InversionEvaluator('judge.py', dict(type='mmarcface.ORLFaces'), 'epoch_120.pth')
+    >>> judge.refuse_same_weights(model)  # doctest: +SKIP
+    >>> judge.judge(images, labels)['attack_accuracy']  # doctest: +SKIP
     0.95
 
     Args:
@@ -90,16 +94,16 @@ class Judge(BaseInferencer):
         """Judge generated images.
 
         Args:
-            images: (N, H, W, 3), uint8 in [0, 255], BGR; grey ones have three equal channels.
+            images: (N, H, W, 3), uint8 in [0, 255], BGR; gray ones have three equal channels.
             labels: the identity that each is meant to show, (N,), whole numbers.
 
         Returns:
-            What :func:`mmarcface.functional.inversion_metrics.judge_embeddings` returns, with the
-            ``name`` of each identity where the data set knows it, and:
+            What :func:`mmarcface.functional.inversion_metrics.evaluate_inversions` returns, with
+            the ``name`` of each identity where the data set knows it, and:
 
             - ``nearest_image_rms``: root-mean-square difference of the pixels, in [0, 255], of a
               generated image and the most similar real one, resized to its size; the mean, and
-              ``nearest_image_rms_least`` the least;
+              ``nearest_image_rms_min`` the least;
             - ``nearest_image_rms_real``: the mean for a real image (at most 500, drawn with a
               fixed seed) and the most similar other one;
             - ``nearest_image_ratio``: the first by the third. Copies are near 0.
@@ -109,14 +113,14 @@ class Judge(BaseInferencer):
 
         Raises:
             ValueError: if the images are of another shape or type, the data set has no labels, or
-                see :func:`mmarcface.functional.inversion_metrics.judge_embeddings`.
+                see :func:`mmarcface.functional.inversion_metrics.evaluate_inversions`.
         """
         images = _check_images(images)
         samples = (
             dict(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2])
             for image in images
         )
-        report = judge_embeddings(self._embed(samples), labels, self.reference)
+        report = evaluate_inversions(self._embed(samples), labels, self.reference)
         classes = self.real.metainfo.get('classes', ())
         for identity in report['per_identity']:
             if identity['label'] < len(classes):
@@ -136,7 +140,7 @@ class Judge(BaseInferencer):
             )
         return report | dict(
             nearest_image_rms=float(nearest.mean()),
-            nearest_image_rms_least=float(nearest.min()),
+            nearest_image_rms_min=float(nearest.min()),
             nearest_image_rms_real=between_real,
             # Real images may all be equal.
             nearest_image_ratio=float(nearest.mean()) / between_real if between_real else None,
@@ -145,7 +149,7 @@ class Judge(BaseInferencer):
     __call__ = judge
 
     @cached_property
-    def reference(self) -> Reference:
+    def reference(self) -> RealEmbeddings:
         """What the judge makes of the real images, which are embedded once.
 
         Raises:
@@ -154,18 +158,18 @@ class Judge(BaseInferencer):
         # Twice through the data set, since samples may hold their images.
         labels = np.asarray(self._labels)
         places = np.arange(len(labels))
-        if len(labels) > MOST_EMBEDDED:
+        if len(labels) > MAX_EMBEDDED:
             order = np.random.default_rng(0).permutation(len(labels))
             asked = np.isin(labels[order], self.identities)
-            places = np.concatenate([order[asked], order[~asked]])[:MOST_EMBEDDED]
+            places = np.concatenate([order[asked], order[~asked]])[:MAX_EMBEDDED]
         samples = (self.real.get_data_info(int(place)) for place in places)
         # The judge's own classes are others, and a preprocessor may count on these.
-        unlabelled = (
+        unlabeled = (
             {key: value for key, value in sample.items() if key != 'gt_label'} for sample in samples
         )
-        return Reference(self._embed(unlabelled), labels[places], self.far)
+        return RealEmbeddings(self._embed(unlabeled), labels[places], self.far)
 
-    def refuse_same(self, model: nn.Module) -> None:
+    def refuse_same_weights(self, model: nn.Module) -> None:
         """Refuse to judge images that were made from the judge itself.
 
         Args:
@@ -179,10 +183,10 @@ class Judge(BaseInferencer):
         if own and own <= _digests(model):
             raise ValueError(
                 'the judge is the model itself: it has the same weights, and a model always '
-                'recognises what was made to please it; give one that was trained apart'
+                'recognizes what was made to please it; give one that was trained apart'
             )
 
-    def beside_real(
+    def pair_with_real(
         self, images: np.ndarray, labels: ArrayLike
     ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """The generated images of each identity beside a real one, as for ``draw_audit``.
@@ -258,13 +262,13 @@ class Judge(BaseInferencer):
         random = np.random.default_rng(0)
         number = len(self.real)
         places = np.arange(number)
-        most = min(MOST_COMPARED, MOST_BYTES // (3 * height * width))
+        most = min(MAX_COMPARED, MAX_BYTES // (3 * height * width))
         if number > most:
             places = np.sort(random.choice(number, most, replace=False))
         real = self._read(places, height, width)
         some = np.arange(len(real))
-        if len(real) > MOST_YARDSTICKS:
-            some = random.choice(len(real), MOST_YARDSTICKS, replace=False)
+        if len(real) > MAX_YARDSTICKS:
+            some = random.choice(len(real), MAX_YARDSTICKS, replace=False)
         return real, float(nearest_distance(real[some], real, leave_out=some).mean())
 
 

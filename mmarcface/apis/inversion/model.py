@@ -20,22 +20,22 @@ from .settings import check
 
 
 @dataclass(frozen=True)
-class Invertible:
+class InversionModel:
     """A trained model, seen as a map from images to embeddings with classes on top.
 
     Attributes:
         model: the model; only read.
         head: what gives the loss of a class, or None.
-        centres: one vector a class, (C, D), or None without a head.
-        mean: of the normalisation, in pixel values [0, 255], (channels, 1, 1).
-        std: of the normalisation, the same.
-        rgb: whether the first channel of the normalised images is red.
+        centers: one vector a class, (C, D), or None without a head.
+        mean: of the normalization, in pixel values [0, 255], (channels, 1, 1).
+        std: of the normalization, the same.
+        rgb: whether the first channel of the normalized images is red.
         size: height and width of the images in pixels.
     """
 
     model: nn.Module
     head: ClsHead | None
-    centres: torch.Tensor | None
+    centers: torch.Tensor | None
     mean: torch.Tensor
     std: torch.Tensor
     rgb: bool
@@ -50,7 +50,7 @@ class Invertible:
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         scale: float | None = None,
-    ) -> Invertible:
+    ) -> InversionModel:
         """Read off a model what can be read off it.
 
         Args:
@@ -61,9 +61,9 @@ class Invertible:
                 does.
             input_size: height and width in pixels, or one number for both; by default what the
                 backbone was built with.
-            mean: of the normalisation, in [0, 255]; by default that of the model's preprocessor,
+            mean: of the normalization, in [0, 255]; by default that of the model's preprocessor,
                 or 127.5.
-            std: the same. A model that does not normalise by itself needs both or neither.
+            std: the same. A model that does not normalize by itself needs both or neither.
             scale: s of ArcFace, for a ``head`` that is a weight alone; 64 by default, as that of
                 :class:`mmarcface.models.ArcFaceHead`, which a log says.
 
@@ -88,11 +88,11 @@ class Invertible:
             )
         parameter = next(model.parameters(), None)
         if parameter is None:
-            raise ValueError(f'{type(model).__name__} has no parameters: nothing was learnt')
+            raise ValueError(f'{type(model).__name__} has no parameters: nothing was learned')
         if head is not None:
             head.to(parameter.device)
         preprocessor = getattr(model, 'data_preprocessor', None)
-        # mmpretrain's has no buffers where it does not normalise.
+        # mmpretrain's has no buffers where it does not normalize.
         own = [getattr(preprocessor, name, None) for name in ('mean', 'std')]
         given = [name for name, value in dict(mean=mean, std=std).items() if value is not None]
         alone = len(given) == 1 and own[0] is None
@@ -113,7 +113,7 @@ class Invertible:
         if alone:
             raise ValueError(
                 f'mean and std must be given together for {type(model).__name__}, which does not '
-                f'normalise by itself, got {given[0]} alone'
+                f'normalize by itself, got {given[0]} alone'
             )
         if input_size is None:
             input_size = _built_with(model)
@@ -123,7 +123,7 @@ class Invertible:
         return cls(
             model,
             head,
-            None if head is None else dominant_centres(head),
+            None if head is None else dominant_centers(head),
             *(
                 torch.tensor(values, device=parameter.device, dtype=torch.float)
                 .expand(channels)
@@ -140,7 +140,7 @@ class Invertible:
         return next(self.model.parameters()).device
 
     def feats(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """What the head takes, for normalised images (N, channels, H, W)."""
+        """What the head takes, for normalized images (N, channels, H, W)."""
         run = getattr(self.model, 'extract_feat', self.model)
         feats = run(images.to(next(self.model.parameters()).dtype))
         return tuple(feats) if isinstance(feats, (tuple, list)) else (feats,)
@@ -185,7 +185,7 @@ class Invertible:
                 child.training = mode
 
     def to_pixels(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalised images (N, channels, H, W) as (N, H, W, 3), uint8, BGR."""
+        """Normalized images (N, channels, H, W) as (N, H, W, 3), uint8, BGR."""
         pixels = (images * self.std + self.mean).round().clamp(0, 255).to(torch.uint8)
         if pixels.shape[1] == 1:
             pixels = pixels.expand(-1, 3, -1, -1)
@@ -203,10 +203,10 @@ class Invertible:
         return (images - self.mean) / self.std
 
 
-def dominant_centres(head: ClsHead) -> torch.Tensor | None:
+def dominant_centers(head: ClsHead) -> torch.Tensor | None:
     """One vector a class, (C, D), of a head; None for one that has no weight of this shape.
 
-    Of several sub-centers it is the longest. A centre's gradient is perpendicular to it, so that
+    Of several sub-centers it is the longest. A center's gradient is perpendicular to it, so that
     each sample that pulls it makes it longer, and weight decay shortens those that no sample
     pulls: without the training data, length tells which one the class lives on, after a training
     that was long enough for its weight decay. After a short one it tells little.

@@ -12,18 +12,18 @@ from PIL import Image
 
 from mmarcface.visualization import draw_convergence, image_grid
 
-from .evaluator import Judge
+from .evaluator import InversionEvaluator
 from .search import Inversion
 
 # Of a grid; all images have files of their own.
-MOST_ROWS = 400
+MAX_ROWS = 400
 
 
 def save_inversion(
     inversion: Inversion,
     folder: str | Path,
     names: Sequence[str] | None = None,
-    judge: Judge | None = None,
+    judge: InversionEvaluator | None = None,
     identities: Sequence[int] | None = None,
     about: dict | None = None,
 ) -> dict:
@@ -73,7 +73,7 @@ def save_inversion(
         for number, index in enumerate(indices):
             files[index] = f'images/{name}_{number}.png'
             cv2.imwrite(str(folder / files[index]), inversion.images[index])
-    shown = dict(list(rows.items())[:MOST_ROWS])
+    shown = dict(list(rows.items())[:MAX_ROWS])
     cv2.imwrite(str(folder / 'grid.png'), _grid(inversion.images, shown))
     # The frames have the first images only, the same number of each target where they can.
     kept = [[i for i in indices if i < inversion.frames.shape[1]] for indices in rows.values()]

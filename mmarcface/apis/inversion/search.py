@@ -33,9 +33,9 @@ from mmarcface.functional.inversion import (
 )
 
 from .descent import Descent, resize
-from .model import Invertible
+from .model import InversionModel
 from .settings import PRESETS, InversionSettings
-from .state import Keeper, Unit
+from .state import SearchState, WorkItem
 from .targets import Targets, resolve
 
 # Of one inversion: points of the history, frames of the animation, and images in a frame.
@@ -49,7 +49,7 @@ class Inversion:
     Attributes:
         images: (N, H, W, 3), uint8 in [0, 255], BGR.
         labels: the class of each, or None for embeddings.
-        terms: by name, one number an image, without the weights: ``target``, ``centre`` (for
+        terms: by name, one number an image, without the weights: ``target``, ``center`` (for
             classes), ``total_variation``, ``l2``, ``bn`` (that of its batch), their weighted sum
             ``objective``, ``cosine`` to the target, and the ``restart`` it is of. They are those
             of the 8-bit image, seen as it is.
@@ -109,7 +109,7 @@ def invert(
 ) -> Inversion:
     """Search for images that a trained model takes for given classes or embeddings.
 
-    The weights stay as they are; the pixels are what is optimised, towards images whose statistics
+    The weights stay as they are; the pixels are what is optimized, towards images whose statistics
     in the BN layers are those of the training images (`ArcFace <https://arxiv.org/abs/1801.07698>`_,
     section 3.3). Every process of a group calls it; batches and restarts are shared out among
     them, with the same result on one process as on many.
@@ -123,8 +123,8 @@ def invert(
         targets: classes, (N,) integers; or embeddings, (N, D), of any length; or images to be
             embedded first, a list of paths or of arrays (H, W, 3), uint8, BGR, by the model's test
             pipeline.
-        head: see :meth:`Invertible.of`.
-        scale: see :meth:`Invertible.of`.
+        head: see :meth:`InversionModel.of`.
+        scale: see :meth:`InversionModel.of`.
         preset: 'paper', its terms and weights, with pixels that stay valid; 'deepinversion', the
             same of that one (but for the L2 norm, which is squared here), without its warm-up, its
             stages and its competition; or 'small', for small images and little time.
@@ -132,9 +132,9 @@ def invert(
             returned. The BN prior asks a batch to have the statistics of the training images, and
             images of a few classes alone cannot.
         seed: of the noise.
-        input_size: see :meth:`Invertible.of`.
-        mean: see :meth:`Invertible.of`.
-        std: see :meth:`Invertible.of`.
+        input_size: see :meth:`InversionModel.of`.
+        mean: see :meth:`InversionModel.of`.
+        std: see :meth:`InversionModel.of`.
         state: folder that keeps what was done, so that an interrupted call goes on; none by
             default.
         state_interval: steps after which it is written; by default twenty times in all.
@@ -171,7 +171,7 @@ def invert(
                 'current',
             )
         interval = math.ceil(settings.steps / 20) if state_interval is None else state_interval
-        keeper = Keeper(state, interval, net, search.everything, settings, seed)
+        search_state = SearchState(state, interval, net, search.everything, settings, seed)
         with _bar(progress and is_main_process()) as bar:
             mine = units[get_rank() :: get_world_size()]
             task = bar.add_task('', total=len(mine) * settings.steps, terms='')
@@ -179,10 +179,10 @@ def invert(
             for number, unit in enumerate(mine):
                 before = number * settings.steps
                 found.append(
-                    keeper.finished(unit)
+                    search_state.finished(unit)
                     or search.run(
                         unit,
-                        keeper,
+                        search_state,
                         lambda step, terms, before=before: bar.update(
                             task, completed=before + step, terms=terms
                         ),
@@ -203,7 +203,7 @@ def prepare(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     **settings: Any,
-) -> tuple[Invertible, Targets, InversionSettings]:
+) -> tuple[InversionModel, Targets, InversionSettings]:
     """All that :func:`invert` can check before it starts, with a model that may not be trained.
 
     Args:
@@ -233,15 +233,15 @@ def prepare(
             f'{", ".join(f.name for f in fields(InversionSettings))}'
         )
     settings = replace(PRESETS[preset], **settings)
-    net = Invertible.of(model, head, input_size, mean, std, scale)
+    net = InversionModel.of(model, head, input_size, mean, std, scale)
     if settings.bn_weight:
         batch_norm_layers(net.model)
     with net.frozen():
         found = resolve(net, targets)
-    if settings.centre_weight and found.vectors is None:
+    if settings.center_weight and found.vectors is None:
         raise ValueError(
-            f'{type(net.head).__name__} has no centres that its classes could be drawn to: set '
-            'centre_weight=0'
+            f'{type(net.head).__name__} has no centers that its classes could be drawn to: set '
+            'center_weight=0'
         )
     return net, found, settings
 
@@ -260,7 +260,7 @@ def _from_all_processes(found: list[dict]) -> list[dict]:
 class _Search:
     def __init__(
         self,
-        net: Invertible,
+        net: InversionModel,
         layers: dict[str, nn.Module],
         targets: Targets,
         companions: Targets | None,
@@ -271,14 +271,14 @@ class _Search:
         self.companions = companions
         self.settings, self.seed = settings, seed
 
-    def units(self) -> list[Unit]:
-        return [Unit(b, r) for r in range(self.settings.restarts) for b in range(self.batches)]
+    def units(self) -> list[WorkItem]:
+        return [WorkItem(b, r) for r in range(self.settings.restarts) for b in range(self.batches)]
 
     @property
     def batches(self) -> int:
         return math.ceil(len(self.targets) / self.settings.batch_size)
 
-    def indices(self, unit: Unit) -> range:
+    def indices(self, unit: WorkItem) -> range:
         # Evenly: the statistics of a last batch of one would be those of one image.
         first, last = ((unit.batch + i) * len(self.targets) // self.batches for i in (0, 1))
         return range(first, last)
@@ -288,25 +288,25 @@ class _Search:
         """All targets and the companions."""
         return self.targets if self.companions is None else self.targets + self.companions
 
-    def wanted(self, unit: Unit) -> Targets:
+    def wanted(self, unit: WorkItem) -> Targets:
         """The targets of a batch, and after them the companions."""
         part = self.targets[self.indices(unit)]
         return part if self.companions is None else part + self.companions
 
-    def generator(self, unit: Unit, step: int) -> torch.Generator:
+    def generator(self, unit: WorkItem, step: int) -> torch.Generator:
         # Of the step alone, so that a resumed run needs no state of it.
         text = f'{self.seed} {unit.batch} {unit.restart} {step}'
         number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], 'little')
         return torch.Generator().manual_seed(number)
 
-    def run(self, unit: Unit, keeper: Keeper, show) -> dict:
+    def run(self, unit: WorkItem, search_state: SearchState, show) -> dict:
         settings, net = self.settings, self.net
         indices = self.indices(unit)
         wanted = self.wanted(unit)
         labels, vectors = wanted.labels, wanted.vectors
         samples = labels and _samples(labels, net.device)
-        first = unit == Unit(0, 0)
-        saved = keeper.resume(unit)
+        first = unit == WorkItem(0, 0)
+        saved = search_state.resume(unit)
         step = saved['step']
         descent = Descent(self._start(unit, len(wanted)), self._limits())
         if step:
@@ -362,9 +362,9 @@ class _Search:
             if stands:
                 descent.step(gradient, settings.learning_rate(step))
             step += 1
-            if step % keeper.interval == 0 and not last:
+            if step % search_state.interval == 0 and not last:
                 seconds = time.perf_counter() - started
-                keeper.save(unit, step, descent, history, frames, began_at, seconds)
+                search_state.save(unit, step, descent, history, frames, began_at, seconds)
         with torch.no_grad():
             # The last step was not judged, and by other moves the best may have been another.
             ends = [self._images(p) for p in (descent.best['pixels'], descent.pixels)]
@@ -388,11 +388,11 @@ class _Search:
                 frames=frames,
                 seconds=time.perf_counter() - started,
             )
-        keeper.finish(unit, result)
+        search_state.finish(unit, result)
         return result
 
-    def _start(self, unit: Unit, number: int) -> torch.Tensor:
-        channels = 1 if self.settings.grey else len(self.net.mean)
+    def _start(self, unit: WorkItem, number: int) -> torch.Tensor:
+        channels = 1 if self.settings.gray else len(self.net.mean)
         noise = torch.randn(
             number, channels, *self._resolution(0), generator=self.generator(unit, -1)
         )
@@ -403,10 +403,10 @@ class _Search:
         return tuple(max(1, side // scale) for side in self.net.size)
 
     def _images(self, pixels: torch.Tensor) -> torch.Tensor:
-        """The model's input for what is optimised."""
+        """The model's input for what is optimized."""
         if pixels.shape[-2:] != self.net.size:
             pixels = resize(pixels, self.net.size)
-        if not self.settings.grey:
+        if not self.settings.gray:
             # Autocast would go on with its first copy of a leaf, which the steps change in place.
             return pixels.view_as(pixels)
         mean, std = self.net.mean, self.net.std
@@ -416,7 +416,7 @@ class _Search:
         if not self.settings.clip:
             return None
         mean, std = self.net.mean, self.net.std
-        if self.settings.grey:
+        if self.settings.gray:
             mean, std = mean.mean(), std.mean()
         return -mean / std, (255 - mean) / std
 
@@ -425,7 +425,7 @@ class _Search:
         """Whether the model sees the same images otherwise in every step."""
         return bool(self.settings.jitter or self.settings.flip)
 
-    def _moved(self, images: torch.Tensor, unit: Unit, step: int) -> torch.Tensor:
+    def _moved(self, images: torch.Tensor, unit: WorkItem, step: int) -> torch.Tensor:
         jitter = self.settings.jitter
         if not self.moves:
             return images
@@ -454,7 +454,7 @@ class _Search:
         if samples is not None:
             terms['target'] = net.class_loss(feats, samples)
         if vectors is not None:
-            name = 'target' if samples is None else 'centre'
+            name = 'target' if samples is None else 'center'
             terms[name] = embedding_distances(net.embeddings(feats), vectors).mean()
         if prior is not None:
             terms['bn'] = prior
@@ -469,7 +469,7 @@ class _Search:
         s = self.settings
         weights = dict(
             target=s.target_weight,
-            centre=s.centre_weight,
+            center=s.center_weight,
             bn=s.bn_weight,
             total_variation=s.tv_weight,
             l2=s.l2_weight,
@@ -498,7 +498,7 @@ class _Search:
             )
             if vectors is not None:
                 # |a - b|^2 = 2 - 2 cos of unit vectors.
-                terms['cosine'] = 1 - terms['target' if samples is None else 'centre'] / 2
+                terms['cosine'] = 1 - terms['target' if samples is None else 'center'] / 2
             for name, value in terms.items():
                 columns.setdefault(name, []).append(float(value))
         batch = self._terms(feats, images, samples, vectors, prior)

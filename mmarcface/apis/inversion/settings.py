@@ -29,12 +29,12 @@ class InversionSettings:
 
     Attributes:
         steps: of Adam, for each batch and restart.
-        lr: learning rate, in units of the normalised pixels; lowered for a while where a step makes
+        lr: learning rate, in units of the normalized pixels; lowered for a while where a step makes
             the objective jump.
         schedule: 'constant', or 'cosine' for a rate that falls to 0.
         target_weight: of the target's term: the head's loss for a class, the distance for an
             embedding.
-        centre_weight: of the distance between the embedding and the centre of its class, which
+        center_weight: of the distance between the embedding and the center of its class, which
             still pulls where the loss is content.
         bn_weight: of the BN prior.
         bn_variant: see :func:`mmarcface.functional.inversion.bn_prior`.
@@ -48,7 +48,7 @@ class InversionSettings:
             side; harmful for aligned faces.
         flip: mirror the images in every other step or so.
         clip: keep the pixels valid after each step.
-        grey: search for grey images, one value a pixel.
+        gray: search for gray images, one value a pixel.
         restarts: how many times to start from other noise; of each image the one with the least
             objective is kept.
         batch_size: images that are searched for together, and whose statistics the BN prior sees.
@@ -61,7 +61,7 @@ class InversionSettings:
     lr: float = 0.25
     schedule: str = 'constant'
     target_weight: float = 1.0
-    centre_weight: float = 0.0
+    center_weight: float = 0.0
     bn_weight: float = 0.05
     bn_variant: str = 'arcface'
     tv_weight: float = 1e-3
@@ -72,7 +72,7 @@ class InversionSettings:
     jitter: int = 0
     flip: bool = False
     clip: bool = False
-    grey: bool = False
+    gray: bool = False
     restarts: int = 1
     batch_size: int = 256
 
@@ -83,7 +83,7 @@ class InversionSettings:
             check(name, getattr(self, name), int, 0)
         for name in ('lr', 'init_std', *(n for n in vars(self) if n.endswith('_weight'))):
             check(name, getattr(self, name), (int, float), 0)
-        for name in ('flip', 'clip', 'grey'):
+        for name in ('flip', 'clip', 'gray'):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f'{name} must be True or False, got {getattr(self, name)!r}')
         for name, options in dict(
@@ -127,9 +127,9 @@ PRESETS = {
         steps=400,
         lr=1.0,
         schedule='cosine',
-        centre_weight=20.0,
+        center_weight=20.0,
         bn_weight=0.1,
-        bn_variant='standardised',
+        bn_variant='standardized',
         tv_weight=4e-3,
         halvings=2,
         clip=True,

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .model import Invertible
+from .model import InversionModel
 from .settings import InversionSettings, check
 from .targets import Targets
 
@@ -21,21 +21,21 @@ FORMAT = 2
 
 
 @dataclass(frozen=True)
-class Unit:
+class WorkItem:
     """One batch of one restart."""
 
     batch: int
     restart: int
 
 
-class Keeper:
+class SearchState:
     """What was done, in a folder; every unit in a file of its own, replaced in one go."""
 
     def __init__(
         self,
         folder: str | Path | None,
         interval: int,
-        net: Invertible,
+        net: InversionModel,
         targets: Targets,
         settings: InversionSettings,
         seed: int,
@@ -47,10 +47,10 @@ class Keeper:
             self.identity = _identity(net, targets, settings, seed)
             self.folder.mkdir(parents=True, exist_ok=True)
 
-    def _path(self, unit: Unit) -> Path:
+    def _path(self, unit: WorkItem) -> Path:
         return self.folder / f'batch{unit.batch}_restart{unit.restart}.pth'
 
-    def _load(self, unit: Unit) -> dict:
+    def _load(self, unit: WorkItem) -> dict:
         if self.folder is None or not self._path(unit).exists():
             return {}
         path = self._path(unit)
@@ -66,18 +66,18 @@ class Keeper:
             )
         return content
 
-    def _write(self, unit: Unit, content: dict) -> None:
+    def _write(self, unit: WorkItem, content: dict) -> None:
         if self.folder is None:
             return
         partial = self._path(unit).with_suffix('.tmp')
         torch.save(dict(content, identity=self.identity), partial)
         os.replace(partial, self._path(unit))
 
-    def finished(self, unit: Unit) -> dict | None:
+    def finished(self, unit: WorkItem) -> dict | None:
         """The result of a unit that was finished; None for one that was not."""
         return self._load(unit).get('result')
 
-    def resume(self, unit: Unit) -> dict:
+    def resume(self, unit: WorkItem) -> dict:
         """Where to go on with a unit; at step 0 with one that was not begun."""
         fresh = dict(step=0, history=[], frames=[], began_at=None, seconds=0.0)
         return self._load(unit).get('running', fresh)
@@ -94,12 +94,12 @@ class Keeper:
         )
         self._write(unit, dict(running=running))
 
-    def finish(self, unit: Unit, result: dict) -> None:
+    def finish(self, unit: WorkItem, result: dict) -> None:
         """Keep the result of a unit."""
         self._write(unit, dict(result=result))
 
 
-def _identity(net: Invertible, targets: Targets, settings: InversionSettings, seed: int) -> str:
+def _identity(net: InversionModel, targets: Targets, settings: InversionSettings, seed: int) -> str:
     """Hash of all that decides the images."""
     digest = hashlib.sha256(json.dumps([FORMAT, asdict(settings)], sort_keys=True).encode())
     digest.update(f'{seed} {targets.labels} {net.size}'.encode())

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from mmpretrain.apis import FeatureExtractor
 
-from .model import Invertible
+from .model import InversionModel
 
 TARGETS = 'targets must be classes (N,), whole numbers, or embeddings (N, D), or a list of images'
 
@@ -24,8 +24,8 @@ class Targets:
 
     Attributes:
         labels: their classes, or None.
-        vectors: unit vectors to come close to, (N, D), centres or embeddings; None for a head
-            without centres.
+        vectors: unit vectors to come close to, (N, D), centers or embeddings; None for a head
+            without centers.
     """
 
     labels: list[int] | None
@@ -39,13 +39,13 @@ class Targets:
         )
 
     def __add__(self, classes: Targets) -> Targets:
-        """These, and then classes, by their centres alone where these are embeddings.
+        """These, and then classes, by their centers alone where these are embeddings.
 
         Raises:
-            ValueError: if these are embeddings and the classes have no centres.
+            ValueError: if these are embeddings and the classes have no centers.
         """
         if self.vectors is not None and classes.vectors is None:
-            raise ValueError('companions of embeddings need a head with centres')
+            raise ValueError('companions of embeddings need a head with centers')
         vectors = None
         if self.vectors is not None:
             vectors = torch.cat([self.vectors, classes.vectors])
@@ -55,7 +55,7 @@ class Targets:
         return len(self.labels if self.vectors is None else self.vectors)
 
 
-def resolve(net: Invertible, targets: Any) -> Targets:
+def resolve(net: InversionModel, targets: Any) -> Targets:
     """Check the targets, whichever kind they are: see :func:`mmarcface.apis.invert`.
 
     Raises:
@@ -96,7 +96,7 @@ def resolve(net: Invertible, targets: Any) -> Targets:
     return Targets(None, F.normalize(targets.to(net.device, torch.float)))
 
 
-def _classes(net: Invertible, labels: list[int], probe: torch.Tensor) -> Targets:
+def _classes(net: InversionModel, labels: list[int], probe: torch.Tensor) -> Targets:
     if net.head is None:
         raise ValueError(
             f'{type(net.model).__name__} has no head, and so no classes: give head=, the weights '
@@ -106,23 +106,25 @@ def _classes(net: Invertible, labels: list[int], probe: torch.Tensor) -> Targets
     for label in labels:
         if not 0 <= label < (math.inf if number is None else number):
             raise ValueError(f'target classes must be in [0, {number}), got {label}')
-    if net.centres is None:
+    if net.centers is None:
         return Targets(labels, None)
-    if net.centres.shape[1] != probe.shape[1]:
+    if net.centers.shape[1] != probe.shape[1]:
         raise ValueError(
-            f'the classes of the head are {net.centres.shape[1]} wide and the embeddings of the '
+            f'the classes of the head are {net.centers.shape[1]} wide and the embeddings of the '
             f'model {probe.shape[1]}'
         )
-    vectors = net.centres[torch.tensor(labels, device=net.device)].to(net.device, torch.float)
+    vectors = net.centers[torch.tensor(labels, device=net.device)].to(net.device, torch.float)
     zero = (vectors.norm(dim=1) == 0).nonzero()
     if len(zero):
-        raise ValueError(f'the centre of class {labels[int(zero[0])]} is zero: it was never learnt')
+        raise ValueError(
+            f'the center of class {labels[int(zero[0])]} is zero: it was never learned'
+        )
     return Targets(labels, F.normalize(vectors))
 
 
 @torch.no_grad()
-def _probe(net: Invertible) -> torch.Tensor:
-    """The embedding of one grey image, to see that the model runs."""
+def _probe(net: InversionModel) -> torch.Tensor:
+    """The embedding of one gray image, to see that the model runs."""
     image = torch.zeros(1, len(net.mean), *net.size, device=net.device)
     try:
         embedding = net.embeddings(net.feats(image))
@@ -136,7 +138,7 @@ def _probe(net: Invertible) -> torch.Tensor:
     return embedding
 
 
-def _embed(net: Invertible, images: Sequence) -> torch.Tensor:
+def _embed(net: InversionModel, images: Sequence) -> torch.Tensor:
     if getattr(net.model, '_config', None) is None:
         raise ValueError(
             'images as targets need the test pipeline of the model: build it with '

@@ -17,7 +17,7 @@ from mmpretrain.utils import track_on_main_process
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmarcface.datasets.image_sizes import OneSize
+from mmarcface.datasets.image_sizes import EqualSizeCollate
 from mmarcface.fingerprints import (
     fingerprint_images,
     fingerprint_model,
@@ -28,7 +28,7 @@ from mmarcface.models import EmbeddingRetriever
 BATCHES_IN_BLOCK = 16
 
 
-class EmbeddedSet:
+class EmbeddingStore:
     """The embeddings of a data set, a file for each block of samples.
 
     A block is embedded by one process, in batches that are the same whatever the number of
@@ -74,7 +74,7 @@ class EmbeddedSet:
             dataset,
             batch_sampler=batches,
             num_workers=num_workers,
-            collate_fn=OneSize(default_collate),
+            collate_fn=EqualSizeCollate(default_collate),
         )
         was_training = model.training
         model.eval()

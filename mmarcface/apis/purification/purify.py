@@ -18,26 +18,26 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from torch import nn
 
-from mmarcface.datasets.sample_ids import fingerprint_of, sample_names
+from mmarcface.datasets.sample_ids import fingerprint_of, sample_ids
 from mmarcface.functional.subcenter import (
     AngleMixture,
-    angles_to,
-    count_nearest,
+    angles_to_centers,
+    count_by_subcenter,
     dead_subcenters,
     dominant_subcenters,
-    fit_angles,
+    fit_angle_mixture,
     keep_mask,
-    own_cosines,
+    subcenter_cosines,
 )
-from mmarcface.functional.vectors import unit
+from mmarcface.functional.vectors import normalize
 
-from .embedding_store import EmbeddedSet
+from .embedding_store import EmbeddingStore
 
-RULES = ('angle', 'centre')
+RULES = ('angle', 'center')
 # Angles between samples and other classes that are drawn to find a threshold.
-MOST_PAIRS, PAIRS_PER_SAMPLE = 1_000_000, 20
+MAX_PAIRS, PAIRS_PER_SAMPLE = 1_000_000, 20
 # Products of samples and classes at a time.
-MOST_PRODUCTS = 1 << 24
+MAX_PRODUCTS = 1 << 24
 # Beyond this the fitted distribution is not the observed one.
 MISFIT = 0.1
 
@@ -49,19 +49,19 @@ class Purification:
     Attributes:
         names: of the samples, as a keep-list has them, N.
         labels: as given, (N,).
-        angles: to the dominant centre of the given class, in degrees, (N,).
-        nearest: which centre of the given class is nearest, (N,), in [0, K).
+        angles: to the dominant center of the given class, in degrees, (N,).
+        nearest: which center of the given class is nearest, (N,), in [0, K).
         keep: which samples to keep under their label, (N,), bool.
         proposed: another class for a sample, -1 for none, (N,); None without ``relabel``.
-        counts: how many samples each centre is nearest to, (C, K).
+        counts: how many samples each center is nearest to, (C, K).
         threshold: in degrees.
         mixture: how the threshold was found; None where it was given.
-        other_angles: of samples to dominant centres of other classes, in degrees, (M,).
-        rule: 'angle' or 'centre'.
+        nontarget_angles: of samples to dominant centers of other classes, in degrees, (M,).
+        rule: 'angle' or 'center'.
         min_per_class: so many of a class stay in any case.
         data_set: fingerprint of the data set.
         true_labels: where the data set knows them, (N,), -1 for none of the classes; else None.
-            Used by :meth:`score` and to colour a figure, and for nothing else.
+            Used by :meth:`score` and to color a figure, and for nothing else.
     """
 
     names: list[str]
@@ -73,7 +73,7 @@ class Purification:
     counts: torch.Tensor
     threshold: float
     mixture: AngleMixture | None
-    other_angles: torch.Tensor
+    nontarget_angles: torch.Tensor
     rule: str
     min_per_class: int
     data_set: str
@@ -86,7 +86,7 @@ class Purification:
         )
 
     @cached_property
-    def relabelled(self) -> torch.Tensor:
+    def relabeled(self) -> torch.Tensor:
         """Which samples go to another class, (N,), bool."""
         if self.proposed is None:
             return torch.zeros_like(self.keep)
@@ -97,18 +97,18 @@ class Purification:
         """The labels to train under, (N,), of the samples that stay; as given for the others."""
         if self.proposed is None:
             return self.labels
-        return torch.where(self.relabelled, self.proposed, self.labels)
+        return torch.where(self.relabeled, self.proposed, self.labels)
 
     @cached_property
     def dropped(self) -> torch.Tensor:
         """Which samples are to be left out, (N,), bool."""
-        return ~(self.keep | self.relabelled)
+        return ~(self.keep | self.relabeled)
 
     def report(self) -> dict[str, Any]:
         """What there is to say of it, in numbers; without the truth but under ``truth``.
 
         Returns:
-            The settings; the numbers of ``samples``, ``classes``, ``kept``, ``relabelled`` and
+            The settings; the numbers of ``samples``, ``classes``, ``kept``, ``relabeled`` and
             ``dropped``; ``auto``, the attributes of :class:`AngleMixture`, or None; ``subcenters``;
             ``classes_by_dropped``, the up to 20 classes that lose the largest share of their
             samples; ``below_minimum``, how many classes would have kept less than
@@ -128,7 +128,7 @@ class Purification:
             samples=len(self.labels),
             classes=int((sizes > 0).sum()),
             kept=int(self.keep.sum()),
-            relabelled=int(self.relabelled.sum()),
+            relabeled=int(self.relabeled.sum()),
             dropped=int(self.dropped.sum()),
             below_minimum=int((kept < sizes.clamp(max=self.min_per_class)).sum()),
             subcenters=dict(
@@ -148,14 +148,14 @@ class Purification:
     def score(self) -> dict[str, float] | None:
         """How right it is, where the truth is known.
 
-        A relabelled sample counts as found, whatever the class that is proposed.
+        A relabeled sample counts as found, whatever the class that is proposed.
 
         Returns:
             ``precision``, share of the wrong ones among those not kept, None if all are kept;
             ``recall``, share of the wrong ones that are not kept, None if there are none;
             ``clean_lost``, share of the right ones that are not kept; ``noise_before`` and
             ``noise_after``, share of wrong labels among all samples, and among those to train
-            on; ``relabelled_right``, share of the proposed classes that are right, None if none.
+            on; ``relabeled_right``, share of the proposed classes that are right, None if none.
             None altogether without ``true_labels``.
         """
         if self.true_labels is None:
@@ -163,14 +163,14 @@ class Purification:
         wrong = self.labels != self.true_labels
         out = ~self.keep
         stays_wrong = (self.new_labels != self.true_labels)[~self.dropped]
-        proposals = (self.new_labels == self.true_labels)[self.relabelled]
+        proposals = (self.new_labels == self.true_labels)[self.relabeled]
         return dict(
             precision=_mean(wrong[out]),
             recall=_mean(out[wrong]),
             clean_lost=_mean(out[~wrong]),
             noise_before=_mean(wrong),
             noise_after=_mean(stays_wrong),
-            relabelled_right=_mean(proposals),
+            relabeled_right=_mean(proposals),
         )
 
     @property
@@ -191,11 +191,11 @@ def purify(
     batch_size: int = 64,
     num_workers: int = 0,
 ) -> Purification | None:
-    """Find mislabelled samples, as `Sub-center ArcFace
+    """Find mislabeled samples, as `Sub-center ArcFace
     <https://doi.org/10.1007/978-3-030-58621-8_43>`_ does (section 3.3).
 
-    The training set is embedded by a net that was trained with K centres a class. The dominant
-    centre of a class is the one that most of its samples are nearest to; samples that are far from
+    The training set is embedded by a net that was trained with K centers a class. The dominant
+    center of a class is the one that most of its samples are nearest to; samples that are far from
     it are not kept. Runs on all processes of a group; memory holds a few numbers and the name of
     each sample, and embeddings of one block.
 
@@ -209,12 +209,12 @@ def purify(
         dataset: the training set, with the pipeline of testing: no augmentation.
         threshold: largest angle to keep, in degrees in (0, 180]; the article has 75, for millions
             of faces. 'auto' finds it from the angles: see
-            :func:`mmarcface.functional.subcenter.fit_angles`.
-        rule: 'angle' keeps what is within the threshold of the dominant centre; 'centre' also asks
-            that no other centre of the class is nearer.
-        min_per_class: so many of each class stay, those nearest to the dominant centre.
+            :func:`mmarcface.functional.subcenter.fit_angle_mixture`.
+        rule: 'angle' keeps what is within the threshold of the dominant center; 'center' also asks
+            that no other center of the class is nearer.
+        min_per_class: so many of each class stay, those nearest to the dominant center.
         relabel: propose another class for a sample, instead of dropping it, where it is within
-            the threshold of that one's dominant centre, and nearer than to its own.
+            the threshold of that one's dominant center, and nearer than to its own.
         state: folder of the embeddings, N * D * 4 bytes, where an interrupted call goes on, and
             another threshold costs no embedding; shared by all processes. By default one of this
             machine's own that is gone when this returns.
@@ -225,45 +225,45 @@ def purify(
         What was found, on the main process; None on the others.
 
     Raises:
-        ValueError: if the head has one centre a class, a label is none of its classes, samples
+        ValueError: if the head has one center a class, a label is none of its classes, samples
             have no labels or the same name, an argument is out of its range, or 'auto' finds no
             threshold.
     """
     check_settings(threshold, rule, min_per_class)
     if is_model_wrapper(model):
         model = model.module
-    weight, number = _centres(model)
+    weight, number = _centers(model)
     labels, true_labels = _labels(dataset, len(weight) // number)
     if is_main_process():
         # Names that will not do are better known before hours of embedding.
-        names, data_set = sample_names(dataset), fingerprint_of(dataset)
+        names, data_set = sample_ids(dataset), fingerprint_of(dataset)
     with _folder(state) as folder:
-        embedded = EmbeddedSet(model, dataset, folder, batch_size, num_workers)
+        embedded = EmbeddingStore(model, dataset, folder, batch_size, num_workers)
         if not is_main_process():
             return None
         weight = weight.float().cpu()
         cosines = torch.cat(
-            [own_cosines(found, weight, labels[places], number) for places, found in embedded]
+            [subcenter_cosines(found, weight, labels[places], number) for places, found in embedded]
         )
         nearest = cosines.argmax(1)
-        counts = count_nearest(cosines, labels, len(weight) // number)
+        counts = count_by_subcenter(cosines, labels, len(weight) // number)
         dominant = dominant_subcenters(counts)
-        angles = angles_to(cosines, dominant[labels])
+        angles = angles_to_centers(cosines, dominant[labels])
         groups = weight.unflatten(0, (-1, number))
-        centres = unit(groups[torch.arange(len(groups)), dominant])
+        centers = normalize(groups[torch.arange(len(groups)), dominant])
         present = counts.sum(1) > 0
-        other_angles = _other_angles(embedded, centres, labels, present)
+        nontarget_angles = _nontarget_angles(embedded, centers, labels, present)
         mixture = None
         if threshold == 'auto':
-            mixture = _fit(angles, other_angles)
+            mixture = _fit(angles, nontarget_angles)
             threshold = mixture.threshold
-        on_dominant = nearest == dominant[labels] if rule == 'centre' else None
+        on_dominant = nearest == dominant[labels] if rule == 'center' else None
         keep = keep_mask(angles, labels, threshold, on_dominant, min_per_class)
         proposed = None
         if relabel:
             device = next(model.parameters()).device
             proposed = _propose(
-                embedded, centres.to(device), present, keep, labels, angles, threshold
+                embedded, centers.to(device), present, keep, labels, angles, threshold
             )
     return Purification(
         names=names,
@@ -275,7 +275,7 @@ def purify(
         counts=counts,
         threshold=threshold,
         mixture=mixture,
-        other_angles=other_angles,
+        nontarget_angles=nontarget_angles,
         rule=rule,
         min_per_class=min_per_class,
         data_set=data_set,
@@ -311,15 +311,15 @@ def check_settings(
         raise ValueError(f'min_per_class must be at least 0, got {min_per_class}')
 
 
-def _centres(model: nn.Module) -> tuple[torch.Tensor, int]:
-    """The centres of a model's head, (C * K, D), and K."""
+def _centers(model: nn.Module) -> tuple[torch.Tensor, int]:
+    """The centers of a model's head, (C * K, D), and K."""
     head = getattr(model, 'head', None)
     # mmpretrain's ArcFaceClsHead has them a level deeper.
     weight = getattr(getattr(head, 'norm_product', head), 'weight', None)
     number = getattr(head, 'num_subcenters', 1)
     if not isinstance(weight, torch.Tensor) or number < 2:
         raise ValueError(
-            'purification needs a head with several centres a class, which was trained with them, '
+            'purification needs a head with several centers a class, which was trained with them, '
             f'such as SubCenterArcFaceHead; the head here, {type(head).__name__}, has '
             f'{number} (num_subcenters): train with num_subcenters=3 first'
         )
@@ -362,34 +362,34 @@ def _folder(state: str | Path | None):
             own.cleanup()
 
 
-def _other_angles(
-    embedded: EmbeddedSet, centres: torch.Tensor, labels: torch.Tensor, present: torch.Tensor
+def _nontarget_angles(
+    embedded: EmbeddingStore, centers: torch.Tensor, labels: torch.Tensor, present: torch.Tensor
 ) -> torch.Tensor:
-    """Angles between samples and dominant centres of other classes, drawn with a fixed seed."""
+    """Angles between samples and dominant centers of other classes, drawn with a fixed seed."""
     present = present.nonzero().squeeze(1)
     if len(present) < 2:
         return torch.empty(0)
-    rank = torch.zeros(len(centres), dtype=torch.long)
+    rank = torch.zeros(len(centers), dtype=torch.long)
     rank[present] = torch.arange(len(present))
     generator = torch.Generator().manual_seed(0)
-    wanted = min(MOST_PAIRS, PAIRS_PER_SAMPLE * len(labels))
+    wanted = min(MAX_PAIRS, PAIRS_PER_SAMPLE * len(labels))
     angles = []
     for places, found in embedded:
         number = max(1, wanted * len(found) // len(labels))
         rows = torch.randint(len(found), (number,), generator=generator)
         step = torch.randint(1, len(present), (number,), generator=generator)
         others = present[(rank[labels[places][rows]] + step) % len(present)]
-        cosines = (unit(found[rows]) * centres[others]).sum(1, keepdim=True)
-        angles.append(angles_to(cosines, torch.zeros(number, dtype=torch.long)))
+        cosines = (normalize(found[rows]) * centers[others]).sum(1, keepdim=True)
+        angles.append(angles_to_centers(cosines, torch.zeros(number, dtype=torch.long)))
     return torch.cat(angles)
 
 
-def _fit(angles: torch.Tensor, other_angles: torch.Tensor) -> AngleMixture:
-    if not len(other_angles):
+def _fit(angles: torch.Tensor, nontarget_angles: torch.Tensor) -> AngleMixture:
+    if not len(nontarget_angles):
         raise ValueError(
             "threshold='auto' compares with other classes, and there is only one: give degrees"
         )
-    mixture = fit_angles(angles, other_angles)
+    mixture = fit_angle_mixture(angles, nontarget_angles)
     # Of few samples chance alone makes a difference.
     if mixture.misfit > MISFIT + len(angles) ** -0.5:
         print_log(
@@ -403,8 +403,8 @@ def _fit(angles: torch.Tensor, other_angles: torch.Tensor) -> AngleMixture:
 
 
 def _propose(
-    embedded: EmbeddedSet,
-    centres: torch.Tensor,
+    embedded: EmbeddingStore,
+    centers: torch.Tensor,
     present: torch.Tensor,
     keep: torch.Tensor,
     labels: torch.Tensor,
@@ -414,17 +414,17 @@ def _propose(
     """Another class for the samples that are not kept, (N,), -1 for none."""
     proposed = torch.full_like(labels, -1)
     places = (~keep).nonzero().squeeze(1)
-    at_once = max(1, MOST_PRODUCTS // len(centres))
-    device = centres.device
+    at_once = max(1, MAX_PRODUCTS // len(centers))
+    device = centers.device
     absent = ~present.to(device)
     for here, found in embedded.rows(places):
         for part, vectors in zip(here.split(at_once), found.split(at_once), strict=True):
             rows = places[part]
-            cosines = unit(vectors.to(device)) @ centres.T
+            cosines = normalize(vectors.to(device)) @ centers.T
             cosines[:, absent] = -math.inf
             cosines[torch.arange(len(rows)), labels[rows].to(device)] = -math.inf
             best, classes = (one.cpu() for one in cosines.max(1))
-            away = angles_to(best[:, None], torch.zeros_like(rows))
+            away = angles_to_centers(best[:, None], torch.zeros_like(rows))
             fits = (away <= threshold) & (away < angles[rows])
             proposed[rows] = torch.where(fits, classes, -1)
     return proposed

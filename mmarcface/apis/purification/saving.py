@@ -10,7 +10,7 @@ import torch
 from mmengine.dataset import BaseDataset
 
 from mmarcface.datasets.formats.keep_list import write_list
-from mmarcface.visualization import Dropped, draw_angles, draw_dropped, draw_subcenters
+from mmarcface.visualization import DroppedRow, draw_angles, draw_dropped, draw_subcenters
 
 from .purify import Purification
 
@@ -21,7 +21,7 @@ FILES = (
     *('summary.json', 'angles.png', 'subcenters.png', 'dropped.png'),
 )
 # Of the contact sheet.
-MOST_CLASSES, MOST_IN_ROW = 12, 12
+MAX_CLASSES, MAX_IN_ROW = 12, 12
 
 
 def save_purification(
@@ -34,7 +34,7 @@ def save_purification(
     """Write what was found.
 
     The folder gets ``keep.csv``, which data sets take as ``filter_file``: ``sample``, ``label`` to
-    train under, ``given_label``, ``angle`` to the dominant centre of the given class in degrees,
+    train under, ``given_label``, ``angle`` to the dominant center of the given class in degrees,
     ``centre``, the nearest one of the given class, and ``data_set``; ``drop.csv``, the same of the
     samples that are left out, the most suspicious first; ``summary.json``; and the figures
     ``angles.png``, ``subcenters.png`` and ``dropped.png``.
@@ -74,12 +74,12 @@ def save_purification(
     draw_angles(
         purification.angles.numpy(),
         purification.threshold,
-        purification.other_angles.numpy() if len(purification.other_angles) else None,
+        purification.nontarget_angles.numpy() if len(purification.nontarget_angles) else None,
         None if truth is None else (truth != purification.labels).numpy(),
         (~purification.keep).numpy(),
     ).savefig(folder / 'angles.png', dpi=100)
     draw_subcenters(purification.counts.numpy()).savefig(folder / 'subcenters.png', dpi=100)
-    labels = [found['label'] for found in report['classes_by_dropped'][:MOST_CLASSES]]
+    labels = [found['label'] for found in report['classes_by_dropped'][:MAX_CLASSES]]
     if labels:
         rows = [_row(purification, dataset, label) for label in labels]
         names = dataset.metainfo.get('classes')
@@ -99,14 +99,14 @@ def _write(purification: Purification, places: torch.Tensor, path: Path) -> None
     write_list(path, dict(sample=names) | columns, purification.data_set)
 
 
-def _row(purification: Purification, dataset: BaseDataset, label: int) -> Dropped:
+def _row(purification: Purification, dataset: BaseDataset, label: int) -> DroppedRow:
     """A class on the contact sheet."""
     angles, proposed = purification.angles, purification.proposed
     own = (purification.labels == label).nonzero().squeeze(1)
     own = own[torch.argsort(angles[own], stable=True)]
     kept, not_kept = own[purification.keep[own]], own[~purification.keep[own]].flip(0)
-    shown = not_kept[:MOST_IN_ROW].tolist()
-    return Dropped(
+    shown = not_kept[:MAX_IN_ROW].tolist()
+    return DroppedRow(
         label=label,
         typical=_image(dataset, int(kept[0])) if len(kept) else None,
         images=[_image(dataset, place) for place in shown],

@@ -12,7 +12,7 @@ from .text_lists import read_lines, split_fields
 # Values that a line may have: x and y of two or five points, and a score.
 COUNTS = (4, 5, 10, 11)
 # Below it, the way from the left to the right eye or corner of the mouth leads to the left.
-LEAST = -0.25
+MIN_COORDINATE = -0.25
 
 
 def read_landmarks(path: str | Path) -> dict[str, np.ndarray]:
@@ -95,7 +95,8 @@ def are_exchanged(points: np.ndarray) -> bool:
     down = points[3:, :2].mean(0) - points[:2, :2].mean(0)
     # Of a face from the front about 0.9 and 0.7, in profile about 0.
     return any(
-        across[0] * down[1] - across[1] * down[0] < LEAST * max(across @ across, down @ down)
+        across[0] * down[1] - across[1] * down[0]
+        < MIN_COORDINATE * max(across @ across, down @ down)
         for across in (eyes, mouth)
     )
 

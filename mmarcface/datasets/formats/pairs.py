@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from mmengine.logging import print_log
 
-from mmarcface.datasets.subsets import Placed
+from mmarcface.datasets.subsets import IndexedMetainfo
 
 from .text_lists import read_lines, split_fields
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs(Placed):
+class Pairs(IndexedMetainfo):
     """Which samples of a data set are compared; data sets give it as ``metainfo['pairs']``.
 
     Attributes:
@@ -32,8 +32,8 @@ class Pairs(Placed):
         """The same pairs where that many samples come before."""
         return Pairs(self.indices + number, self.is_same, self.folds)
 
-    def of_part(self, places: np.ndarray, number: int) -> Pairs:
-        """See :meth:`Placed.of_part`: the pairs of which both samples are left.
+    def for_subset(self, places: np.ndarray, number: int) -> Pairs:
+        """See :meth:`IndexedMetainfo.for_subset`: the pairs of which both samples are left.
 
         Their folds count from 0 on without gaps, and a line in the log says how many pairs are.
         """

@@ -29,7 +29,7 @@ TEMPLATE = np.array(
 )
 TEMPLATE_SIZE = 112
 # In pixels, beyond any image; NaN is not below it.
-FARTHEST = 1e6
+MAX_COORDINATE = 1e6
 GIVE = 'give an inferencer the image as dict(img=..., landmarks=...)'
 EXCHANGED = (
     'of the eyes, and of the corners of the mouth, the landmarks must have the one on the left of '
@@ -120,7 +120,7 @@ class AlignFace(BaseTransform):
                 f'{_name(results)} has no landmarks: give AlignFace a list of them and images by '
                 f'path, use a data set that has them (CelebA, IJB), or {GIVE}'
             )
-        if points.shape not in ((2, 2), (5, 2)) or not (np.abs(points) < FARTHEST).all():
+        if points.shape not in ((2, 2), (5, 2)) or not (np.abs(points) < MAX_COORDINATE).all():
             raise ValueError(
                 f'the landmarks of {_name(results)} must be x and y of two or five points in '
                 f'pixels, got {points.tolist()}'

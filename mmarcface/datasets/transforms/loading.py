@@ -13,7 +13,7 @@ from mmarcface.registry import TRANSFORMS
 class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
     """Read ``img_path`` into ``img``, (H, W, 3), uint8 in [0, 255], BGR.
 
-    Arguments as mmcv's transform of the same name, which it specialises. OpenCV decides what is
+    Arguments as mmcv's transform of the same name, which it specializes. OpenCV decides what is
     read, see :mod:`mmarcface.datasets.formats.image_files`: the upper 8 of 16 bits, the first image
     of an animation or of several pages, and no transparency. Images inside ``.rec`` and ``.bin``
     files are read by their address, see :mod:`mmarcface.datasets.formats.packed`. A sample that has

@@ -16,7 +16,7 @@ from mmarcface.registry import TRANSFORMS
 OVERSAMPLING = 2
 # The square that ideographs fill reaches this share of its side below the line of writing.
 DESCENT = 0.12
-# Grey levels; neither is at the end, where noise would be cut off.
+# Gray levels; neither is at the end, where noise would be cut off.
 PAPER, INK = 224, 32
 
 
@@ -35,7 +35,7 @@ class RenderGlyph(BaseTransform):
             [0, 1].
         scale: smallest and largest size of the font, as a share of ``size``.
         blur: largest standard deviation of the Gaussian blur, in pixels.
-        noise: standard deviation of the Gaussian noise, in grey levels of 255.
+        noise: standard deviation of the Gaussian noise, in gray levels of 255.
 
     Raises:
         ValueError: if a number is out of its range.
@@ -52,14 +52,14 @@ class RenderGlyph(BaseTransform):
     ):
         if size < 1:
             raise ValueError(f'size must be at least 1, got {size}')
-        for name, value, most in (
+        for name, value, maximum in (
             ('degrees', degrees, 180),
             ('shift', shift, 1),
             ('blur', blur, np.inf),
             ('noise', noise, np.inf),
         ):
-            if not 0 <= value <= most:
-                raise ValueError(f'{name} must be in [0, {most}], got {value}')
+            if not 0 <= value <= maximum:
+                raise ValueError(f'{name} must be in [0, {maximum}], got {value}')
         if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
             raise ValueError(f'scale must be two numbers, 0 < smallest <= largest, got {scale}')
         self.size = size
@@ -80,14 +80,14 @@ class RenderGlyph(BaseTransform):
         noise = chance.normal(0, self.noise, (size, size))
 
         drawn = _draw(character, results['font'], OVERSAMPLING * size)
-        centre = (len(drawn) - 1) / 2
-        motion = cv2.getRotationMatrix2D((centre, centre), turn, scale / OVERSAMPLING)
-        motion[:, 2] += (size - 1) / 2 - centre + np.array([dx, dy]) * size
+        center = (len(drawn) - 1) / 2
+        motion = cv2.getRotationMatrix2D((center, center), turn, scale / OVERSAMPLING)
+        motion[:, 2] += (size - 1) / 2 - center + np.array([dx, dy]) * size
         glyph = cv2.warpAffine(drawn.astype(np.float32), motion, (size, size))
         if sigma > 0:
             glyph = cv2.GaussianBlur(glyph, (0, 0), sigma)
-        grey = PAPER + (INK - PAPER) / 255 * glyph + noise
-        image = cv2.cvtColor(grey.round().clip(0, 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+        gray = PAPER + (INK - PAPER) / 255 * glyph + noise
+        image = cv2.cvtColor(gray.round().clip(0, 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
         return results | dict(img=image, img_shape=(size, size), ori_shape=(size, size))
 
     def __repr__(self) -> str:
@@ -105,7 +105,7 @@ def _open(font: str, pixels: int) -> ImageFont.FreeTypeFont:
 def _draw(character: str, font: str, pixels: int) -> np.ndarray:
     """A glyph of ``pixels`` a side amid (2 * pixels, 2 * pixels), uint8, 255 where there is ink."""
     canvas = Image.new('L', (2 * pixels, 2 * pixels))
-    # Placed by its square, not by its ink: where a stroke stands tells characters apart.
+    # IndexedMetainfo by its square, not by its ink: where a stroke stands tells characters apart.
     line = (1.5 - DESCENT) * pixels
     ImageDraw.Draw(canvas).text(
         (pixels, line), character, fill=255, font=_open(font, pixels), anchor='ms'

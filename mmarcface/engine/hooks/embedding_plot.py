@@ -15,14 +15,14 @@ from torch.utils.data import DataLoader
 
 from mmarcface.engine.saved_weights import refuse_other_figures, saved_model
 from mmarcface.registry import HOOKS
-from mmarcface.visualization import Embedded, draw_embeddings, to_image
+from mmarcface.visualization import EmbeddingPanel, draw_embeddings, to_image
 
 NEEDED = ('embedding', 'gt_label', 'sample_idx')
 
 
 @HOOKS.register_module()
 class EmbeddingPlotHook(Hook):
-    """Draws the embeddings of the validation set, with the centres of the head.
+    """Draws the embeddings of the validation set, with the centers of the head.
 
     The picture, see :func:`mmarcface.visualization.draw_embeddings`, goes to all backends of the
     visualizer; where one is TensorBoard, its projector gets the embeddings too. The step is the
@@ -86,7 +86,7 @@ class EmbeddingPlotHook(Hook):
             if missing:
                 raise ValueError(
                     f'EmbeddingPlotHook needs {", ".join(missing)} in every sample: use '
-                    'EmbeddingRetriever as model, a labelled data set, and sample_idx in the '
+                    'EmbeddingRetriever as model, a labeled data set, and sample_idx in the '
                     'meta_keys of PackInputs'
                 )
             if sample.sample_idx in self.chosen:
@@ -109,14 +109,14 @@ class EmbeddingPlotHook(Hook):
         head = getattr(saved_model(runner), 'head', None)
         weight = getattr(head, 'weight', None)
         # Of other people the numbers may be the same, where those in validation are unseen.
-        learnt = _classes(runner.train_dataloader)
+        learned = _classes(runner.train_dataloader)
         has_centers = (
             isinstance(weight, torch.Tensor)
             and weight.shape[1:] == vectors.shape[1:]
             and classes is not None
-            and learnt == classes
+            and learned == classes
         )
-        self.panel = Embedded(
+        self.panel = EmbeddingPanel(
             f'iteration {runner.iter}',
             vectors,
             labels,

@@ -1,4 +1,4 @@
-"""Pictures of what a net has learnt, while it learns it."""
+"""Pictures of what a net has learned, while it learns it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import nn
 
 from mmarcface.apis import invert, save_inversion
 from mmarcface.apis.inversion.search import prepare
-from mmarcface.engine.inversion_plan import choose_targets, find_judge
+from mmarcface.engine.inversion_plan import find_judge, plan_inversion
 from mmarcface.engine.saved_weights import saved_model
 from mmarcface.registry import HOOKS
 
@@ -32,9 +32,9 @@ class BNPriorInversionHook(Hook):
     as those of ``configs/inversion`` have it.
 
     Args:
-        targets: see :func:`mmarcface.engine.inversion_plan.choose_targets`.
+        targets: see :func:`mmarcface.engine.inversion_plan.plan_inversion`.
         per_target: images of each.
-        most: of classes or identities invert no more than so many, spread evenly.
+        max_targets: of classes or identities invert no more than so many, spread evenly.
         interval: epochs between two inversions; none but after training by default.
         judge: see :func:`mmarcface.engine.inversion_plan.find_judge`; none by default.
         seed: of the noise.
@@ -51,7 +51,7 @@ class BNPriorInversionHook(Hook):
         self,
         targets: str | Sequence[int] = 'classes',
         per_target: int = 4,
-        most: int = 256,
+        max_targets: int = 256,
         interval: int | None = None,
         judge: dict | None = None,
         seed: int = 0,
@@ -61,7 +61,7 @@ class BNPriorInversionHook(Hook):
             raise ValueError(f'interval must be at least 1, got {interval}')
         self.targets = targets
         self.per_target = per_target
-        self.most = most
+        self.max_targets = max_targets
         self.interval = interval
         self.judge = judge
         self.seed = seed
@@ -80,7 +80,9 @@ class BNPriorInversionHook(Hook):
                 'interval of BNPriorInversionHook counts epochs, and this training has iterations: '
                 f'leave it out, and images are made after training; got {self.interval}'
             )
-        self.wanted = choose_targets(runner.cfg, self.targets, self.most).times(self.per_target)
+        self.wanted = plan_inversion(runner.cfg, self.targets, self.max_targets).times(
+            self.per_target
+        )
         model = self._model(runner)
         prepare(model, self.wanted.targets, **self.settings)
         if self.judge is not None:
@@ -94,7 +96,7 @@ class BNPriorInversionHook(Hook):
             self._invert(runner)
 
     def after_train(self, runner: Runner) -> None:
-        """Invert what was learnt."""
+        """Invert what was learned."""
         self._invert(runner)
 
     @staticmethod
@@ -109,7 +111,7 @@ class BNPriorInversionHook(Hook):
         judge = None
         if self.judge is not None:
             judge = self.found_judge
-            judge.refuse_same(model)
+            judge.refuse_same_weights(model)
         folder = Path(runner.work_dir, 'inversion', str(runner.iter))
         state = folder / 'state'
         inversion = invert(
@@ -133,6 +135,6 @@ class BNPriorInversionHook(Hook):
         shutil.rmtree(state, ignore_errors=True)
         grid = cv2.imread(str(folder / 'grid.png'))
         runner.visualizer.add_image('inversion', grid[..., ::-1], runner.iter)
-        judged = report.get('judge_accuracy')
+        judged = report.get('attack_accuracy')
         verdict = '' if judged is None else f', of which the judge names {judged:.1%} right'
         runner.logger.info(f'{len(inversion.images)} inverted images are in {folder}{verdict}')

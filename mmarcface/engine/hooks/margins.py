@@ -80,7 +80,7 @@ class MarginScheduleHook(Hook):
 
     def __init__(self, epochs: float, start: float = 0.0):
         check_number('epochs', epochs, above=0)
-        check_number('start', start, least=0, most=1)
+        check_number('start', start, minimum=0, maximum=1)
         self.epochs = epochs
         self.start = start
 

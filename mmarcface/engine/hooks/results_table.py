@@ -32,7 +32,7 @@ class ResultsTableHook(Hook):
         title: the heading of the table.
         figures: names of the metrics' figures to show; all by default. One that the metrics do not
             give is named in the log at the first validation, and left out.
-        baseline: config of an image encoder, such as ``dict(type='mmarcface.Pixels')``; none by
+        baseline: config of an image encoder, such as ``dict(type='mmarcface.RawPixels')``; none by
             default.
         ranges: what other runs of the recipe gave, so that nobody takes the figures of one run for
             more than they are: by name of the row, such as 'seeds 0 to 4', the lowest and highest

@@ -9,10 +9,10 @@ from mmengine.runner import Runner
 
 from mmarcface.engine.saved_weights import trained_model
 from mmarcface.functional.subcenter import (
-    angles_to,
+    angles_to_centers,
     dead_subcenters,
     dominant_subcenters,
-    own_cosines,
+    subcenter_cosines,
 )
 from mmarcface.models import ClassHead
 from mmarcface.registry import HOOKS
@@ -28,13 +28,13 @@ class SubCenterHook(Hook):
     At the end of each interval one line in the log, and scalars to the visualizer and the message
     hub, for all processes together:
 
-    - ``subcenters/dominant_share``, of samples nearest to the dominant centre of their class, in
+    - ``subcenters/dominant_share``, of samples nearest to the dominant center of their class, in
       [0, 1];
-    - ``subcenters/dead``, how many centres no sample was nearest to, in classes that were seen;
+    - ``subcenters/dead``, how many centers no sample was nearest to, in classes that were seen;
     - ``subcenters/angle_p10``, ``_p50`` and ``_p90``, percentiles of the angle to the dominant
-      centre, in degrees, to 0.05.
+      center, in degrees, to 0.05.
 
-    Dominant is the centre that most samples of the class were nearest to in the interval before; in
+    Dominant is the center that most samples of the class were nearest to in the interval before; in
     the first one, and the first after a resume, in the batches so far. Samples and labels are those
     that the head sees, after augmentation, and the net is the one of that iteration.
 
@@ -88,13 +88,15 @@ class SubCenterHook(Hook):
             labels: (N,).
         """
         with torch.autocast(embeddings.device.type, enabled=False):
-            cosines = own_cosines(embeddings, self.head.weight, labels, self.head.num_subcenters)
+            cosines = subcenter_cosines(
+                embeddings, self.head.weight, labels, self.head.num_subcenters
+            )
         nearest, one = cosines.argmax(1), labels.new_ones(())
         self.counts.index_put_((labels, nearest), one, accumulate=True)
-        centres = (self._dominant_so_far() if self.dominant is None else self.dominant)[labels]
-        places = (angles_to(cosines, centres) * BINS_PER_DEGREE).long()
+        centers = (self._dominant_so_far() if self.dominant is None else self.dominant)[labels]
+        places = (angles_to_centers(cosines, centers) * BINS_PER_DEGREE).long()
         self.histogram.index_put_((places.clamp(0, len(self.histogram) - 1),), one, accumulate=True)
-        self.on_dominant += (nearest == centres).sum()
+        self.on_dominant += (nearest == centers).sum()
 
     def _start(self) -> None:
         device, shape = self.head.weight.device, (self.head.num_classes, self.head.num_subcenters)

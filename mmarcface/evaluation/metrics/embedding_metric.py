@@ -98,7 +98,7 @@ class EmbeddingMetric(BaseMetric):
         if missing:
             raise ValueError(
                 f'{type(self).__name__} needs {", ".join(missing)} in every sample: use '
-                'EmbeddingRetriever as model, a labelled data set, and sample_idx in the '
+                'EmbeddingRetriever as model, a labeled data set, and sample_idx in the '
                 f'meta_keys of PackInputs; this sample has {sorted(sample)}'
             )
         place, role = sample['sample_idx'], sample.get('role')

@@ -8,7 +8,7 @@ import torch
 
 from mmarcface.functional.arguments import as_ranks, as_rates
 from mmarcface.functional.identification import (
-    Searches,
+    SearchResults,
     cumulative_match,
     search_distractors,
     search_gallery,
@@ -88,11 +88,11 @@ class IdentificationMetric(EmbeddingMetric):
         number = int((results.roles == ROLES.index('query')).sum())
         probes, gallery = results.vectors[:number], results.vectors[number:]
         labels, items = results.labels[:number], results.labels[number:]
-        most = max(self.rank_at)
+        max_rank = max(self.rank_at)
         if self.mates == 'probes':
-            searches = search_distractors(probes, labels, gallery, most)
+            searches = search_distractors(probes, labels, gallery, max_rank)
         else:
-            searches = search_gallery(probes, labels, gallery, items, most)
+            searches = search_gallery(probes, labels, gallery, items, max_rank)
         return identification_figures(searches, self.rank_at, self.fpir)
 
 
@@ -115,7 +115,7 @@ def identification_options(
 
 
 def identification_figures(
-    searches: Searches, rank_at: Sequence[int], fpir: Sequence[float]
+    searches: SearchResults, rank_at: Sequence[int], fpir: Sequence[float]
 ) -> dict[str, float]:
     """Rank-k and TPIR@FPIR in percent.
 

@@ -13,7 +13,7 @@ from mmarcface.functional.arguments import as_ranks
 from mmarcface.functional.retrieval import (
     DENOMINATORS,
     average_precision_at_k,
-    count_items,
+    count_relevant,
     map_at_r,
     r_precision,
     recall_at_k,
@@ -95,7 +95,7 @@ class RetrievalMetric(EmbeddingMetric):
                 f'the gallery is empty: {len(queries)} queries and nothing to search among'
             )
         items = labels[roles != ROLES.index('query')]
-        num_relevant = count_items(labels[queries], items) - int(num_gallery == 0)
+        num_relevant = count_relevant(labels[queries], items) - int(num_gallery == 0)
         lost = queries[num_relevant < 1]
         if not len(lost):
             return
@@ -123,7 +123,7 @@ class RetrievalMetric(EmbeddingMetric):
         queries, labels = results.vectors[:num_queries], results.labels[:num_queries]
         items = results.labels[first_item:]
         exclude = torch.arange(num_queries) if first_item == 0 else None
-        num_relevant = count_items(labels, items) - int(exclude is not None)
+        num_relevant = count_relevant(labels, items) - int(exclude is not None)
         mated = (num_relevant > 0).nonzero()[:, 0]
         if len(mated) < num_queries:
             queries, labels, num_relevant = queries[mated], labels[mated], num_relevant[mated]

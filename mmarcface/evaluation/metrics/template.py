@@ -30,7 +30,7 @@ WEIGHTINGS = ('quality', 'detection')
 class TemplateVerificationMetric(EmbeddingMetric):
     """TAR@FAR of pairs of templates (1:1), and rank-k and TPIR@FPIR of templates (1:N), in percent.
 
-    A template is the normalised sum, over its media, of the mean embedding of each; see
+    A template is the normalized sum, over its media, of the mean embedding of each; see
     :func:`mmarcface.functional.templates.pool_templates`. The data set, :class:`IJB`, says which
     images make up which template, and which lists there are: pairs, galleries and probes. The 1:N
     figures are means over the galleries; probes of the other gallery are the searches without

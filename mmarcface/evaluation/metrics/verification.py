@@ -16,12 +16,12 @@ from mmarcface.functional.verification import (
     calibrate,
     consecutive_folds,
     equal_error_rate,
+    few_pairs_warning,
     kfold_accuracy,
     pair_similarity,
     roc_curve,
     tar_at_far,
     tar_interval,
-    too_few,
 )
 from mmarcface.registry import METRICS
 
@@ -82,8 +82,8 @@ class VerificationMetric(EmbeddingMetric):
         collect_dir: str | None = None,
     ):
         super().__init__(collect_device, prefix, collect_dir)
-        check_number('num_folds', num_folds, least=2, whole=True)
-        check_number('max_pairs', max_pairs, least=1, whole=True)
+        check_number('num_folds', num_folds, minimum=2, whole=True)
+        check_number('max_pairs', max_pairs, minimum=1, whole=True)
         self.pairs = None if pairs is None else _places(pairs)
         self.far = as_rates('far', far)
         self.num_folds = int(num_folds)
@@ -314,7 +314,7 @@ def tar_figures(
         key = f'TAR@FAR={rate:g}'
         figures[key] = tar_at_far(similarity, is_same, rate)
         figures[f'{key}_low'], figures[f'{key}_high'] = tar_interval(similarity, is_same, rate)
-        note = too_few(rate, int((~is_same).sum()))
+        note = few_pairs_warning(rate, int((~is_same).sum()))
         if note:
             print_log(f'{name or "verification"}: {note}', 'current', logging.WARNING)
     return figures

@@ -96,7 +96,7 @@ class IResNet(BaseModule):
             statistics do not change. The embedding layer after the stages always trains.
         norm_eval: keep all BN layers in evaluation mode, so that no BN statistics change; their
             weights and biases are trained all the same.
-        init_cfg: mmengine initialisation, such as ``dict(type='Pretrained', checkpoint=...)``.
+        init_cfg: mmengine initialization, such as ``dict(type='Pretrained', checkpoint=...)``.
 
     Raises:
         ValueError: if ``depth`` is unknown, a size is not a positive whole number, ``dropout`` is
@@ -119,11 +119,15 @@ class IResNet(BaseModule):
         super().__init__(init_cfg=init_cfg)
         if not is_number(depth, whole=True) or depth not in BLOCKS_PER_STAGE:
             raise ValueError(f'depth must be one of {sorted(BLOCKS_PER_STAGE)}, got {depth!r}')
-        check_number('dropout', dropout, least=0, below=1)
-        check_number('embedding_dim', embedding_dim, least=1, whole=True)
-        check_number('base_channels', base_channels, least=1, whole=True)
+        check_number('dropout', dropout, minimum=0, below=1)
+        check_number('embedding_dim', embedding_dim, minimum=1, whole=True)
+        check_number('base_channels', base_channels, minimum=1, whole=True)
         check_number(
-            'frozen_stages', frozen_stages, least=-1, most=len(BLOCKS_PER_STAGE[depth]), whole=True
+            'frozen_stages',
+            frozen_stages,
+            minimum=-1,
+            maximum=len(BLOCKS_PER_STAGE[depth]),
+            whole=True,
         )
         height, width = height_and_width('input_size', input_size)
         self.input_size = (height, width)

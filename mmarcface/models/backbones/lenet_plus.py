@@ -17,7 +17,7 @@ class LeNetPlus(BaseModule):
     """Three stages of two 5 x 5 convolutions and max pooling, and a linear layer.
 
     The "LeNets++" of the `center loss <https://doi.org/10.1007/978-3-319-46478-7_31>`_, table 1,
-    whose two outputs are points on a plane. The paper has no batch normalisation; here it follows
+    whose two outputs are points on a plane. The paper has no batch normalization; here it follows
     each convolution, which makes training faster and keeps statistics of the training images.
 
     Args:
@@ -25,8 +25,8 @@ class LeNetPlus(BaseModule):
         in_channels: channels of the images.
         input_size: height and width of the images in pixels, or one number for both; at least 8.
         base_channels: channels of the first stage; each stage doubles them.
-        with_bn: put batch normalisation after each convolution.
-        init_cfg: mmengine initialisation, such as ``dict(type='Pretrained', checkpoint=...)``.
+        with_bn: put batch normalization after each convolution.
+        init_cfg: mmengine initialization, such as ``dict(type='Pretrained', checkpoint=...)``.
 
     Raises:
         ValueError: if a size is not a positive whole number, or ``input_size`` below 8.
@@ -45,8 +45,8 @@ class LeNetPlus(BaseModule):
         for name, value in dict(
             embedding_dim=embedding_dim, in_channels=in_channels, base_channels=base_channels
         ).items():
-            check_number(name, value, least=1, whole=True)
-        height, width = height_and_width('input_size', input_size, least=8)
+            check_number(name, value, minimum=1, whole=True)
+        height, width = height_and_width('input_size', input_size, minimum=8)
         self.in_channels = in_channels
         self.input_size = (height, width)
 

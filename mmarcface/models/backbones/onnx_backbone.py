@@ -23,7 +23,7 @@ class OnnxBackbone(BaseModule):
 
     The data preprocessor has to do what the model was trained with: RGB and (x - 127.5) / 127.5 for
     most released face models, so ``mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True``. Models that
-    normalise inside the graph need ``mean=[0] * 3, std=[1] * 3``.
+    normalize inside the graph need ``mean=[0] * 3, std=[1] * 3``.
 
     Args:
         path: the ``.onnx`` file. Its one input is images of shape (N, 3, H, W); each of N, H and W
@@ -31,7 +31,7 @@ class OnnxBackbone(BaseModule):
         output: name of the output that is the embedding; needed if there are several.
         providers: onnxruntime's execution providers, best first, as names or (name, options); by
             default CUDA, on the GPU of the process, where this onnxruntime has it, and CPU.
-        init_cfg: mmengine initialisation; there is nothing to initialise.
+        init_cfg: mmengine initialization; there is nothing to initialize.
 
     Raises:
         FileNotFoundError: if there is no such file.

@@ -9,7 +9,7 @@ from mmarcface.registry import MODELS
 
 
 @MODELS.register_module()
-class Pixels(BaseModule):
+class RawPixels(BaseModule):
     """The preprocessed pixels themselves as embedding, less their mean over the image.
 
     Without the mean the cosine of two images is the correlation of their pixels, blind to

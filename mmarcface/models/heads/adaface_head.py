@@ -8,9 +8,9 @@ import torch
 from mmengine.dist import all_reduce
 
 from mmarcface.functional.arguments import check_number
-from mmarcface.functional.losses import checked
+from mmarcface.functional.losses import as_loss_inputs
 from mmarcface.functional.margins import adaface
-from mmarcface.functional.vectors import lengths
+from mmarcface.functional.vectors import norms
 from mmarcface.registry import MODELS
 
 from .class_margins import ClassMargins
@@ -55,10 +55,10 @@ class AdaFaceHead(MarginHead):
     ):
         super().__init__(num_classes, in_channels, scale, **kwargs)
         check_number('concentration', concentration, above=0)
-        check_number('momentum', momentum, above=0, most=1)
+        check_number('momentum', momentum, above=0, maximum=1)
         self.concentration = concentration
         self.momentum = momentum
-        self.margins = ClassMargins(margin, num_classes, most=1.0)
+        self.margins = ClassMargins(margin, num_classes, maximum=1.0)
         self.register_buffer('mean', torch.tensor(20.0))
         self.register_buffer('std', torch.tensor(100.0))
 
@@ -74,8 +74,10 @@ class AdaFaceHead(MarginHead):
         """``dict(loss=...)`` of embeddings (N, in_channels) and labels (N,); keeps statistics."""
         if self.training:
             # A NaN must not reach the statistics.
-            embeddings, _, labels = checked(embeddings, self.weight, labels, self.num_subcenters)
-            self._observe(lengths(embeddings.detach()).clamp(*CLIP))
+            embeddings, _, labels = as_loss_inputs(
+                embeddings, self.weight, labels, self.num_subcenters
+            )
+            self._observe(norms(embeddings.detach()).clamp(*CLIP))
         return super().class_loss(embeddings, labels)
 
     def _observe(self, norms: torch.Tensor) -> None:

@@ -45,7 +45,7 @@ class ArcFaceHead(MarginHead):
     ):
         super().__init__(num_classes, in_channels, scale, **kwargs)
         self.easy_margin = easy_margin
-        self.margins = ClassMargins(margin, num_classes, most=math.pi / 2)
+        self.margins = ClassMargins(margin, num_classes, maximum=math.pi / 2)
 
     def target_logit(
         self, cosines: torch.Tensor, labels: torch.Tensor, norms: torch.Tensor
@@ -56,10 +56,10 @@ class ArcFaceHead(MarginHead):
 
 @MODELS.register_module()
 class SubCenterArcFaceHead(ArcFaceHead):
-    """ArcFace with K centres a class, of which the nearest counts.
+    """ArcFace with K centers a class, of which the nearest counts.
 
     `Sub-center ArcFace <https://doi.org/10.1007/978-3-030-58621-8_43>`_, equation 4: noisy
-    samples gather on centres of their own. Arguments and errors as :class:`ArcFaceHead`.
+    samples gather on centers of their own. Arguments and errors as :class:`ArcFaceHead`.
     """
 
     def __init__(self, num_classes: int, in_channels: int, num_subcenters: int = 3, **kwargs):

@@ -1,4 +1,4 @@
-"""What all heads share: the centres, one label a sample, and errors that say what is wrong."""
+"""What all heads share: the centers, one label a sample, and errors that say what is wrong."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HINTS = {
 class ClassHead(ClsHead):
     """Base of the heads that learn by telling classes apart.
 
-    A subclass gives :meth:`class_loss` and :meth:`forward`. The centres are one parameter,
+    A subclass gives :meth:`class_loss` and :meth:`forward`. The centers are one parameter,
     ``weight``, of shape (num_classes * num_subcenters, in_channels), the sub-centers of a class
     together. Keep it in fp32, also where the rest of a model is in half precision: running
     statistics of some heads would not move.
@@ -32,10 +32,10 @@ class ClassHead(ClsHead):
     Args:
         num_classes: number of classes, at least 1.
         in_channels: length of the embeddings.
-        num_subcenters: K, centres of each class; at least 1.
+        num_subcenters: K, centers of each class; at least 1.
         impl: 'auto', 'reference', 'fused' or 'chunked', how the loss is computed: see
             :func:`mmarcface.functional.losses.margin_softmax`.
-        init_cfg: mmengine initialisation.
+        init_cfg: mmengine initialization.
         **unknown: refused, with a hint where the name is known elsewhere.
 
     Attributes:
@@ -66,7 +66,7 @@ class ClassHead(ClsHead):
         for name, value in dict(
             num_classes=num_classes, in_channels=in_channels, num_subcenters=num_subcenters
         ).items():
-            check_number(name, value, least=1, whole=True)
+            check_number(name, value, minimum=1, whole=True)
         if impl not in IMPLEMENTATIONS:
             raise ValueError(f'impl must be one of {IMPLEMENTATIONS}, got {impl!r}')
         self.num_classes = num_classes

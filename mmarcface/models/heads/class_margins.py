@@ -21,26 +21,26 @@ class ClassMargins(nn.Module):
         margin: one number for all classes; or one per class: a sequence, array or tensor, or the
             path of a text file with a number a line.
         num_classes: number of classes.
-        least: the smallest margin allowed.
-        most: the largest margin allowed.
+        minimum: the smallest margin allowed.
+        maximum: the largest margin allowed.
         uniform: whether all classes must have the same.
 
     Raises:
         FileNotFoundError: if a text is given that is neither a number nor a file.
         ValueError: if a margin is no number, the count is not ``num_classes``, a margin is not in
-            [least, most], or margins differ where they must not.
+            [minimum, maximum], or margins differ where they must not.
     """
 
     def __init__(
         self,
         margin: float | Sequence[float] | str,
         num_classes: int,
-        least: float = 0.0,
-        most: float = math.pi / 2,
+        minimum: float = 0.0,
+        maximum: float = math.pi / 2,
         uniform: bool = False,
     ):
         super().__init__()
-        self.least, self.most, self.uniform = least, most, uniform
+        self.minimum, self.maximum, self.uniform = minimum, maximum, uniform
         # Share of each margin that counts, set by MarginScheduleHook.
         self.strength = 1.0
         self.register_buffer('values', torch.empty(num_classes), persistent=False)
@@ -70,9 +70,9 @@ class ClassMargins(nn.Module):
                 f'got {len(margins)} margins'
             )
         for label, value in enumerate(margins):
-            if not self.least <= value <= self.most:
+            if not self.minimum <= value <= self.maximum:
                 raise ValueError(
-                    f'margin must be in [{self.least:.4g}, {self.most:.4g}], '
+                    f'margin must be in [{self.minimum:.4g}, {self.maximum:.4g}], '
                     f'got {value} for class {label}'
                 )
         if self.uniform and len(set(margins)) > 1:
@@ -83,7 +83,7 @@ class ClassMargins(nn.Module):
 
     def forward(self, labels: torch.Tensor) -> torch.Tensor:
         """Margins of the given classes at this time: (N,) labels to (N,) margins."""
-        return self.least + (self.values[labels] - self.least) * self.strength
+        return self.minimum + (self.values[labels] - self.minimum) * self.strength
 
 
 def _refuse_no_file(path: str | Path) -> None:

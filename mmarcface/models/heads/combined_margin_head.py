@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from mmarcface.functional.arguments import are_numbers
-from mmarcface.functional.margins import combined
+from mmarcface.functional.margins import combined_margin
 from mmarcface.registry import MODELS
 
 from .margin_head import MarginHead
@@ -19,7 +19,7 @@ class CombinedMarginHead(MarginHead):
     """cos(m1 * theta + m2) - m3.
 
     `ArcFace <https://arxiv.org/abs/1801.07698>`_, equation 4; see
-    :func:`mmarcface.functional.margins.combined`.
+    :func:`mmarcface.functional.margins.combined_margin`.
 
     Args:
         num_classes: number of classes.
@@ -55,4 +55,4 @@ class CombinedMarginHead(MarginHead):
         self, cosines: torch.Tensor, labels: torch.Tensor, norms: torch.Tensor
     ) -> torch.Tensor:
         """cos(m1 theta + m2) - m3: arguments as :class:`MarginHead`'s, all (N,)."""
-        return combined(cosines, *self.margin)
+        return combined_margin(cosines, *self.margin)

@@ -41,7 +41,7 @@ class CosFaceHead(MarginHead):
         **kwargs,
     ):
         super().__init__(num_classes, in_channels, scale, **kwargs)
-        self.margins = ClassMargins(margin, num_classes, most=2.0)
+        self.margins = ClassMargins(margin, num_classes, maximum=2.0)
 
     def target_logit(
         self, cosines: torch.Tensor, labels: torch.Tensor, norms: torch.Tensor

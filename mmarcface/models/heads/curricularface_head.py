@@ -10,7 +10,7 @@ from mmengine.dist import all_reduce
 
 from mmarcface.functional.arguments import check_number
 from mmarcface.functional.losses import target_cosines
-from mmarcface.functional.margins import arcface, curricular
+from mmarcface.functional.margins import arcface, curricularface
 from mmarcface.registry import MODELS
 
 from .class_margins import ClassMargins
@@ -22,8 +22,8 @@ class CurricularFaceHead(MarginHead):
     """ArcFace whose hard classes weigh little at first and more as training comes on.
 
     `CurricularFace <https://arxiv.org/abs/2004.00288>`_; see
-    :func:`mmarcface.functional.margins.curricular`. t is the running mean of the target cosines,
-    over all processes together, and part of the checkpoint.
+    :func:`mmarcface.functional.margins.curricularface`. t is the running mean of the target
+    cosines, over all processes together, and part of the checkpoint.
 
     Args:
         num_classes: number of classes.
@@ -48,9 +48,9 @@ class CurricularFaceHead(MarginHead):
         **kwargs,
     ):
         super().__init__(num_classes, in_channels, scale, **kwargs)
-        check_number('momentum', momentum, above=0, most=1)
+        check_number('momentum', momentum, above=0, maximum=1)
         self.momentum = momentum
-        self.margins = ClassMargins(margin, num_classes, most=math.pi / 2)
+        self.margins = ClassMargins(margin, num_classes, maximum=math.pi / 2)
         self.register_buffer('t', torch.zeros(()))
 
     def target_logit(
@@ -66,7 +66,7 @@ class CurricularFaceHead(MarginHead):
             self._observe(cosines)
         limit = arcface(cosines, self.margins(labels))[:, None]
         # A copy of t, as the backward pass may come after the next update.
-        return super().class_loss(embeddings, labels, curricular(limit, self.t.clone()))
+        return super().class_loss(embeddings, labels, curricularface(limit, self.t.clone()))
 
     def _observe(self, cosines: torch.Tensor) -> None:
         sums = torch.stack([torch.full_like(cosines.sum(), len(cosines)), cosines.sum()])

@@ -56,11 +56,13 @@ class ElasticFaceHead(MarginHead):
         super().__init__(num_classes, in_channels, scale, **kwargs)
         if function not in FUNCTIONS:
             raise ValueError(f'function must be one of {tuple(FUNCTIONS)}, got {function!r}')
-        check_number('sigma', sigma, least=0)
+        check_number('sigma', sigma, minimum=0)
         self.function, default, most = FUNCTIONS[function]
         self.sigma = sigma
         self.plus = plus
-        self.margins = ClassMargins(default if margin is None else margin, num_classes, most=most)
+        self.margins = ClassMargins(
+            default if margin is None else margin, num_classes, maximum=most
+        )
 
     def target_logit(
         self, cosines: torch.Tensor, labels: torch.Tensor, norms: torch.Tensor

@@ -9,7 +9,7 @@ import torch
 
 from mmarcface.functional.arguments import are_numbers, check_number
 from mmarcface.functional.margins import arcface, magface_margin, magface_regularizer
-from mmarcface.functional.vectors import lengths
+from mmarcface.functional.vectors import norms
 from mmarcface.registry import MODELS
 
 from .margin_head import MarginHead
@@ -20,15 +20,15 @@ class MagFaceHead(MarginHead):
     """ArcFace with a margin that rises with the length of the embedding, its quality.
 
     `MagFace <https://arxiv.org/abs/2103.06627>`_, equation 3, with the easy margin that its code
-    trains with; see :func:`mmarcface.functional.margins.magface_margin`. The regulariser is a part
-    of the loss of its own, ``loss_length``.
+    trains with; see :func:`mmarcface.functional.margins.magface_margin`. The regularizer is a part
+    of the loss of its own, ``loss_norm``.
 
     Args:
         num_classes: number of classes.
         in_channels: length of the embeddings.
         scale: s, positive.
         margin: (l_m, u_m) in radians, 0 <= l_m <= u_m <= pi/2.
-        lengths: (l_a, u_a), 0 < l_a < u_a.
+        norm_range: (l_a, u_a), 0 < l_a < u_a.
         regularization: lambda_g, at least 0.
         easy_margin: add the margin only where cos(theta) > 0.
         **kwargs: as :class:`MarginHead`.
@@ -43,7 +43,7 @@ class MagFaceHead(MarginHead):
         in_channels: int,
         scale: float = 64.0,
         margin: Sequence[float] = (0.45, 0.8),
-        lengths: Sequence[float] = (10.0, 110.0),
+        norm_range: Sequence[float] = (10.0, 110.0),
         regularization: float = 35.0,
         easy_margin: bool = True,
         **kwargs,
@@ -53,13 +53,13 @@ class MagFaceHead(MarginHead):
             raise ValueError(f'margin must be two numbers, l_m and u_m, got {margin!r}')
         if not 0 <= margin[0] <= margin[1] <= math.pi / 2:
             raise ValueError(f'margin must be 0 <= l_m <= u_m <= pi/2, got {tuple(margin)}')
-        if not are_numbers(lengths, 2):
-            raise ValueError(f'lengths must be two numbers, l_a and u_a, got {lengths!r}')
-        if not 0 < lengths[0] < lengths[1]:
-            raise ValueError(f'lengths must be 0 < l_a < u_a, got {tuple(lengths)}')
-        check_number('regularization', regularization, least=0)
+        if not are_numbers(norm_range, 2):
+            raise ValueError(f'norm_range must be two numbers, l_a and u_a, got {norm_range!r}')
+        if not 0 < norm_range[0] < norm_range[1]:
+            raise ValueError(f'norm_range must be 0 < l_a < u_a, got {tuple(norm_range)}')
+        check_number('regularization', regularization, minimum=0)
         self.margin = tuple(margin)
-        self.lengths = tuple(lengths)
+        self.norm_range = tuple(norm_range)
         self.regularization = regularization
         self.easy_margin = easy_margin
 
@@ -67,12 +67,12 @@ class MagFaceHead(MarginHead):
         self, cosines: torch.Tensor, labels: torch.Tensor, norms: torch.Tensor
     ) -> torch.Tensor:
         """cos(theta + m(a)): arguments as :class:`MarginHead`'s, all (N,)."""
-        margins = magface_margin(norms, *self.lengths, *self.margin)
+        margins = magface_margin(norms, *self.norm_range, *self.margin)
         return arcface(cosines, margins, self.easy_margin)
 
     def class_loss(self, embeddings: torch.Tensor, labels: torch.Tensor) -> dict:
-        """``dict(loss=..., loss_length=...)`` of embeddings (N, in_channels) and labels (N,)."""
+        """``dict(loss=..., loss_norm=...)`` of embeddings (N, in_channels) and labels (N,)."""
         losses = super().class_loss(embeddings, labels)
-        norms = lengths(embeddings)
-        penalty = magface_regularizer(norms, *self.lengths).sum() / max(len(norms), 1)
-        return losses | dict(loss_length=self.regularization * penalty)
+        penalties = magface_regularizer(norms(embeddings), *self.norm_range)
+        penalty = penalties.sum() / max(len(penalties), 1)
+        return losses | dict(loss_norm=self.regularization * penalty)

@@ -1,4 +1,4 @@
-"""What all heads share that compare embeddings with centres by cosine."""
+"""What all heads share that compare embeddings with centers by cosine."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 
 from mmarcface.functional.arguments import check_number
 from mmarcface.functional.losses import class_cosines, margin_softmax
-from mmarcface.functional.margins import Elementwise, detached, without_conflicts
-from mmarcface.functional.vectors import lengths
+from mmarcface.functional.margins import Modulation, detach_margin, interclass_filter
+from mmarcface.functional.vectors import norms
 
 from .class_head import ClassHead
 
@@ -19,21 +19,21 @@ GRADIENTS = ('exact', 'detached')
 class MarginHead(ClassHead):
     """Base of the heads with a margin on the cosine of the target class.
 
-    A subclass gives :meth:`target_logit`. The centres of mmpretrain's ``ArcFaceClsHead``
+    A subclass gives :meth:`target_logit`. The centers of mmpretrain's ``ArcFaceClsHead``
     (``norm_product.weight``) load as they are.
 
     Args:
         num_classes: number of classes, at least 1.
         in_channels: length of the embeddings.
         scale: s, the factor on the cosines; positive.
-        num_subcenters: K, centres of each class; at least 1.
+        num_subcenters: K, centers of each class; at least 1.
         gradient: 'exact', or 'detached' for the margin as a constant in the backward pass, which
             bounds the target's gradient by that of the cosine: see
             :func:`mmarcface.functional.margins.detached`.
         filter_threshold: other classes whose cosine is above count as unrelated: see
-            :func:`mmarcface.functional.margins.without_conflicts`. None for no filter.
+            :func:`mmarcface.functional.margins.interclass_filter`. None for no filter.
         impl: how the loss is computed: see :class:`ClassHead`.
-        init_cfg: mmengine initialisation.
+        init_cfg: mmengine initialization.
         **unknown: refused as by :class:`ClassHead`.
 
     Raises:
@@ -79,7 +79,7 @@ class MarginHead(ClassHead):
         """
         raise NotImplementedError
 
-    def other_cosine(self, function: Elementwise | None = None) -> Elementwise | None:
+    def nontarget_cosine(self, function: Modulation | None = None) -> Modulation | None:
         """What becomes of the other classes' cosines.
 
         Args:
@@ -90,7 +90,7 @@ class MarginHead(ClassHead):
         """
         if self.filter_threshold is None:
             return function
-        filtered = without_conflicts(self.filter_threshold)
+        filtered = interclass_filter(self.filter_threshold)
         return filtered if function is None else function.after(filtered)
 
     def scale_of(self, embeddings: torch.Tensor) -> float | torch.Tensor:
@@ -98,7 +98,7 @@ class MarginHead(ClassHead):
         return self.scale
 
     def class_loss(
-        self, embeddings: torch.Tensor, labels: torch.Tensor, function: Elementwise | None = None
+        self, embeddings: torch.Tensor, labels: torch.Tensor, function: Modulation | None = None
     ) -> dict:
         """Margin softmax.
 
@@ -117,7 +117,7 @@ class MarginHead(ClassHead):
             self.margin_on(embeddings, labels),
             self.scale_of(embeddings),
             self.num_subcenters,
-            self.other_cosine(function),
+            self.nontarget_cosine(function),
             self.impl,
         )
         return dict(loss=loss)
@@ -134,12 +134,14 @@ class MarginHead(ClassHead):
         Returns:
             A function from the target cosines, (N,), to phi, (N,).
         """
-        norms = lengths(embeddings)
+        embedding_norms = norms(embeddings)
 
         def phi(cosines: torch.Tensor) -> torch.Tensor:
             if self.gradient == 'exact':
-                return self.target_logit(cosines, labels, norms)
-            return detached(self.target_logit(cosines.detach(), labels, norms), cosines)
+                return self.target_logit(cosines, labels, embedding_norms)
+            return detach_margin(
+                self.target_logit(cosines.detach(), labels, embedding_norms), cosines
+            )
 
         return phi
 

@@ -23,7 +23,7 @@ class SoftmaxHead(ClassHead):
         num_classes: number of classes, at least 1.
         in_channels: length of the embeddings.
         impl: how the loss is computed: see :class:`ClassHead`.
-        init_cfg: mmengine initialisation.
+        init_cfg: mmengine initialization.
         **unknown: refused as by :class:`ClassHead`; sub-centers, scale and margin among them.
 
     Raises:
@@ -41,7 +41,7 @@ class SoftmaxHead(ClassHead):
     ):
         if 'num_subcenters' in unknown:
             raise TypeError(
-                "SoftmaxHead has no argument 'num_subcenters': which centre is nearest is a "
+                "SoftmaxHead has no argument 'num_subcenters': which center is nearest is a "
                 'matter of cosines; NormSoftmaxHead has them'
             )
         super().__init__(num_classes, in_channels, impl=impl, init_cfg=init_cfg, **unknown)

@@ -11,18 +11,18 @@ from torch import nn
 from mmarcface.functional.arguments import are_numbers, check_number, is_number
 from mmarcface.functional.losses import margin_sigmoid
 from mmarcface.functional.margins import (
-    smaller_angle,
     sphereface,
     sphereface2_similarity,
     sphereface_r,
+    sphereface_r_nontarget,
 )
-from mmarcface.functional.vectors import SHORTEST, lengths
+from mmarcface.functional.vectors import EPS, norms
 from mmarcface.registry import MODELS
 
 from .class_margins import ClassMargins
 from .margin_head import MarginHead
 
-LARGEST_FACTOR = 10.0
+MAX_FACTOR = 10.0
 
 
 @MODELS.register_module()
@@ -67,7 +67,7 @@ class SphereFaceHead(MarginHead):
             raise ValueError(f'annealing must be three numbers of at least 0, got {annealing!r}')
         self.by_length = scale is None
         self.annealing = annealing
-        self.margins = ClassMargins(margin, num_classes, least=1.0, most=LARGEST_FACTOR)
+        self.margins = ClassMargins(margin, num_classes, minimum=1.0, maximum=MAX_FACTOR)
         self.register_buffer('iteration', torch.zeros((), dtype=torch.long))
 
     @property
@@ -75,8 +75,8 @@ class SphereFaceHead(MarginHead):
         """Lambda of the coming iteration in training, and of the last one in evaluation."""
         if self.annealing is None:
             return 0.0
-        start, decay, least = self.annealing
-        return max(least, start / (1 + decay * (self.iteration.item() + self.training)))
+        start, decay, minimum = self.annealing
+        return max(minimum, start / (1 + decay * (self.iteration.item() + self.training)))
 
     def target_logit(
         self, cosines: torch.Tensor, labels: torch.Tensor, norms: torch.Tensor
@@ -87,7 +87,7 @@ class SphereFaceHead(MarginHead):
     def scale_of(self, embeddings: torch.Tensor) -> float | torch.Tensor:
         """s, or without it the lengths of the embeddings, (N,)."""
         # Not 0 for a zero embedding, which has no cosines.
-        return lengths(embeddings).clamp(min=SHORTEST) if self.by_length else self.scale
+        return norms(embeddings).clamp(min=EPS) if self.by_length else self.scale
 
     def class_loss(self, embeddings: torch.Tensor, labels: torch.Tensor) -> dict:
         """``dict(loss=...)`` of embeddings (N, in_channels) and labels (N,); counts iterations."""
@@ -103,8 +103,9 @@ class SphereFaceRHead(MarginHead):
 
     `SphereFace-R <https://arxiv.org/abs/2109.05565>`_, with embeddings of fixed length (HFN).
     Version 1 makes the target's angle larger, :func:`mmarcface.functional.margins.sphereface_r`;
-    version 2 makes the other classes' smaller, :func:`mmarcface.functional.margins.smaller_angle`.
-    The authors scale the loss by 50 / s, which is here left to the learning rate.
+    version 2 makes the other classes' smaller,
+    :func:`mmarcface.functional.margins.sphereface_r_nontarget`. The authors scale the loss by 50 /
+    s, which is here left to the learning rate.
 
     Args:
         num_classes: number of classes.
@@ -133,7 +134,7 @@ class SphereFaceRHead(MarginHead):
             raise ValueError(f'version must be 1 or 2, got {version!r}')
         self.version = version
         self.margins = ClassMargins(
-            margin, num_classes, least=1.0, most=LARGEST_FACTOR, uniform=version == 2
+            margin, num_classes, minimum=1.0, maximum=MAX_FACTOR, uniform=version == 2
         )
 
     def target_logit(
@@ -146,9 +147,9 @@ class SphereFaceRHead(MarginHead):
         """``dict(loss=...)`` of embeddings (N, in_channels) and labels (N,)."""
         if self.version == 1:
             return super().class_loss(embeddings, labels)
-        function = smaller_angle(self.margins(labels.new_zeros(())))
+        function = sphereface_r_nontarget(self.margins(labels.new_zeros(())))
         if self.gradient == 'detached':
-            function = function.detached()
+            function = function.detach_margin()
         return super().class_loss(embeddings, labels, function)
 
 
@@ -190,7 +191,7 @@ class SphereFace2Head(MarginHead):
         if not is_number(margin) or not 0 <= margin <= 2:
             raise ValueError(f'margin must be one number in [0, 2], got {margin!r}')
         check_number('alpha', alpha, above=0, below=1)
-        check_number('exponent', exponent, least=1)
+        check_number('exponent', exponent, minimum=1)
         check_number('loss_weight', loss_weight, above=0)
         self.margin = margin
         self.alpha = alpha
@@ -199,7 +200,7 @@ class SphereFace2Head(MarginHead):
         self.bias = nn.Parameter(torch.tensor([self._first_bias()]))
 
     def _first_bias(self) -> float:
-        """The bias at which the loss of embeddings that are orthogonal to all centres is least."""
+        """The bias at which the loss of embeddings that are orthogonal to all centers is least."""
         others = (1 - self.alpha) * (self.num_classes - 1)
         if not others:
             return 0.0
@@ -224,7 +225,7 @@ class SphereFace2Head(MarginHead):
         """``dict(loss=...)`` of embeddings (N, in_channels) and labels (N,)."""
         similarity = sphereface2_similarity(self.exponent)
         if self.gradient == 'detached':
-            similarity = similarity.detached()
+            similarity = similarity.detach_margin()
         factor = self.loss_weight / self.scale
         phi = self.margin_on(embeddings, labels)
         loss = margin_sigmoid(
@@ -233,7 +234,7 @@ class SphereFace2Head(MarginHead):
             labels,
             self.bias,
             lambda cosines: self.scale * phi(cosines),
-            self.other_cosine(similarity),
+            self.nontarget_cosine(similarity),
             self.scale,
             self.margin,
             factor * self.alpha,

@@ -33,7 +33,7 @@ class UniFaceHead(MarginHead):
         scale: s, positive.
         margin: m in units of the cosine, in [0, 2]: a number, one per class, or a text file with
             one per class, a number a line.
-        other_weight: lambda, the weight of the other classes' part, positive.
+        nontarget_weight: lambda, the weight of the other classes' part, positive.
         **kwargs: as :class:`MarginHead`.
 
     Raises:
@@ -46,13 +46,13 @@ class UniFaceHead(MarginHead):
         in_channels: int,
         scale: float = 64.0,
         margin: float | Sequence[float] | str = 0.4,
-        other_weight: float = 1.0,
+        nontarget_weight: float = 1.0,
         **kwargs,
     ):
         super().__init__(num_classes, in_channels, scale, **kwargs)
-        check_number('other_weight', other_weight, above=0)
-        self.other_weight = other_weight
-        self.margins = ClassMargins(margin, num_classes, most=2.0)
+        check_number('nontarget_weight', nontarget_weight, above=0)
+        self.nontarget_weight = nontarget_weight
+        self.margins = ClassMargins(margin, num_classes, maximum=2.0)
         self.bias = nn.Parameter(torch.tensor([math.log(10 * num_classes)]))
 
     def target_logit(
@@ -70,9 +70,9 @@ class UniFaceHead(MarginHead):
             labels,
             -self.bias,
             lambda cosines: self.scale * phi(cosines),
-            self.other_cosine(),
+            self.nontarget_cosine(),
             self.scale,
-            other_weight=self.other_weight,
+            nontarget_weight=self.nontarget_weight,
             num_subcenters=self.num_subcenters,
             impl=self.impl,
         )

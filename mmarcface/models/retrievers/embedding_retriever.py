@@ -44,7 +44,7 @@ class EmbeddingRetriever(BaseRetriever):
         test_cfg: ``dict(flip=True)`` adds the embedding of the mirrored image to that of the image;
             ``classify=True`` has the head tell the class.
         data_preprocessor: config of the data preprocessor; ``ClsDataPreprocessor`` by default.
-        init_cfg: mmengine initialisation.
+        init_cfg: mmengine initialization.
 
     Raises:
         ValueError: if ``topk`` is no whole number of at least 1.
@@ -77,7 +77,7 @@ class EmbeddingRetriever(BaseRetriever):
         self.image_encoder = image_encoder
         self.head = head
         self.prototype_cache = prototype_cache
-        check_number('topk', topk, least=1, whole=True)
+        check_number('topk', topk, minimum=1, whole=True)
         self.topk = topk
         self.flip = bool(test_cfg and test_cfg.get('flip', False))
         self.classify = bool(test_cfg and test_cfg.get('classify', False))
@@ -91,7 +91,7 @@ class EmbeddingRetriever(BaseRetriever):
         return super().train(mode)
 
     def init_weights(self) -> None:
-        """Initialise, fetching pretrained weights where the config names them.
+        """Initialize, fetching pretrained weights where the config names them.
 
         Raises:
             RuntimeError: if weights cannot be fetched; it says how to go on without.
@@ -148,7 +148,7 @@ class EmbeddingRetriever(BaseRetriever):
         return feats if isinstance(feats, tuple) else (feats,)
 
     def embed(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Embeddings as in testing, (N, D), not normalised; with the flip test if configured."""
+        """Embeddings as in testing, (N, D), not normalized; with the flip test if configured."""
         embeddings = self.extract_feat(inputs)[-1]
         if self.flip:
             embeddings = embeddings + self.extract_feat(inputs.flip(-1))[-1]

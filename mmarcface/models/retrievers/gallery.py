@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from mmarcface.checkpoint import read_file
-from mmarcface.datasets.image_sizes import with_one_size
+from mmarcface.datasets.image_sizes import require_equal_sizes
 from mmarcface.fingerprints import fingerprint_images, fingerprint_model, plain_facts
 
 
@@ -26,7 +26,7 @@ class Gallery:
     """Embeddings of a gallery, and what they were made from.
 
     Attributes:
-        embeddings: (G, D), not normalised.
+        embeddings: (G, D), not normalized.
         model: fingerprint of the encoder's weights and the preprocessing; '' if unknown.
         images: fingerprint of the images and their transforms; '' if unknown.
         samples: what the data set says of each image, such as ``img_path``; empty if unknown.
@@ -120,7 +120,7 @@ class Gallery:
                     f'{cache} is out of date ({" and ".join(stale)}): embedding the gallery again',
                     stacklevel=2,
                 )
-        with_one_size(loader)
+        require_equal_sizes(loader)
         samples = list(_samples(loader.dataset))
         if any(sample.get('sample_idx', place) != place for place, sample in enumerate(samples)):
             raise _without_places(loader.dataset)

@@ -7,10 +7,10 @@ import torch
 from mmengine.config import Config
 from mmpretrain import get_model
 
-from mmarcface.apis import Judge
+from mmarcface.apis import InversionEvaluator
 from mmarcface.apis.inversion import evaluator
 from mmarcface.datasets import MNIST, IdentityFolder, ORLFaces
-from mmarcface.functional.inversion_metrics import Reference, judge_embeddings
+from mmarcface.functional.inversion_metrics import RealEmbeddings, evaluate_inversions
 from mmarcface.models import IResNet
 
 PIPELINE = [
@@ -18,7 +18,7 @@ PIPELINE = [
     dict(type='Resize', scale=(48, 56), interpolation='area'),
     dict(type='PackInputs'),
 ]
-PIXELS = dict(type='mmarcface.EmbeddingRetriever', image_encoder=dict(type='mmarcface.Pixels'))
+PIXELS = dict(type='mmarcface.EmbeddingRetriever', image_encoder=dict(type='mmarcface.RawPixels'))
 IRESNET = dict(
     type='mmarcface.EmbeddingRetriever',
     image_encoder=dict(
@@ -58,13 +58,15 @@ def photographs(orl, people=PEOPLE, numbers=(1, 2), size=None):
 
 @pytest.fixture(scope='module')
 def pixels():
-    return Judge(built(PIXELS), dict(type='mmarcface.ORLFaces', people=PEOPLE), None, far=[0.1])
+    return InversionEvaluator(
+        built(PIXELS), dict(type='mmarcface.ORLFaces', people=PEOPLE), None, far=[0.1]
+    )
 
 
 def test_real_images_are_judged_as_what_they_are(orl, pixels):
     images, labels = photographs(orl)
     report = pixels.judge(images, labels)
-    assert report['judge_accuracy'] == 1
+    assert report['attack_accuracy'] == 1
     assert report['judge_real_accuracy'] > 0.9
     assert report['judge_accuracy_low'] < 1 == report['judge_accuracy_high']
     assert (report['identities'], report['identities_reidentified']) == (6, 6)
@@ -81,7 +83,7 @@ def test_real_images_are_judged_as_what_they_are(orl, pixels):
 def test_wrong_labels_are_found_out(orl, pixels):
     images, labels = photographs(orl)
     report = pixels.judge(images, (labels + 1) % 6)
-    assert report['judge_accuracy'] < 0.1
+    assert report['attack_accuracy'] < 0.1
     assert report['identities_reidentified'] == 0
     assert report['cosine_own'] < report['cosine_real']
     labels = np.random.default_rng(0).integers(0, 6, 60)
@@ -95,7 +97,7 @@ def test_wrong_labels_are_found_out(orl, pixels):
 @pytest.mark.parametrize('model', [PIXELS, IRESNET, CLASSIFIER], ids=lambda m: m['type'])
 def test_figures_are_those_of_the_pipeline_and_the_preprocessor(orl, model):
     model = built(model)
-    judge = Judge(model, ORLFaces(PEOPLE))
+    judge = InversionEvaluator(model, ORLFaces(PEOPLE))
     everyone, identity = photographs(orl, numbers=[1, 10, *range(2, 10)], size=(48, 56))
     images, labels = photographs(orl, numbers=(4,))
 
@@ -106,7 +108,7 @@ def test_figures_are_those_of_the_pipeline_and_the_preprocessor(orl, model):
         return found if found.ndim == 2 else found.mean((2, 3))
 
     small = photographs(orl, numbers=(4,), size=(48, 56))[0]
-    expected = judge_embeddings(embed(small), labels, Reference(embed(everyone), identity))
+    expected = evaluate_inversions(embed(small), labels, RealEmbeddings(embed(everyone), identity))
     report = judge.judge(images, labels)
     assert report['notes'][: len(expected['notes'])] == expected.pop('notes')
     per_identity = expected.pop('per_identity')
@@ -118,12 +120,14 @@ def test_figures_are_those_of_the_pipeline_and_the_preprocessor(orl, model):
 def test_flip_test_counts(orl):
     plain, flipped = built(PIXELS), built(PIXELS | dict(test_cfg=dict(flip=True)))
     images, labels = photographs(orl)
-    cosines = [Judge(m, ORLFaces(PEOPLE)).judge(images, labels) for m in (plain, flipped)]
+    cosines = [
+        InversionEvaluator(m, ORLFaces(PEOPLE)).judge(images, labels) for m in (plain, flipped)
+    ]
     assert cosines[0]['cosine_own'] != pytest.approx(cosines[1]['cosine_own'], abs=1e-3)
 
 
 def test_real_images_are_embedded_once(orl):
-    judge = Judge(built(PIXELS), ORLFaces(PEOPLE))
+    judge = InversionEvaluator(built(PIXELS), ORLFaces(PEOPLE))
     images, labels = photographs(orl)
     first = judge.judge(images, labels)
     judge.real.get_data_info = None
@@ -135,43 +139,45 @@ def test_checkpoint_is_loaded(orl, tmp_path):
     path = tmp_path / 'judge.pth'
     torch.save(dict(state_dict=wanted.state_dict(), meta={}), path)
     images, labels = photographs(orl)
-    judge = Judge(config(IRESNET), ORLFaces(PEOPLE), path, device='cpu')
-    assert judge.judge(images, labels) == Judge(wanted, ORLFaces(PEOPLE)).judge(images, labels)
+    judge = InversionEvaluator(config(IRESNET), ORLFaces(PEOPLE), path, device='cpu')
+    assert judge.judge(images, labels) == InversionEvaluator(wanted, ORLFaces(PEOPLE)).judge(
+        images, labels
+    )
 
 
 def test_pipelines_of_mmpretrain_take_arrays(orl):
     pipeline = [dict(type='LoadImageFromFile'), *PIPELINE[1:]]
     images, labels = photographs(orl)
-    judge = Judge(built(PIXELS, pipeline=pipeline), ORLFaces(PEOPLE))
-    assert judge.judge(images, labels)['judge_accuracy'] == 1
+    judge = InversionEvaluator(built(PIXELS, pipeline=pipeline), ORLFaces(PEOPLE))
+    assert judge.judge(images, labels)['attack_accuracy'] == 1
 
 
 def test_images_kept_in_memory():
     real = MNIST('test')
-    judge = Judge(built(PIXELS, pipeline=PIPELINE[-1:]), real)
+    judge = InversionEvaluator(built(PIXELS, pipeline=PIPELINE[-1:]), real)
     rows = np.arange(0, 1000, 10)
     images = np.stack([real.get_data_info(int(row))['img'] for row in rows])
     labels = [real.get_data_info(int(row))['gt_label'] for row in rows]
     report = judge.judge(images, labels)
     assert report['identities'] == 10
     assert report['nearest_image_rms'] == 0
-    assert 0.6 < report['judge_accuracy'] < 1
+    assert 0.6 < report['attack_accuracy'] < 1
 
 
 def test_large_sets_are_sampled(orl, monkeypatch):
-    monkeypatch.setattr(evaluator, 'MOST_COMPARED', 20)
-    monkeypatch.setattr(evaluator, 'MOST_YARDSTICKS', 5)
+    monkeypatch.setattr(evaluator, 'MAX_COMPARED', 20)
+    monkeypatch.setattr(evaluator, 'MAX_YARDSTICKS', 5)
     images, labels = photographs(orl)
-    report = Judge(built(PIXELS), ORLFaces(PEOPLE)).judge(images, labels)
+    report = InversionEvaluator(built(PIXELS), ORLFaces(PEOPLE)).judge(images, labels)
     assert 'pixels were compared with 20 of the 60 real images' in report['notes']
     assert report['nearest_image_rms_real'] > 0
-    assert report['nearest_image_rms'] > 0 == report['nearest_image_rms_least']
+    assert report['nearest_image_rms'] > 0 == report['nearest_image_rms_min']
 
 
 def test_asked_identities_of_a_large_set_are_all_embedded(orl, monkeypatch):
-    monkeypatch.setattr(evaluator, 'MOST_EMBEDDED', 35)
+    monkeypatch.setattr(evaluator, 'MAX_EMBEDDED', 35)
     images, labels = photographs(orl)
-    judge = Judge(built(PIXELS), ORLFaces(PEOPLE), identities=[1, 4])
+    judge = InversionEvaluator(built(PIXELS), ORLFaces(PEOPLE), identities=[1, 4])
     counts = dict(
         zip(judge.reference.labels.tolist(), judge.reference.counts.tolist(), strict=True)
     )
@@ -184,29 +190,29 @@ def test_asked_identities_of_a_large_set_are_all_embedded(orl, monkeypatch):
 
 def test_the_model_itself_is_refused():
     model = built(IRESNET)
-    judge = Judge(built(IRESNET), ORLFaces(PEOPLE))
+    judge = InversionEvaluator(built(IRESNET), ORLFaces(PEOPLE))
     for same in (model, model.image_encoder, torch.nn.DataParallel(model)):
         with pytest.raises(ValueError, match='the judge is the model itself'):
-            judge.refuse_same(same)
+            judge.refuse_same_weights(same)
     flipped = built(IRESNET | dict(test_cfg=dict(flip=True)))
     with pytest.raises(ValueError, match='the judge is the model itself'):
-        judge.refuse_same(flipped)
-    judge.refuse_same(built(IRESNET, seed=1))
-    judge.refuse_same(IResNet(18, 16, (56, 48), 8))
+        judge.refuse_same_weights(flipped)
+    judge.refuse_same_weights(built(IRESNET, seed=1))
+    judge.refuse_same_weights(IResNet(18, 16, (56, 48), 8))
     # What learns nothing is in no model.
-    Judge(built(PIXELS), ORLFaces(PEOPLE)).refuse_same(built(PIXELS))
+    InversionEvaluator(built(PIXELS), ORLFaces(PEOPLE)).refuse_same_weights(built(PIXELS))
 
 
 def test_beside_real(orl, pixels):
     images, labels = photographs(orl, numbers=(3, 4), size=(48, 56))
-    pairs = pixels.beside_real(images[[5, 0, 4]], labels[[5, 0, 4]])
+    pairs = pixels.pair_with_real(images[[5, 0, 4]], labels[[5, 0, 4]])
     assert list(pairs) == [0, 2]
     real, generated = pairs[2]
     first = photographs(orl, people=[PEOPLE[2]], numbers=(1,), size=(48, 56))[0][0]
     np.testing.assert_array_equal(real, first)
     np.testing.assert_array_equal(generated, images[[5, 4]])
     with pytest.raises(ValueError, match=r'labels must be among those of the real .* got 6'):
-        pixels.beside_real(images[:1], [6])
+        pixels.pair_with_real(images[:1], [6])
 
 
 def test_refused(orl, pixels, tmp_path):
@@ -221,11 +227,11 @@ def test_refused(orl, pixels, tmp_path):
     bare = built(PIXELS)
     del bare._config
     with pytest.raises(ValueError, match='model must come with its config'):
-        Judge(bare, ORLFaces(PEOPLE))
+        InversionEvaluator(bare, ORLFaces(PEOPLE))
 
 
 def test_real_images_without_labels_are_refused(orl):
     real = IdentityFolder(str(orl), identities=['s1', 's2'], serialize_data=False)
     del real.data_list[3]['gt_label']
     with pytest.raises(ValueError, match='the data set gives none for image 3'):
-        Judge(built(PIXELS), real).judge(*photographs(orl, people=(1, 2)))
+        InversionEvaluator(built(PIXELS), real).judge(*photographs(orl, people=(1, 2)))

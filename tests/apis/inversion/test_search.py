@@ -30,9 +30,9 @@ from mmarcface.apis import (
     save_inversion,
 )
 from mmarcface.apis.inversion import descent
-from mmarcface.apis.inversion.model import Invertible, dominant_centres
+from mmarcface.apis.inversion.model import InversionModel, dominant_centers
 from mmarcface.apis.inversion.search import _is_better, _Search
-from mmarcface.apis.inversion.state import Keeper, Unit
+from mmarcface.apis.inversion.state import SearchState, WorkItem
 from mmarcface.functional.inversion import BN_PRIORS, batch_norm_layers
 from mmarcface.models import ArcFaceHead, SoftmaxHead, SubCenterArcFaceHead
 from mmarcface.registry import MODELS
@@ -42,7 +42,7 @@ from tests.models.test_heads import HEADS
 SIZE = 12
 WIDTH = 6
 CLASSES = 5
-QUICK = dict(steps=8, schedule='cosine', centre_weight=20.0, tv_weight=0.01, clip=True)
+QUICK = dict(steps=8, schedule='cosine', center_weight=20.0, tv_weight=0.01, clip=True)
 QUICK |= dict(progress=False)
 
 
@@ -183,28 +183,28 @@ def test_images_come_nearer_to_their_targets():
     np.testing.assert_allclose(found.terms['cosine'], cosines, atol=1e-5)
     np.testing.assert_allclose(found.terms['target'], 2 - 2 * cosines, atol=1e-5)
     assert found.labels is None
-    assert 'centre' not in found.terms
+    assert 'center' not in found.terms
 
 
 def test_terms_are_those_of_the_images():
-    found = search(steps=3, tv_weight=0.5, l2_weight=0.25, bn_weight=2.0, centre_weight=3.0)
+    found = search(steps=3, tv_weight=0.5, l2_weight=0.25, bn_weight=2.0, center_weight=3.0)
     terms = found.terms
-    normalised = (found.images.astype(float) - 127.5) / 127.5
-    l2 = (normalised**2).sum((1, 2, 3))
-    variation = (np.diff(normalised, axis=1) ** 2).sum((1, 2, 3))
-    variation += (np.diff(normalised, axis=2) ** 2).sum((1, 2, 3))
+    normalized = (found.images.astype(float) - 127.5) / 127.5
+    l2 = (normalized**2).sum((1, 2, 3))
+    variation = (np.diff(normalized, axis=1) ** 2).sum((1, 2, 3))
+    variation += (np.diff(normalized, axis=2) ** 2).sum((1, 2, 3))
     np.testing.assert_allclose(terms['l2'], l2, rtol=1e-5)
     np.testing.assert_allclose(terms['total_variation'], variation, rtol=1e-5)
     cosines = (embed(Tiny(), found.images) @ nn.functional.normalize(weight()).T).numpy()
     np.testing.assert_allclose(terms['cosine'], cosines[[0, 1], [0, 1]], atol=1e-5)
-    np.testing.assert_allclose(terms['centre'], 2 - 2 * cosines[[0, 1], [0, 1]], atol=1e-5)
+    np.testing.assert_allclose(terms['center'], 2 - 2 * cosines[[0, 1], [0, 1]], atol=1e-5)
     for row in range(2):
         # ArcFace with s = 64, m = 0.5.
         logits = 64 * cosines[row]
         logits[row] = 64 * math.cos(math.acos(cosines[row, row]) + 0.5)
         loss = np.log(np.exp(logits - logits.max()).sum()) + logits.max() - logits[row]
         assert terms['target'][row] == pytest.approx(loss, abs=1e-3)
-        parts = [terms[name][row] for name in ('target', 'centre', 'bn', 'total_variation', 'l2')]
+        parts = [terms[name][row] for name in ('target', 'center', 'bn', 'total_variation', 'l2')]
         assert terms['objective'][row] == pytest.approx(
             np.dot(parts, [1, 3, 2, 0.5, 0.25]), rel=1e-5
         )
@@ -215,9 +215,9 @@ def test_terms_are_those_of_the_images():
 EDGY = dict(
     small=dict(preset='small'),
     paper=dict(preset='paper'),
-    fast=dict(preset='paper', lr=1.0, bn_variant='standardised'),
+    fast=dict(preset='paper', lr=1.0, bn_variant='standardized'),
     deepinversion=dict(preset='deepinversion', jitter=0, flip=False),
-    grey=dict(preset='small', grey=True, restarts=2),
+    gray=dict(preset='small', gray=True, restarts=2),
     moved=dict(preset='small', jitter=1, flip=True),
 )
 
@@ -247,7 +247,7 @@ def test_search_stays_where_it_was_best(kind):
     assert (objectives[20:] <= 1.5 * least).all() or kind == 'moved'
 
 
-@pytest.mark.parametrize('kind', ['small', 'grey'])
+@pytest.mark.parametrize('kind', ['small', 'gray'])
 def test_without_its_guard_the_search_is_thrown_off(kind, monkeypatch):
     """By the first steps at full resolution; or the test above would test nothing."""
     guarded = objective_of(edgy(kind))
@@ -294,8 +294,8 @@ def warned(monkeypatch):
 
 
 def test_what_got_no_better_says_so(warned, tmp_path):
-    """Than grey, which nothing is nearer to than what it starts from."""
-    nothing = dict(target_weight=0.0, centre_weight=0.0, bn_weight=0.0, tv_weight=0.0)
+    """Than gray, which nothing is nearer to than what it starts from."""
+    nothing = dict(target_weight=0.0, center_weight=0.0, bn_weight=0.0, tv_weight=0.0)
     found = search(**nothing, l2_weight=1.0, init_std=0.0)
     assert found.converged is False
     (message,) = warned
@@ -314,7 +314,7 @@ def test_what_got_no_better_is_named(warned, monkeypatch):
 
     def fail(search, unit, *rest):
         result = run(search, unit, *rest)
-        if unit == Unit(1, 0):
+        if unit == WorkItem(1, 0):
             result['ended_at'] = result['began_at']
             result['terms']['objective'] = [1e9, 1e9]
         return result
@@ -360,7 +360,7 @@ def test_model_is_left_as_it_was(fails, monkeypatch):
     before = [m.training for m in modules], [p.requires_grad for p in parameters]
     weights = [v.clone() for m in (model, head) for v in m.state_dict().values()]
     if fails:
-        monkeypatch.setattr(Invertible, 'class_loss', lambda *_: 1 / 0)
+        monkeypatch.setattr(InversionModel, 'class_loss', lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             search(model=model, head=head)
     else:
@@ -444,8 +444,8 @@ def test_models_of_mmpretrain(model):
     normal = (rgb - mean.view(3, 1, 1)) / std.view(3, 1, 1)
     with torch.no_grad():
         embeddings = nn.functional.normalize(model.extract_feat(normal)[-1])
-    centres = model.head.weight if hasattr(model.head, 'weight') else model.head.fc.weight
-    cosines = (embeddings * nn.functional.normalize(centres[[1, 3]])).sum(1)
+    centers = model.head.weight if hasattr(model.head, 'weight') else model.head.fc.weight
+    cosines = (embeddings * nn.functional.normalize(centers[[1, 3]])).sum(1)
     np.testing.assert_allclose(found.terms['cosine'], cosines.detach(), atol=1e-4)
     wrapped = invert(nn.DataParallel(model), [1], **QUICK | dict(steps=1), **given)
     assert wrapped.labels == [1]
@@ -491,7 +491,7 @@ def test_every_head_gives_the_term_of_a_class(name):
     buffers = {key: value.clone() for key, value in head.state_dict().items()}
     state = torch.get_rng_state()
     changes = dict(steps=30, lr=0.05, schedule='constant', clip=False)
-    changes |= dict(centre_weight=0.0, bn_weight=0.0, tv_weight=0.0, l2_weight=0.0)
+    changes |= dict(center_weight=0.0, bn_weight=0.0, tv_weight=0.0, l2_weight=0.0)
     found = search([0, 4], head=head, **changes)
     assert found.history['target'][-1] < found.history['target'][0]
     assert found.history['objective'] == found.history['target']
@@ -511,68 +511,68 @@ def test_longest_subcenter_is_the_dominant_one():
         nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 16), nn.BatchNorm1d(16)
     )
     head = SubCenterArcFaceHead(10, 16, num_subcenters=3, scale=16.0, margin=0.3)
-    optimiser = torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         [*net.parameters(), *head.parameters()], lr=0.1, momentum=0.9, weight_decay=0.01
     )
     true = torch.randint(10, (1000,))
     images = means[true] + 0.5 * torch.randn(1000, 8)
     labels = torch.where(torch.rand(1000) < 0.1, torch.randint(10, (1000,)), true)
     for step in range(1500):
-        optimiser.param_groups[0]['lr'] = 0.1 if step < 1200 else 0.01
+        optimizer.param_groups[0]['lr'] = 0.1 if step < 1200 else 0.01
         batch = torch.randint(1000, (128,))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         head.class_loss(net(images[batch]), labels[batch])['loss'].backward()
-        optimiser.step()
+        optimizer.step()
     with torch.no_grad():
         embeddings = nn.functional.normalize(net.eval()(means))
-    cosines = nn.functional.normalize(dominant_centres(head)) @ embeddings.T
+    cosines = nn.functional.normalize(dominant_centers(head)) @ embeddings.T
     assert (cosines.argmax(1) == torch.arange(10)).sum() >= 9
     assert cosines.diagonal().median() > 0.9
 
 
-def test_dominant_centres():
+def test_dominant_centers():
     head = SubCenterArcFaceHead(2, 3, num_subcenters=2)
     rows = torch.tensor([[1.0, 0, 0], [0, 2, 0], [0, 0, 5], [1, 1, 1]])
     with torch.no_grad():
         head.weight.copy_(rows)
-    assert torch.equal(dominant_centres(head), rows[[1, 2]])
+    assert torch.equal(dominant_centers(head), rows[[1, 2]])
     linear = LinearClsHead(2, 3)
-    assert torch.equal(dominant_centres(linear), linear.fc.weight)
-    assert dominant_centres(nn.Identity()) is None
+    assert torch.equal(dominant_centers(linear), linear.fc.weight)
+    assert dominant_centers(nn.Identity()) is None
 
 
 # Settings.
 
 
-def test_grey_images_are_grey():
-    found = search(grey=True, mean=[100.0, 120, 140], std=[50.0, 60, 70], steps=3)
+def test_gray_images_are_gray():
+    found = search(gray=True, mean=[100.0, 120, 140], std=[50.0, 60, 70], steps=3)
     assert (found.images == found.images[..., :1]).all()
     assert found.images.std() > 10
-    coloured = search(mean=[100.0, 120, 140], std=[50.0, 60, 70], steps=3).images
-    assert (coloured != coloured[..., :1]).any()
+    colored = search(mean=[100.0, 120, 140], std=[50.0, 60, 70], steps=3).images
+    assert (colored != colored[..., :1]).any()
 
 
-@pytest.mark.parametrize('grey', [False, True])
-def test_one_channel(grey):
-    found = search(model=Tiny(channels=1), grey=grey)
+@pytest.mark.parametrize('gray', [False, True])
+def test_one_channel(gray):
+    found = search(model=Tiny(channels=1), gray=gray)
     assert found.images.shape == (2, SIZE, SIZE, 3)
     assert (found.images == found.images[..., :1]).all()
-    again = search(model=Tiny(channels=1), grey=not grey)
+    again = search(model=Tiny(channels=1), gray=not gray)
     np.testing.assert_array_equal(found.images, again.images)
 
 
-@pytest.mark.parametrize('grey', [False, True])
-def test_clip_keeps_pixels_valid(grey, tmp_path):
+@pytest.mark.parametrize('gray', [False, True])
+def test_clip_keeps_pixels_valid(gray, tmp_path):
     """Seen at the last state before the end, which has the pixels as they are."""
     channels = dict(mean=[100.0, 120, 140], std=[50.0, 60, 70])
     mean, std = (np.array(values).reshape(3, 1, 1) for values in channels.values())
-    if grey:
+    if gray:
         mean, std = mean.mean(), std.mean()
     outside = {}
     for clip in (True, False):
         state = tmp_path / str(clip)
         with pytest.raises(KeyboardInterrupt):
-            interrupted(state, at=8, clip=clip, grey=grey, init_std=5.0, **channels)
+            interrupted(state, at=8, clip=clip, gray=gray, init_std=5.0, **channels)
         (path,) = state.glob('*.pth')
         pixels = torch.load(path)['running']['pixels'].numpy() * std + mean
         outside[clip] = max(pixels.max() - 255, -pixels.min())
@@ -581,14 +581,14 @@ def test_clip_keeps_pixels_valid(grey, tmp_path):
 
 
 def stop_after(patch, at):
-    save = Keeper.save
+    save = SearchState.save
 
-    def save_and_stop(keeper, unit, step, *rest):
-        save(keeper, unit, step, *rest)
+    def save_and_stop(search_state, unit, step, *rest):
+        save(search_state, unit, step, *rest)
         if step >= at:
             raise KeyboardInterrupt
 
-    patch.setattr(Keeper, 'save', save_and_stop)
+    patch.setattr(SearchState, 'save', save_and_stop)
 
 
 def interrupted(state, at, **changes):
@@ -646,7 +646,7 @@ def test_jitter_and_flip_move_what_the_model_sees(changes, expected):
     found = search(weight()[:1], model, head=None, lr=0.0, init_std=0.2, steps=60, **changes)
     # A probe, the steps, and the result.
     assert len(seen) == 62
-    start = Invertible.of(Tiny(), None, SIZE).from_pixels(torch.from_numpy(found.images))
+    start = InversionModel.of(Tiny(), None, SIZE).from_pixels(torch.from_numpy(found.images))
     moved = {}
     for y, x, flip in MOVES:
         image = np.roll(start.numpy(), (y, x), (2, 3))
@@ -662,7 +662,7 @@ def test_jitter_and_flip_move_what_the_model_sees(changes, expected):
 
 @pytest.mark.parametrize('variant', BN_PRIORS)
 def test_bn_prior_brings_statistics_nearer(variant):
-    changes = dict(steps=100, lr=0.05, centre_weight=0.0, tv_weight=0.0, l2_weight=0.0)
+    changes = dict(steps=100, lr=0.05, center_weight=0.0, tv_weight=0.0, l2_weight=0.0)
     changes |= dict(bn_variant=variant, init_std=1.0, clip=True)
     ends = [search(**changes, bn_weight=weight).terms['bn'][0] for weight in (1e-6, 5.0)]
     assert ends[1] < 0.6 * ends[0]
@@ -674,7 +674,7 @@ def test_weight_zero_does_without_bn():
     found = search(model=model, bn_weight=0)
     assert 'bn' not in found.terms
     assert 'bn' not in found.history
-    with pytest.raises(ValueError, match='has no batch normalisation with running statistics'):
+    with pytest.raises(ValueError, match='has no batch normalization with running statistics'):
         search(model=model)
     untrained = nn.Sequential(nn.BatchNorm2d(3), *model)
     with pytest.raises(ValueError, match='as before any training'):
@@ -727,7 +727,7 @@ WRONG = dict(
     lr=[-0.1, math.nan, math.inf, '1', None, True],
     init_std=[-1, math.nan],
     target_weight=[-1, math.nan],
-    centre_weight=[-1, math.inf],
+    center_weight=[-1, math.inf],
     bn_weight=[-0.1, None],
     tv_weight=[-1],
     l2_weight=[-1],
@@ -736,7 +736,7 @@ WRONG = dict(
     tv_variant=[2],
     flip=['no', 2],
     clip=['no', None],
-    grey=['no', 0.5],
+    gray=['no', 0.5],
     state_interval=[0, -1, 1.5],
     preset=['best', None],
 )
@@ -749,7 +749,7 @@ def test_wrong_settings_are_named(name, value):
 
 
 def test_unknown_settings_are_refused():
-    with pytest.raises(TypeError, match=r"there is no setting 'step'; there are steps, lr, .*grey"):
+    with pytest.raises(TypeError, match=r"there is no setting 'step'; there are steps, lr, .*gray"):
         search(step=3)
 
 
@@ -760,7 +760,7 @@ def test_progress_is_shown_or_not(capsys, monkeypatch):
     search(progress=True)
     shown = capsys.readouterr().out
     assert '100%' in shown
-    for term in ('total', 'target', 'centre', 'bn', 'tv', 'l2'):
+    for term in ('total', 'target', 'center', 'bn', 'tv', 'l2'):
         assert f'{term} ' in shown
 
 
@@ -813,13 +813,13 @@ def test_models_that_do_not_fit():
         invert(retriever, [0], input_size=20, **QUICK)
     with pytest.raises(ValueError, match='add a pooling neck'):
         search(weight(), nn.Sequential(*list(Tiny())[:5]), head=None)
-    with pytest.raises(ValueError, match='Sequential has no parameters: nothing was learnt'):
+    with pytest.raises(ValueError, match='Sequential has no parameters: nothing was learned'):
         search(model=nn.Sequential(nn.Flatten()))
     broken = Tiny()
     broken[0].weight.data[0] = math.nan
     with pytest.raises(ValueError, match='gives embeddings that are not finite'):
         search(model=broken)
-    with pytest.raises(ValueError, match=r'the centre of class 1 is zero: it was never learnt'):
+    with pytest.raises(ValueError, match=r'the center of class 1 is zero: it was never learned'):
         search(head=weight() * torch.tensor([1.0, 0, 1, 1, 1])[:, None])
     with pytest.raises(ValueError, match='the weight of the head is not finite'):
         search(head=weight() / 0)
@@ -844,13 +844,13 @@ def test_mean_and_std_come_together(given):
     raw.data_preprocessor = nn.Module()
     with pytest.raises(ValueError, match=message):
         search(model=raw, **given)
-    # A model that normalises has the other.
-    built_in = Invertible.of(built(RETRIEVER, 16), **given)
+    # A model that normalizes has the other.
+    built_in = InversionModel.of(built(RETRIEVER, 16), **given)
     own = dict(mean=[120, 130, 140], std=[60, 70, 80]) | given
     for key, values in own.items():
         wanted = torch.tensor(values, dtype=torch.float).expand(3)
         assert torch.equal(getattr(built_in, key).flatten(), wanted)
-    both = Invertible.of(Tiny(), None, SIZE, np.array([100.0]), np.array([50.0]))
+    both = InversionModel.of(Tiny(), None, SIZE, np.array([100.0]), np.array([50.0]))
     assert both.mean.flatten().tolist() == [100] * 3
 
 
@@ -904,19 +904,19 @@ def test_companions_are_searched_for_and_not_returned():
         search([0, 1], companions=[5])
 
 
-def test_heads_of_mmpretrain_have_centres():
+def test_heads_of_mmpretrain_have_centers():
     head = ArcFaceClsHead(CLASSES, WIDTH, num_subcenters=2)
-    assert dominant_centres(head).shape == (CLASSES, WIDTH)
+    assert dominant_centers(head).shape == (CLASSES, WIDTH)
     found = search(head=head)
-    assert {'centre', 'cosine'} <= set(found.terms)
+    assert {'center', 'cosine'} <= set(found.terms)
 
 
-def test_pull_to_centres_that_there_are_not_is_refused():
+def test_pull_to_centers_that_there_are_not_is_refused():
     class Headless(ClsHead):
         def forward(self, feats):
             return feats[-1]
 
-    with pytest.raises(ValueError, match=r'Headless has no centres .* centre_weight=0'):
+    with pytest.raises(ValueError, match=r'Headless has no centers .* center_weight=0'):
         search(head=Headless())
 
 
@@ -941,7 +941,7 @@ def test_nan_is_never_better(objective, than, expected):
 
 
 def test_a_given_std_counts_beside_the_own_mean():
-    net = Invertible.of(built(RETRIEVER, 16), std=[10.0, 20, 30])
+    net = InversionModel.of(built(RETRIEVER, 16), std=[10.0, 20, 30])
     assert net.std.flatten().tolist() == [10, 20, 30]
     assert net.mean.flatten().tolist() == [120, 130, 140]
 
@@ -1145,7 +1145,7 @@ def test_pixels_and_back(channels, to_rgb):
     model.data_preprocessor = nn.Module()
     model.data_preprocessor.to_rgb = to_rgb
     mean, std = [100.0, 120, 140][:channels], [50.0, 60, 70][:channels]
-    net = Invertible.of(model, None, SIZE, mean, std)
+    net = InversionModel.of(model, None, SIZE, mean, std)
     pixels = torch.randint(0, 256, (2, SIZE, SIZE, 3), dtype=torch.uint8)
     if channels == 1:
         pixels = pixels[..., :1].expand(-1, -1, -1, 3)
@@ -1168,12 +1168,12 @@ def test_pixels_and_back(channels, to_rgb):
 
 
 def test_preprocessors_say_what_a_pixel_is():
-    net = Invertible.of(built(RETRIEVER, 16))
+    net = InversionModel.of(built(RETRIEVER, 16))
     assert net.size == (16, 16)
     assert net.mean.flatten().tolist() == [120, 130, 140]
     assert net.std.flatten().tolist() == [60, 70, 80]
     assert net.rgb
-    bare = Invertible.of(Tiny(), weight(), SIZE)
+    bare = InversionModel.of(Tiny(), weight(), SIZE)
     assert bare.mean.flatten().tolist() == bare.std.flatten().tolist() == [127.5] * 3
     assert list(batch_norm_layers(bare.model)) == ['1', '4']
 
@@ -1299,9 +1299,9 @@ def test_folder_has_all_that_was_found(tmp_path):
     assert gif.n_frames == 3
     assert gif.size == (22, 18)
     gif.seek(1)
-    colours = np.asarray(gif.convert('RGB')).astype(int)
-    # A GIF has 256 colours.
-    assert abs(colours[:8, :6, ::-1] - found.frames[1, 0]).mean() < 20
+    colors = np.asarray(gif.convert('RGB')).astype(int)
+    # A GIF has 256 colors.
+    assert abs(colors[:8, :6, ::-1] - found.frames[1, 0]).mean() < 20
     assert cv2.imread(str(folder / 'convergence.png')).std() > 1
     assert json.loads((folder / 'report.json').read_text()) == report
     assert report['config'] == 'net.py'
@@ -1351,10 +1351,10 @@ def test_judge_is_asked(tmp_path):
 
     def judge(images, identities):
         asked.append((images, identities))
-        return dict(judge_accuracy=0.5)
+        return dict(attack_accuracy=0.5)
 
     found = inversion_of()
-    assert save_inversion(found, tmp_path, judge=judge)['judge_accuracy'] == 0.5
+    assert save_inversion(found, tmp_path, judge=judge)['attack_accuracy'] == 0.5
     assert asked[0][0] is found.images
     assert asked[0][1] == found.labels
     save_inversion(found, tmp_path, judge=judge, identities=[1, 2, 3, 4, 5, 6])

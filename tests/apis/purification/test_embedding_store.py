@@ -12,16 +12,16 @@ from mmengine.logging import MMLogger
 from mmpretrain.models import ImageClassifier
 from torch import nn
 
-from mmarcface.apis.purification.embedding_store import BATCHES_IN_BLOCK, EmbeddedSet
+from mmarcface.apis.purification.embedding_store import BATCHES_IN_BLOCK, EmbeddingStore
 from mmarcface.datasets import ORLFaces
 from mmarcface.models import ArcFaceHead, EmbeddingRetriever, IResNet
-from tests.apis.colours import (
+from tests.apis.colors import (
     PIPELINE,
     PREPROCESSOR,
     Told,
     known_model,
-    random_colours,
-    write_colours,
+    random_colors,
+    write_colors,
 )
 
 BATCH = 2
@@ -31,14 +31,14 @@ NUMBER = sum(SIZES)
 
 
 @pytest.fixture
-def colours(tmp_path):
-    found = random_colours(SIZES)
-    write_colours(tmp_path / 'data', found)
-    return np.array([colour for own in found for colour in own], float) - 128
+def colors(tmp_path):
+    found = random_colors(SIZES)
+    write_colors(tmp_path / 'data', found)
+    return np.array([color for own in found for color in own], float) - 128
 
 
 @pytest.fixture
-def dataset(colours, tmp_path):
+def dataset(colors, tmp_path):
     return Told(str(tmp_path / 'data'))
 
 
@@ -59,16 +59,16 @@ def blocks(folder):
     return sorted(folder.glob('block*.npy'), key=lambda p: int(re.search(r'\d+', p.name)[0]))
 
 
-def test_blocks_are_the_embeddings_in_order(dataset, colours, tmp_path):
+def test_blocks_are_the_embeddings_in_order(dataset, colors, tmp_path):
     model = known_model()
     model.train()
-    found = EmbeddedSet(model, dataset, tmp_path / 'state', BATCH)
+    found = EmbeddingStore(model, dataset, tmp_path / 'state', BATCH)
     assert model.training
     assert model.image_encoder.seen == [2] * 35 + [1]
     assert len(found) == 3
     places, parts = zip(*found, strict=True)
     assert places == (slice(0, 32), slice(32, 64), slice(64, 71))
-    np.testing.assert_array_equal(torch.cat(parts).numpy(), colours)
+    np.testing.assert_array_equal(torch.cat(parts).numpy(), colors)
     files = blocks(tmp_path / 'state')
     assert [np.load(file).shape for file in files] == [(32, 3), (32, 3), (7, 3)]
     assert {np.load(file).dtype for file in files} == {np.dtype('float32')}
@@ -78,40 +78,40 @@ def test_blocks_are_the_embeddings_in_order(dataset, colours, tmp_path):
 
 
 @pytest.mark.parametrize('number', [1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK])
-def test_any_number_of_samples(dataset, colours, tmp_path, number):
+def test_any_number_of_samples(dataset, colors, tmp_path, number):
     some = Told(dataset.data_root, indices=number)
-    found = EmbeddedSet(known_model(), some, tmp_path / 'state', BATCH)
+    found = EmbeddingStore(known_model(), some, tmp_path / 'state', BATCH)
     assert len(found) == -(-number // BLOCK) == len(blocks(tmp_path / 'state'))
     rows = torch.cat([part for _, part in found])
-    np.testing.assert_array_equal(rows.numpy(), colours[:number])
+    np.testing.assert_array_equal(rows.numpy(), colors[:number])
 
 
 @pytest.mark.parametrize('workers', [0, 2])
-def test_workers(dataset, colours, tmp_path, workers):
-    found = EmbeddedSet(known_model(), dataset, tmp_path / 'state', 3, workers)
+def test_workers(dataset, colors, tmp_path, workers):
+    found = EmbeddingStore(known_model(), dataset, tmp_path / 'state', 3, workers)
     rows = torch.cat([part for _, part in found])
-    np.testing.assert_array_equal(rows.numpy(), colours)
+    np.testing.assert_array_equal(rows.numpy(), colors)
 
 
-def test_rows(dataset, colours, tmp_path):
-    found = EmbeddedSet(known_model(), dataset, tmp_path / 'state', BATCH)
+def test_rows(dataset, colors, tmp_path):
+    found = EmbeddingStore(known_model(), dataset, tmp_path / 'state', BATCH)
     for places in ([0], [31, 32], [5, 6, 70], [40], list(range(NUMBER)), []):
         rows = list(found.rows(torch.tensor(places, dtype=torch.long)))
         together = [i for here, _ in rows for i in here.tolist()]
         assert together == list(range(len(places)))
         for here, inside in rows:
-            wanted = colours[[places[i] for i in here.tolist()]]
+            wanted = colors[[places[i] for i in here.tolist()]]
             np.testing.assert_array_equal(inside.numpy(), wanted)
 
 
-def test_only_what_is_missing_is_embedded(dataset, colours, tmp_path, warnings):
+def test_only_what_is_missing_is_embedded(dataset, colors, tmp_path, warnings):
     model, state = known_model(), tmp_path / 'state'
 
     def embed():
         del model.image_encoder.seen[:]
-        found = EmbeddedSet(model, dataset, state, BATCH)
+        found = EmbeddingStore(model, dataset, state, BATCH)
         rows = torch.cat([part for _, part in found])
-        np.testing.assert_array_equal(rows.numpy(), colours)
+        np.testing.assert_array_equal(rows.numpy(), colors)
         return sum(model.image_encoder.seen)
 
     assert embed() == NUMBER
@@ -127,7 +127,7 @@ def test_only_what_is_missing_is_embedded(dataset, colours, tmp_path, warnings):
     assert warnings == []
 
 
-def test_a_break_costs_one_block(dataset, colours, tmp_path):
+def test_a_break_costs_one_block(dataset, colors, tmp_path):
     model, state = known_model(), tmp_path / 'state'
 
     def stop(module, inputs):
@@ -136,23 +136,23 @@ def test_a_break_costs_one_block(dataset, colours, tmp_path):
 
     handle = model.image_encoder.register_forward_pre_hook(stop)
     with pytest.raises(KeyboardInterrupt):
-        EmbeddedSet(model, dataset, state, BATCH)
+        EmbeddingStore(model, dataset, state, BATCH)
     assert [file.name for file in blocks(state)] == ['block0.npy']
     handle.remove()
     del model.image_encoder.seen[:]
-    found = EmbeddedSet(model, dataset, state, BATCH)
+    found = EmbeddingStore(model, dataset, state, BATCH)
     assert sum(model.image_encoder.seen) == NUMBER - BLOCK
-    np.testing.assert_array_equal(torch.cat([part for _, part in found]).numpy(), colours)
+    np.testing.assert_array_equal(torch.cat([part for _, part in found]).numpy(), colors)
 
 
-def test_what_is_of_others_is_replaced(dataset, colours, tmp_path, warnings):
+def test_what_is_of_others_is_replaced(dataset, colors, tmp_path, warnings):
     model, state = known_model(), tmp_path / 'state'
     root = Path(dataset.data_root)
     first = root / 'c0' / '000.png'
 
     def embed(dataset=dataset, batch=BATCH):
         del model.image_encoder.seen[:], warnings[:]
-        found = EmbeddedSet(model, dataset, state, batch)
+        found = EmbeddingStore(model, dataset, state, batch)
         said = len(warnings)
         for message in warnings:
             assert 'are of other weights, images or transforms: embedding anew' in message
@@ -164,7 +164,7 @@ def test_what_is_of_others_is_replaced(dataset, colours, tmp_path, warnings):
         model.image_encoder.scale.fill_(2)
     rows, seen, said = embed()
     assert (seen, said) == (NUMBER, 1)
-    np.testing.assert_array_equal(rows, 2 * colours)
+    np.testing.assert_array_equal(rows, 2 * colors)
 
     os.utime(first, (1, 1))
     assert embed()[1:] == (NUMBER, 1)
@@ -177,7 +177,7 @@ def test_what_is_of_others_is_replaced(dataset, colours, tmp_path, warnings):
     rows, seen, said = embed(batch=2 * BATCH)
     assert (seen, said) == (NUMBER, 1)
     assert len(blocks(state)) == 2
-    np.testing.assert_array_equal(rows, 2 * colours)
+    np.testing.assert_array_equal(rows, 2 * colors)
     # Fewer samples leave no files of the others behind.
     assert embed(Told(str(root), indices=5))[1:] == (5, 1)
     assert len(blocks(state)) == 1
@@ -191,7 +191,7 @@ def test_an_embedding_that_is_not_finite(dataset, tmp_path):
         with torch.no_grad():
             model.image_encoder.scale.fill_(value)
         with pytest.raises(ValueError, match='embedding of sample 0 is not finite: did training'):
-            EmbeddedSet(model, dataset, tmp_path / 'state', BATCH)
+            EmbeddingStore(model, dataset, tmp_path / 'state', BATCH)
 
     def spoil(module, inputs, outputs):
         if sum(module.seen) == BLOCK + 10:
@@ -200,17 +200,17 @@ def test_an_embedding_that_is_not_finite(dataset, tmp_path):
     model = known_model()
     model.image_encoder.register_forward_hook(spoil)
     with pytest.raises(ValueError, match=f'embedding of sample {BLOCK + 9} is not finite'):
-        EmbeddedSet(model, dataset, tmp_path / 'state', BATCH)
+        EmbeddingStore(model, dataset, tmp_path / 'state', BATCH)
     # What was right stays.
     assert [file.name for file in blocks(tmp_path / 'state')] == ['block0.npy']
 
 
 def test_no_samples(dataset, tmp_path):
     with pytest.raises(ValueError, match='the data set, Told, has no samples'):
-        EmbeddedSet(known_model(), dataset.get_subset([]), tmp_path / 'state')
+        EmbeddingStore(known_model(), dataset.get_subset([]), tmp_path / 'state')
 
 
-def test_classifier_of_mmpretrain(dataset, colours, tmp_path):
+def test_classifier_of_mmpretrain(dataset, colors, tmp_path):
     class Halved(nn.Module):
         def forward(self, feats):
             return (feats[-1] / 2,)
@@ -223,18 +223,18 @@ def test_classifier_of_mmpretrain(dataset, colours, tmp_path):
         head=head,
         data_preprocessor=dict(PREPROCESSOR, type='mmpretrain.ClsDataPreprocessor'),
     )
-    found = EmbeddedSet(model, dataset, tmp_path / 'state', BATCH)
+    found = EmbeddingStore(model, dataset, tmp_path / 'state', BATCH)
     rows = torch.cat([part for _, part in found])
-    np.testing.assert_array_equal(rows.numpy(), colours / 2)
+    np.testing.assert_array_equal(rows.numpy(), colors / 2)
     del encoder.seen[:]
-    EmbeddedSet(model, dataset, tmp_path / 'state', BATCH)
+    EmbeddingStore(model, dataset, tmp_path / 'state', BATCH)
     assert not encoder.seen
     model.data_preprocessor.mean += 1
-    EmbeddedSet(model, dataset, tmp_path / 'state', BATCH)
+    EmbeddingStore(model, dataset, tmp_path / 'state', BATCH)
     assert sum(encoder.seen) == NUMBER
 
 
-def test_nets_of_the_same_weights_are_told_apart(dataset, colours, tmp_path):
+def test_nets_of_the_same_weights_are_told_apart(dataset, colors, tmp_path):
     class Opposite(nn.Module):
         def forward(self, feats):
             return (-feats[-1],)
@@ -245,8 +245,10 @@ def test_nets_of_the_same_weights_are_told_apart(dataset, colours, tmp_path):
     model = ImageClassifier(backbone=encoder, head=head, data_preprocessor=preprocessor)
     for neck, sign in (None, 1), (Opposite(), -1):
         model.neck = neck
-        rows = torch.cat([part for _, part in EmbeddedSet(model, dataset, tmp_path / 's', BATCH)])
-        np.testing.assert_array_equal(rows.numpy(), sign * colours)
+        rows = torch.cat(
+            [part for _, part in EmbeddingStore(model, dataset, tmp_path / 's', BATCH)]
+        )
+        np.testing.assert_array_equal(rows.numpy(), sign * colors)
 
 
 def faces():
@@ -269,7 +271,7 @@ def small_net():
 
 def embed_on(rank, world, folder):
     torch.set_num_threads(1)
-    found = EmbeddedSet(small_net(), faces(), folder, 1)
+    found = EmbeddingStore(small_net(), faces(), folder, 1)
     assert len(found) == 4
     return torch.cat([part for _, part in found])
 

@@ -20,28 +20,28 @@ from sklearn.metrics import precision_score, recall_score
 
 from mmarcface.apis import purify, save_purification
 from mmarcface.datasets import IdentityFolder, NoisyLabels
-from mmarcface.functional.subcenter import fit_angles
+from mmarcface.functional.subcenter import fit_angle_mixture
 from mmarcface.models import ArcFaceHead, SoftmaxHead
-from tests.apis.colours import (
+from tests.apis.colors import (
     PIPELINE,
     PREPROCESSOR,
     Means,
     Told,
     known_model,
-    random_colours,
-    write_colours,
+    random_colors,
+    write_colors,
 )
 
 # The head has a class more, of which there is no sample.
 SIZES, WAYS = (12, 9, 14, 1, 20), 3
-CENTRES = np.random.default_rng(1).integers(-50, 50, (len(SIZES) + 1, WAYS, 3)).tolist()
+CENTERS = np.random.default_rng(1).integers(-50, 50, (len(SIZES) + 1, WAYS, 3)).tolist()
 NAMES = [f'c{label}/{i:03}.png' for label, size in enumerate(SIZES) for i in range(size)]
 LABELS = [label for label, size in enumerate(SIZES) for _ in range(size)]
-COLOURS = [[c - 128 for c in colour] for own in random_colours(SIZES) for colour in own]
+COLORS = [[c - 128 for c in color] for own in random_colors(SIZES) for color in own]
 SETTINGS = [
     dict(threshold=threshold, rule=rule, min_per_class=least, relabel=relabel)
     for threshold in (25, 60.0, 110.0)
-    for rule in ('angle', 'centre')
+    for rule in ('angle', 'center')
     for least in (0, 1, 3)
     for relabel in (False, True)
 ]
@@ -49,7 +49,7 @@ SETTINGS = [
 
 @pytest.fixture
 def root(tmp_path):
-    write_colours(tmp_path / 'data', random_colours(SIZES))
+    write_colors(tmp_path / 'data', random_colors(SIZES))
     return tmp_path / 'data'
 
 
@@ -63,18 +63,18 @@ def angle(a, b) -> float:
     return math.degrees(math.acos(max(-1, min(1, cosine))))
 
 
-def by_loops(colours, labels, centres, threshold, rule, min_per_class, relabel):
-    """Angles, nearest centres, which to keep, proposed classes, and the counts."""
-    ways = range(len(centres[0]))
-    to_centres = [
-        [angle(c, centres[y][k]) for k in ways] for c, y in zip(colours, labels, strict=True)
+def by_loops(colors, labels, centers, threshold, rule, min_per_class, relabel):
+    """Angles, nearest centers, which to keep, proposed classes, and the counts."""
+    ways = range(len(centers[0]))
+    to_centers = [
+        [angle(c, centers[y][k]) for k in ways] for c, y in zip(colors, labels, strict=True)
     ]
-    nearest = [row.index(min(row)) for row in to_centres]
-    counts = [[0] * len(ways) for _ in centres]
-    for label, centre in zip(labels, nearest, strict=True):
-        counts[label][centre] += 1
+    nearest = [row.index(min(row)) for row in to_centers]
+    counts = [[0] * len(ways) for _ in centers]
+    for label, center in zip(labels, nearest, strict=True):
+        counts[label][center] += 1
     dominant = [row.index(max(row)) for row in counts]
-    angles = [row[dominant[label]] for row, label in zip(to_centres, labels, strict=True)]
+    angles = [row[dominant[label]] for row, label in zip(to_centers, labels, strict=True)]
     keep = [
         a <= threshold and (rule == 'angle' or n == dominant[y])
         for a, n, y in zip(angles, nearest, labels, strict=True)
@@ -87,9 +87,9 @@ def by_loops(colours, labels, centres, threshold, rule, min_per_class, relabel):
             keep[i] = True
     proposed = [-1] * len(labels)
     for i, label in enumerate(labels):
-        others = [y for y in range(len(centres)) if y != label and any(counts[y])]
+        others = [y for y in range(len(centers)) if y != label and any(counts[y])]
         if relabel and not keep[i] and others:
-            away, best = min((angle(colours[i], centres[y][dominant[y]]), y) for y in others)
+            away, best = min((angle(colors[i], centers[y][dominant[y]]), y) for y in others)
             if away <= threshold and away < angles[i]:
                 proposed[i] = best
     return angles, nearest, keep, proposed, counts
@@ -105,7 +105,7 @@ def check(found, expected, relabel):
         assert found.proposed.tolist() == proposed
     else:
         assert found.proposed is None
-    assert found.relabelled.tolist() == [p >= 0 for p in proposed]
+    assert found.relabeled.tolist() == [p >= 0 for p in proposed]
     out = [not k and p < 0 for k, p in zip(keep, proposed, strict=True)]
     assert found.dropped.tolist() == out
     labels = found.labels.tolist()
@@ -114,11 +114,11 @@ def check(found, expected, relabel):
 
 
 def test_all_is_that_of_a_loop(dataset, tmp_path):
-    model = known_model(CENTRES)
+    model = known_model(CENTERS)
     seen = set()
     for settings in SETTINGS:
         found = purify(model, dataset, state=tmp_path / 'state', batch_size=2, **settings)
-        expected = by_loops(COLOURS, LABELS, CENTRES, **settings)
+        expected = by_loops(COLORS, LABELS, CENTERS, **settings)
         check(found, expected, settings['relabel'])
         assert found.names == NAMES
         assert found.labels.tolist() == LABELS
@@ -127,7 +127,7 @@ def test_all_is_that_of_a_loop(dataset, tmp_path):
         assert found.true_labels is None
         assert found.score() is None
         assert found.data_set == dataset.fingerprint
-        seen.add((sum(found.keep.tolist()), sum(found.relabelled.tolist())))
+        seen.add((sum(found.keep.tolist()), sum(found.relabeled.tolist())))
     # Most settings make a difference.
     assert len(seen) > 12
     # A further threshold costs no embedding.
@@ -135,21 +135,21 @@ def test_all_is_that_of_a_loop(dataset, tmp_path):
 
 
 def test_another_class_must_be_nearer_than_its_own(tmp_path):
-    """Where a sample of another centre is within the threshold of both dominant ones."""
+    """Where a sample of another center is within the threshold of both dominant ones."""
     near, far, sample = (100, 0, 0), (77, 64, 119), (77, 64, 0)
-    colours = [near, near, near, sample, far, far]
-    centres = [[near, (50, 87, 0)], [far, (-1, -1, -1)]]
+    colors = [near, near, near, sample, far, far]
+    centers = [[near, (50, 87, 0)], [far, (-1, -1, -1)]]
     labels = [0, 0, 0, 0, 1, 1]
-    write_colours(
+    write_colors(
         tmp_path / 'data',
-        [[tuple(c + 128 for c in colour) for colour in own] for own in (colours[:4], colours[4:])],
+        [[tuple(c + 128 for c in color) for color in own] for own in (colors[:4], colors[4:])],
     )
-    model, dataset = known_model(centres), Told(str(tmp_path / 'data'))
-    settings = dict(rule='centre', min_per_class=0, relabel=True)
+    model, dataset = known_model(centers), Told(str(tmp_path / 'data'))
+    settings = dict(rule='center', min_per_class=0, relabel=True)
     # It is at 40 degrees of its own class and at 50 of the other.
     for threshold in (45, 60):
         found = purify(model, dataset, threshold, **settings)
-        check(found, by_loops(colours, labels, centres, threshold, **settings), True)
+        check(found, by_loops(colors, labels, centers, threshold, **settings), True)
         assert found.dropped.tolist() == [False, False, False, True, False, False]
     model.head.weight.data[2] = torch.tensor([77.0, 64.0, 50.0])
     found = purify(model, dataset, 60, **settings)
@@ -158,19 +158,19 @@ def test_another_class_must_be_nearer_than_its_own(tmp_path):
 
 def test_report_counts(dataset):
     for settings in SETTINGS[::5]:
-        found = purify(known_model(CENTRES), dataset, **settings)
+        found = purify(known_model(CENTERS), dataset, **settings)
         report = found.report()
-        _, _, keep, proposed, counts = by_loops(COLOURS, LABELS, CENTRES, **settings)
-        plain = by_loops(COLOURS, LABELS, CENTRES, **settings | dict(min_per_class=0))[2]
+        _, _, keep, proposed, counts = by_loops(COLORS, LABELS, CENTERS, **settings)
+        plain = by_loops(COLORS, LABELS, CENTERS, **settings | dict(min_per_class=0))[2]
         kept = sum(keep)
-        relabelled = sum(p >= 0 for p in proposed)
+        relabeled = sum(p >= 0 for p in proposed)
         of_class = [[k for k, y in zip(keep, LABELS, strict=True) if y == c] for c in range(5)]
         for key, wanted in dict(
             samples=56,
             classes=5,
             kept=kept,
-            relabelled=relabelled,
-            dropped=56 - kept - relabelled,
+            relabeled=relabeled,
+            dropped=56 - kept - relabeled,
             below_minimum=sum(
                 sum(k for k, y in zip(plain, LABELS, strict=True) if y == c)
                 < min(size, settings['min_per_class'])
@@ -182,11 +182,11 @@ def test_report_counts(dataset):
             truth=None,
         ).items():
             assert report[key] == wanted, key
-        centres = report['subcenters']
-        assert centres['number'] == 3
-        assert centres['on_dominant'] == pytest.approx(sum(map(max, counts)) / 56)
-        assert centres['dead'] == sum(row.count(0) for row in counts[:5])
-        assert centres['empty_classes'] == 1
+        centers = report['subcenters']
+        assert centers['number'] == 3
+        assert centers['on_dominant'] == pytest.approx(sum(map(max, counts)) / 56)
+        assert centers['dead'] == sum(row.count(0) for row in counts[:5])
+        assert centers['empty_classes'] == 1
         listed = report['classes_by_dropped']
         assert {(row['label'], row['samples'], row['not_kept']) for row in listed} == {
             (c, len(own), own.count(False)) for c, own in enumerate(of_class) if not all(own)
@@ -197,52 +197,52 @@ def test_report_counts(dataset):
 
 
 AXES = [(1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)]
-# The second centre of a class is near nothing.
-AXIS_CENTRES = [[axis, (1, 1, 1) if sum(axis) < 0 else (-1, -1, -1)] for axis in AXES]
+# The second center of a class is near nothing.
+AXIS_CENTERS = [[axis, (1, 1, 1) if sum(axis) < 0 else (-1, -1, -1)] for axis in AXES]
 
 
 def axes_data(root, noise, per_class=30, classes=6, strangers=False):
-    """Colours around the axes, and their true classes by name, some in a wrong folder."""
+    """Colors around the axes, and their true classes by name, some in a wrong folder."""
     rng = np.random.default_rng(0)
-    colours, truth = [], {}
+    colors, truth = [], {}
     for label in range(classes):
         own = []
         for i in range(per_class):
             origin = label
             if i < noise * per_class:
                 origin = (label + 1 + i % (classes - 1)) % classes
-            colour = 128 + 100 * np.array(AXES[origin]) + rng.integers(-15, 16, 3)
-            own.append(tuple(map(int, colour)))
+            color = 128 + 100 * np.array(AXES[origin]) + rng.integers(-15, 16, 3)
+            own.append(tuple(map(int, color)))
             truth[f'c{label}/{i:03}.png'] = -1 if strangers and i == 0 else origin
-        colours.append(own)
-    write_colours(root, colours)
-    return truth, [[c - 128 for c in colour] for own in colours for colour in own]
+        colors.append(own)
+    write_colors(root, colors)
+    return truth, [[c - 128 for c in color] for own in colors for color in own]
 
 
 def test_threshold_that_is_found(tmp_path):
-    truth, colours = axes_data(tmp_path / 'data', 0.2)
+    truth, colors = axes_data(tmp_path / 'data', 0.2)
     dataset = Told(str(tmp_path / 'data'), truth)
     labels = [label for label in range(6) for _ in range(30)]
-    found = purify(known_model(AXIS_CENTRES), dataset, relabel=True)
+    found = purify(known_model(AXIS_CENTERS), dataset, relabel=True)
     assert 20 < found.threshold < 80
     settings = dict(rule='angle', min_per_class=1, relabel=True)
-    expected = by_loops(colours, labels, AXIS_CENTRES, found.threshold, **settings)
+    expected = by_loops(colors, labels, AXIS_CENTERS, found.threshold, **settings)
     check(found, expected, relabel=True)
     assert found.keep.tolist() == [truth[n] == y for n, y in zip(found.names, labels, strict=True)]
     assert found.new_labels.tolist() == [truth[name] for name in found.names]
     assert found.mixture.noise_share == pytest.approx(0.2, abs=0.02)
-    wanted = fit_angles(torch.tensor(expected[0]), found.other_angles)
+    wanted = fit_angle_mixture(torch.tensor(expected[0]), found.nontarget_angles)
     assert astuple(found.mixture) == pytest.approx(astuple(wanted), abs=0.02)
     assert found.report()['auto']['threshold'] == found.threshold
-    again = purify(known_model(AXIS_CENTRES), dataset, found.threshold)
+    again = purify(known_model(AXIS_CENTERS), dataset, found.threshold)
     assert torch.equal(again.keep, found.keep)
     assert again.mixture is None
 
 
 def test_other_angles_are_of_other_classes(tmp_path):
     axes_data(tmp_path / 'data', 0)
-    found = purify(known_model(AXIS_CENTRES), Told(str(tmp_path / 'data')), 60, batch_size=3)
-    others = found.other_angles.numpy()
+    found = purify(known_model(AXIS_CENTERS), Told(str(tmp_path / 'data')), 60, batch_size=3)
+    others = found.nontarget_angles.numpy()
     assert len(others) == pytest.approx(20 * 180, rel=0.01)
     # Of five other axes one is opposite.
     assert others.min() > 60
@@ -252,8 +252,8 @@ def test_other_angles_are_of_other_classes(tmp_path):
 def test_truth_is_for_the_score_only(tmp_path):
     truth, _ = axes_data(tmp_path / 'data', 0.2)
     lies = {name: (label + 1) % 6 for name, label in truth.items()}
-    model = known_model(AXIS_CENTRES)
-    for settings in (dict(), dict(rule='centre', relabel=True), dict(threshold=9.0)):
+    model = known_model(AXIS_CENTERS)
+    for settings in (dict(), dict(rule='center', relabel=True), dict(threshold=9.0)):
         all_found = [purify(model, Told(str(tmp_path / 'data'), t), **settings) for t in (
             truth, lies, None
         )]  # fmt: skip
@@ -278,7 +278,7 @@ def test_truth_is_for_the_score_only(tmp_path):
 def test_score_is_that_of_a_count(tmp_path, threshold, relabel):
     truth, _ = axes_data(tmp_path / 'data', 0.3, strangers=True)
     dataset = Told(str(tmp_path / 'data'), truth)
-    found = purify(known_model(AXIS_CENTRES), dataset, threshold, relabel=relabel)
+    found = purify(known_model(AXIS_CENTERS), dataset, threshold, relabel=relabel)
     score = found.score()
     rows = [
         (truth[name], label, keep, new, dropped)
@@ -302,13 +302,13 @@ def test_score_is_that_of_a_count(tmp_path, threshold, relabel):
     moved = [(t, new) for t, y, _, new, _ in rows if new != y]
     assert bool(moved) == relabel
     right = sum(t == new for t, new in moved) / len(moved) if moved else None
-    assert score['relabelled_right'] == pytest.approx(right)
+    assert score['relabeled_right'] == pytest.approx(right)
     json.dumps(found.report(), allow_nan=False)
 
 
 def test_score_where_a_share_is_of_nothing(tmp_path):
     truth, _ = axes_data(tmp_path / 'data', 0)
-    model = known_model(AXIS_CENTRES)
+    model = known_model(AXIS_CENTERS)
     score = purify(model, Told(str(tmp_path / 'data'), truth), 180.0, relabel=True).score()
     assert score == dict(
         precision=None,
@@ -316,7 +316,7 @@ def test_score_where_a_share_is_of_nothing(tmp_path):
         clean_lost=0,
         noise_before=0,
         noise_after=0,
-        relabelled_right=None,
+        relabeled_right=None,
     )
     lies = {name: (label + 1) % 6 for name, label in truth.items()}
     score = purify(model, Told(str(tmp_path / 'data'), lies), 1e-6, min_per_class=0).score()
@@ -326,7 +326,7 @@ def test_score_where_a_share_is_of_nothing(tmp_path):
 
 def test_without_noise(tmp_path):
     truth, _ = axes_data(tmp_path / 'data', 0)
-    found = purify(known_model(AXIS_CENTRES), Told(str(tmp_path / 'data'), truth))
+    found = purify(known_model(AXIS_CENTERS), Told(str(tmp_path / 'data'), truth))
     report = found.report()
     assert report['dropped'] <= 3
     json.dumps(report, allow_nan=False)
@@ -345,7 +345,7 @@ def kept_of(found):
 def test_order_plays_no_part(root):
     for settings in SETTINGS[1::7]:
         found, turned = (
-            purify(known_model(CENTRES), Told(str(root), turned=turned), batch_size=2, **settings)
+            purify(known_model(CENTERS), Told(str(root), turned=turned), batch_size=2, **settings)
             for turned in (False, True)
         )
         assert found.names == turned.names[::-1]
@@ -357,7 +357,7 @@ def test_moved_data_give_the_same_lists(root, tmp_path):
     moved = shutil.copytree(root, tmp_path / 'elsewhere' / 'deep')
     for folder, out in ((root, 'a'), (moved, 'b')):
         dataset = Told(str(folder))
-        found = purify(known_model(CENTRES), dataset, 60.0, relabel=True)
+        found = purify(known_model(CENTERS), dataset, 60.0, relabel=True)
         save_purification(found, dataset, tmp_path / out)
     for name in ('keep.csv', 'drop.csv', 'summary.json'):
         assert (tmp_path / 'a' / name).read_bytes() == (tmp_path / 'b' / name).read_bytes()
@@ -366,7 +366,7 @@ def test_moved_data_give_the_same_lists(root, tmp_path):
 def purify_on(rank, world, root, out, state):
     torch.set_num_threads(1)
     dataset = Told(root)
-    model = known_model(AXIS_CENTRES)
+    model = known_model(AXIS_CENTERS)
     found = purify(model, dataset, relabel=True, batch_size=1, state=state)
     if rank == 0:
         save_purification(found, dataset, out)
@@ -395,21 +395,21 @@ def test_head_of_mmpretrain(dataset):
         head=head,
         data_preprocessor=dict(PREPROCESSOR, type='mmpretrain.ClsDataPreprocessor'),
     )
-    weight = torch.tensor(CENTRES, dtype=torch.float).flatten(0, 1)
+    weight = torch.tensor(CENTERS, dtype=torch.float).flatten(0, 1)
     with torch.no_grad():
         model.head.norm_product.weight.copy_(weight)
-    settings = dict(threshold=60.0, rule='centre', min_per_class=2, relabel=True)
-    check(purify(model, dataset, **settings), by_loops(COLOURS, LABELS, CENTRES, **settings), True)
-    # The layout of the centres is that which the head trains with.
-    colours = torch.tensor(COLOURS, dtype=torch.float)
-    best = [[max(-angle(c, w) for w in own) for own in CENTRES] for c in COLOURS]
-    assert model.head((colours,)).argmax(1).tolist() == [row.index(max(row)) for row in best]
+    settings = dict(threshold=60.0, rule='center', min_per_class=2, relabel=True)
+    check(purify(model, dataset, **settings), by_loops(COLORS, LABELS, CENTERS, **settings), True)
+    # The layout of the centers is that which the head trains with.
+    colors = torch.tensor(COLORS, dtype=torch.float)
+    best = [[max(-angle(c, w) for w in own) for own in CENTERS] for c in COLORS]
+    assert model.head((colors,)).argmax(1).tolist() == [row.index(max(row)) for row in best]
 
 
 def test_wrapped_model(dataset):
     settings = dict(threshold=60.0, rule='angle', min_per_class=1, relabel=False)
-    model = torch.nn.DataParallel(known_model(CENTRES))
-    expected = by_loops(COLOURS, LABELS, CENTRES, **settings)
+    model = torch.nn.DataParallel(known_model(CENTERS))
+    expected = by_loops(COLORS, LABELS, CENTERS, **settings)
     check(purify(model, dataset, **settings), expected, False)
 
 
@@ -417,9 +417,9 @@ def test_noisy_labels(root):
     noisy = dict(dataset=dict(type=Told, data_root=str(root)), symmetric=0.3, pipeline=PIPELINE)
     dataset = NoisyLabels(**noisy)
     settings = dict(threshold=60.0, rule='angle', min_per_class=1, relabel=True)
-    found = purify(known_model(CENTRES), dataset, **settings)
+    found = purify(known_model(CENTERS), dataset, **settings)
     labels = dataset.get_gt_labels().tolist()
-    check(found, by_loops(COLOURS, labels, CENTRES, **settings), True)
+    check(found, by_loops(COLORS, labels, CENTERS, **settings), True)
     assert found.true_labels.tolist() == LABELS
     assert found.score()['noise_before'] == pytest.approx(17 / 56)
 
@@ -436,55 +436,55 @@ def test_noisy_labels(root):
 )
 def test_heads_without_subcenters(dataset, head):
     model = known_model(head=head)
-    with pytest.raises(ValueError, match=r'several centres a class.*train with num_subcenters=3'):
+    with pytest.raises(ValueError, match=r'several centers a class.*train with num_subcenters=3'):
         purify(model, dataset, 75.0)
     assert not model.image_encoder.seen
 
 
 def test_labels_that_are_no_class_of_the_head(dataset):
-    model = known_model(CENTRES[:4])
+    model = known_model(CENTERS[:4])
     message = r'gt_label in \[0, 4\), .* sample 36 of Told has 4: is it the data set that the ch'
     with pytest.raises(ValueError, match=message):
         purify(model, dataset, 75.0)
 
-    class Unlabelled(Told):
+    class Unlabeled(Told):
         def get_data_info(self, place):
             sample = super().get_data_info(place)
             sample.pop('gt_label')
             return sample
 
-    with pytest.raises(ValueError, match='sample 0 of Unlabelled has None'):
-        purify(model, Unlabelled(dataset.data_root), 75.0)
+    with pytest.raises(ValueError, match='sample 0 of Unlabeled has None'):
+        purify(model, Unlabeled(dataset.data_root), 75.0)
     assert not model.image_encoder.seen
 
 
 def test_one_class(tmp_path):
-    write_colours(tmp_path / 'data', random_colours([10]))
+    write_colors(tmp_path / 'data', random_colors([10]))
     dataset = Told(str(tmp_path / 'data'))
-    model = known_model(CENTRES)
+    model = known_model(CENTERS)
     with pytest.raises(
         ValueError, match=r"'auto' compares with other classes, .* only one: give d"
     ):
         purify(model, dataset)
     settings = dict(threshold=60.0, rule='angle', min_per_class=1, relabel=True)
     found = purify(model, dataset, **settings)
-    check(found, by_loops(COLOURS[:10], [0] * 10, CENTRES, **settings), True)
-    assert not found.relabelled.any()
+    check(found, by_loops(COLORS[:10], [0] * 10, CENTERS, **settings), True)
+    assert not found.relabeled.any()
     save_purification(found, dataset, tmp_path / 'out')
     assert IdentityFolder(dataset.data_root, filter_file=str(tmp_path / 'out' / 'keep.csv'))
 
 
 def test_one_sample_a_class(tmp_path):
-    write_colours(tmp_path / 'data', random_colours([1, 1, 1]))
-    found = purify(known_model(CENTRES), Told(str(tmp_path / 'data')), 1e-3)
+    write_colors(tmp_path / 'data', random_colors([1, 1, 1]))
+    found = purify(known_model(CENTERS), Told(str(tmp_path / 'data')), 1e-3)
     assert found.keep.all()
     assert found.report()['below_minimum'] == 3
 
 
-def test_a_net_that_has_learnt_nothing(tmp_path):
-    write_colours(tmp_path / 'data', random_colours([200] * 5))
-    with pytest.raises(ValueError, match=r'no threshold can be found.*has not learnt the classes'):
-        purify(known_model(CENTRES), Told(str(tmp_path / 'data')))
+def test_a_net_that_has_learned_nothing(tmp_path):
+    write_colors(tmp_path / 'data', random_colors([200] * 5))
+    with pytest.raises(ValueError, match=r'no threshold can be found.*has not learned the classes'):
+        purify(known_model(CENTERS), Told(str(tmp_path / 'data')))
 
 
 def test_misfit_is_told(tmp_path, monkeypatch):
@@ -492,22 +492,22 @@ def test_misfit_is_told(tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(MMLogger.get_current_instance(), 'log', lambda *a, **k: said.append(a))
     rng = np.random.default_rng(0)
-    colours = [
+    colors = [
         [
             tuple(map(int, 128 + 100 * np.array(axis) + rng.integers(-5, 6, 3)))
             for _ in range(60)
         ]
         for axis in AXES
     ]  # fmt: skip
-    for label, own in enumerate(colours):
+    for label, own in enumerate(colors):
         # Between the axes, at 45 degrees of both.
         other = AXES[(label + 2) % 6]
         own[:28] = [
             tuple(map(int, 128 + 70 * (np.array(AXES[label]) + other) + rng.integers(-5, 6, 3)))
             for _ in range(28)
         ]
-    write_colours(tmp_path / 'data', colours)
-    found = purify(known_model(AXIS_CENTRES), Told(str(tmp_path / 'data')))
+    write_colors(tmp_path / 'data', colors)
+    found = purify(known_model(AXIS_CENTERS), Told(str(tmp_path / 'data')))
     assert found.mixture.misfit > 0.2
     [(level, message)] = [args[:2] for args in said if 'not to be relied on' in args[1]]
     assert level == logging.WARNING
@@ -526,7 +526,7 @@ def test_misfit_is_told(tmp_path, monkeypatch):
     ],
 )
 def test_wrong_arguments(dataset, arguments, message):
-    model = known_model(CENTRES)
+    model = known_model(CENTERS)
     with pytest.raises(ValueError, match=message):
         purify(model, dataset, **arguments)
     assert not model.image_encoder.seen
@@ -534,7 +534,7 @@ def test_wrong_arguments(dataset, arguments, message):
 
 def test_samples_that_are_there_twice(dataset):
     with pytest.raises(ValueError, match=r"'c0/000.png' at places 0 and 56; of a wrapper that rep"):
-        purify(known_model(CENTRES), RepeatDataset(dataset, 2), 75.0)
+        purify(known_model(CENTERS), RepeatDataset(dataset, 2), 75.0)
 
 
 def read_csv(path):
@@ -548,10 +548,10 @@ def test_lists(root, dataset, tmp_path):
     assert all(settings['min_per_class'] for settings in chosen)
     for i, settings in enumerate(chosen):
         out = tmp_path / f'out{i}'
-        found = purify(known_model(CENTRES), dataset, **settings)
+        found = purify(known_model(CENTERS), dataset, **settings)
         summary = save_purification(found, dataset, out, about=dict(config='a.py'))
         save_purification(found, dataset, out / 'too', 'parquet')
-        angles, nearest, keep, proposed, _ = by_loops(COLOURS, LABELS, CENTRES, **settings)
+        angles, nearest, keep, proposed, _ = by_loops(COLORS, LABELS, CENTERS, **settings)
         stays = [k or p >= 0 for k, p in zip(keep, proposed, strict=True)]
         new = [p if p >= 0 else y for p, y in zip(proposed, LABELS, strict=True)]
         lists = {name: read_csv(out / f'{name}.csv') for name in ('keep', 'drop')}
@@ -590,11 +590,11 @@ def test_lists(root, dataset, tmp_path):
 def test_noisy_labels_are_filtered(root, tmp_path):
     noisy = dict(dataset=dict(type=Told, data_root=str(root)), symmetric=0.3, pipeline=PIPELINE)
     dataset = NoisyLabels(**noisy)
-    found = purify(known_model(CENTRES), dataset, 60.0, relabel=True)
+    found = purify(known_model(CENTERS), dataset, 60.0, relabel=True)
     save_purification(found, dataset, tmp_path / 'out')
     some = NoisyLabels(**noisy, filter_file=str(tmp_path / 'out' / 'keep.csv'))
     kept = kept_of(found)
-    assert {some.sample_name(info): info['gt_label'] for info in map(some.get_data_info, range(
+    assert {some.sample_id(info): info['gt_label'] for info in map(some.get_data_info, range(
         len(some)
     ))} == kept  # fmt: skip
     # A list belongs to the noise that it was made for.
@@ -603,7 +603,7 @@ def test_noisy_labels_are_filtered(root, tmp_path):
 
 
 def test_nothing_is_dropped(dataset, tmp_path):
-    model = known_model(CENTRES)
+    model = known_model(CENTERS)
     save_purification(purify(model, dataset, 60.0), dataset, tmp_path / 'out')
     assert (tmp_path / 'out' / 'dropped.png').exists()
     found = purify(model, dataset, 180.0)
@@ -615,7 +615,7 @@ def test_nothing_is_dropped(dataset, tmp_path):
 
 
 def test_all_is_dropped(dataset, tmp_path):
-    found = purify(known_model(CENTRES), dataset, 1e-3, min_per_class=0)
+    found = purify(known_model(CENTERS), dataset, 1e-3, min_per_class=0)
     assert found.dropped.all()
     json.dumps(found.report(), allow_nan=False)
     with pytest.raises(ValueError, match='dropped'):
@@ -623,7 +623,7 @@ def test_all_is_dropped(dataset, tmp_path):
 
 
 def test_wrong_format(dataset, tmp_path):
-    found = purify(known_model(CENTRES), dataset, 60.0)
+    found = purify(known_model(CENTERS), dataset, 60.0)
     with pytest.raises(ValueError, match=r"format must be one of .* got 'txt'"):
         save_purification(found, dataset, tmp_path / 'out', 'txt')
     assert not (tmp_path / 'out').exists()

@@ -19,7 +19,7 @@ from mmarcface.datasets.formats.image_files import (
 )
 from tests.datasets.writers import png, tiny
 
-GREY = ('.pbm', '.pgm')
+GRAY = ('.pbm', '.pgm')
 # By no name that is known: content decides.
 NAMES = {'.jpg': 'photo', '.png': 'photo.v2', '.webp': 'photo.dat', '.gif': 'photo.txt'}
 
@@ -31,7 +31,7 @@ def image():
 
 
 def by_opencv(extension, image):
-    shown = image[..., 0] if extension in GREY else image
+    shown = image[..., 0] if extension in GRAY else image
     shown = np.float32(shown) / 255 if extension == '.hdr' else shown
     return cv2.imencode(extension, shown)[1].tobytes()
 

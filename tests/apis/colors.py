@@ -1,4 +1,4 @@
-"""Images of one colour each, and a net that embeds them as it, so that all is known by hand."""
+"""Images of one color each, and a net that embeds them as it, so that all is known by hand."""
 
 from pathlib import Path
 
@@ -42,30 +42,30 @@ class Told(IdentityFolder):
     def load_data_list(self):
         samples = super().load_data_list()
         for sample in samples if self.truth else []:
-            sample['true_label'] = self.truth[self.sample_name(sample)]
+            sample['true_label'] = self.truth[self.sample_id(sample)]
         return samples[::-1] if self.turned else samples
 
 
-def write_colours(root: Path, colours: list[list[tuple]]) -> None:
-    """An image of 4 x 4 pixels for each colour (red, green, blue) of each class."""
-    for label, own in enumerate(colours):
+def write_colors(root: Path, colors: list[list[tuple]]) -> None:
+    """An image of 4 x 4 pixels for each color (red, green, blue) of each class."""
+    for label, own in enumerate(colors):
         (root / f'c{label}').mkdir(parents=True)
-        for i, colour in enumerate(own):
-            image = np.full((4, 4, 3), colour[::-1], np.uint8)
+        for i, color in enumerate(own):
+            image = np.full((4, 4, 3), color[::-1], np.uint8)
             cv2.imwrite(str(root / f'c{label}' / f'{i:03}.png'), image)
 
 
-def random_colours(sizes, seed=0) -> list[list[tuple]]:
+def random_colors(sizes, seed=0) -> list[list[tuple]]:
     rng = np.random.default_rng(seed)
     return [[tuple(map(int, row)) for row in rng.integers(0, 256, (n, 3))] for n in sizes]
 
 
-def known_model(centres=None, head=None) -> EmbeddingRetriever:
-    """Embeds an image as its colour less grey; centres are (C, K, 3)."""
-    if centres is not None:
-        centres = torch.tensor(centres, dtype=torch.float)
-        head = SubCenterArcFaceHead(len(centres), 3, centres.shape[1])
+def known_model(centers=None, head=None) -> EmbeddingRetriever:
+    """Embeds an image as its color less gray; centers are (C, K, 3)."""
+    if centers is not None:
+        centers = torch.tensor(centers, dtype=torch.float)
+        head = SubCenterArcFaceHead(len(centers), 3, centers.shape[1])
         with torch.no_grad():
-            head.weight.copy_(centres.flatten(0, 1))
+            head.weight.copy_(centers.flatten(0, 1))
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         return EmbeddingRetriever(Means(), head=head, data_preprocessor=PREPROCESSOR)
