@@ -105,7 +105,7 @@ def _open(font: str, pixels: int) -> ImageFont.FreeTypeFont:
 def _draw(character: str, font: str, pixels: int) -> np.ndarray:
     """A glyph of ``pixels`` a side amid (2 * pixels, 2 * pixels), uint8, 255 where there is ink."""
     canvas = Image.new('L', (2 * pixels, 2 * pixels))
-    # IndexedMetainfo by its square, not by its ink: where a stroke stands tells characters apart.
+    # Placed by its square, not by its ink: where a stroke stands tells characters apart.
     line = (1.5 - DESCENT) * pixels
     ImageDraw.Draw(canvas).text(
         (pixels, line), character, fill=255, font=_open(font, pixels), anchor='ms'
