@@ -17,6 +17,7 @@ from mmengine.logging import print_log
 from mmpretrain.datasets import BaseDataset
 from rich.progress import track
 
+from mmarcface.atomic_files import replacing
 from mmarcface.functional.verification import consecutive_folds
 
 from .celeba import CelebA
@@ -318,9 +319,8 @@ def to_bin(source: Source, path: str | Path) -> str:
         images = []
         for _, face in _progress(wanted, 'Reading'):
             images.append(_read(face)[0])
-        partial = path.with_suffix('.bin.partial')
-        write_bin(partial, images, is_same)
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            write_bin(partial, images, is_same)
     written = BinFile(path)
     _compare(path, written.is_same, is_same)
     for place, face in _progress(wanted, 'Checking'):
@@ -458,9 +458,10 @@ def _write_files(
         file = folder / f'{name_of(face)}{extension}'
         if not file.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)
-            partial = file.with_name(f'.{file.name}.partial')
-            partial.write_bytes(content)
-            os.replace(partial, file)
+            # All are compared with the source below, and waiting for the disk would take longer
+            # than converting.
+            with replacing(file, sync=False) as partial:
+                partial.write_bytes(content)
     wanted = set()
     for _, face in _progress(source.faces, 'Checking'):
         content = face.read()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, fields
 from pathlib import Path
 
+from mmarcface.atomic_files import replacing
 from mmarcface.functional.verification import MEASURES, Calibration
 
 
@@ -51,9 +51,8 @@ def save_thresholds(
             for name, found in calibrations.items()
         },
     }
-    partial = f'{path}.partial'
-    Path(partial).write_text(json.dumps(content, indent=2))
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=2))
 
 
 def load_thresholds(path: str | Path) -> tuple[str, dict[str, list[Calibration]]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+
+from mmarcface.atomic_files import replacing
 
 from .model import InversionModel
 from .settings import InversionSettings, check
@@ -69,9 +70,8 @@ class SearchState:
     def _write(self, unit: WorkItem, content: dict) -> None:
         if self.folder is None:
             return
-        partial = self._path(unit).with_suffix('.tmp')
-        torch.save(dict(content, identity=self.identity), partial)
-        os.replace(partial, self._path(unit))
+        with replacing(self._path(unit)) as partial:
+            torch.save(dict(content, identity=self.identity), partial)
 
     def finished(self, unit: WorkItem) -> dict | None:
         """The result of a unit that was finished; None for one that was not."""

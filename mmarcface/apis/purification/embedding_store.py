@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from mmpretrain.utils import track_on_main_process
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mmarcface.atomic_files import replacing
 from mmarcface.datasets.image_sizes import EqualSizeCollate
 from mmarcface.fingerprints import (
     fingerprint_images,
@@ -144,10 +144,9 @@ class EmbeddingStore:
             raise ValueError(
                 f'the embedding of sample {place} is not finite: did training diverge?'
             )
-        partial = self._file(block).with_suffix('.partial')
-        with partial.open('wb') as file:
+        # Given a path, NumPy would append .npy to it.
+        with replacing(self._file(block)) as partial, partial.open('wb') as file:
             np.save(file, embeddings.numpy())
-        os.replace(partial, self._file(block))
 
 
 def _identity(model: nn.Module, dataset: BaseDataset, size: int) -> str:

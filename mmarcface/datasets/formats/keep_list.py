@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -13,6 +12,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from mmarcface.atomic_files import replacing
 
 from .text_lists import delimiter_of
 
@@ -118,12 +119,11 @@ def write_list(path: str | Path, columns: Mapping[str, Sequence], fingerprint: s
     arrays['data_set'] = data_set.dictionary_encode() if suffix == '.parquet' else data_set
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = f'{path}.partial'
-    if suffix == '.csv':
-        pa.csv.write_csv(pa.table(arrays), partial)
-    else:
-        pa.parquet.write_table(pa.table(arrays), partial)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        if suffix == '.csv':
+            pa.csv.write_csv(pa.table(arrays), str(partial))
+        else:
+            pa.parquet.write_table(pa.table(arrays), str(partial))
 
 
 def read_list(path: str | Path) -> KeepList:

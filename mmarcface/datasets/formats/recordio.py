@@ -10,17 +10,17 @@ labels more where that is not 0, and the encoded image. An index has lines ``key
 from __future__ import annotations
 
 import mmap
-import os
 import struct
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import NoReturn
 
 import numpy as np
+
+from mmarcface.atomic_files import move_into_place, replacing
 
 MAGIC = 0xCED7230A
 MAGIC_BYTES = struct.pack('<I', MAGIC)
@@ -331,7 +331,7 @@ class RecordWriter:
         """Close the file and write its index."""
         self.file.close()
         _write_index(self.path.with_suffix('.idx'), self.keys, self.offsets)
-        os.replace(self.partial, self.path)
+        move_into_place(self.partial, self.path)
 
     def _recover(self) -> int:
         """Note the complete records of an interrupted writer; gives the byte where they end."""
@@ -433,15 +433,9 @@ def _refuse_index(path: Path, size: int) -> NoReturn:
 
 def _write_index(path: Path, keys: Sequence[int], offsets: Sequence[int]) -> None:
     """Write an ``.idx`` file, whole or not at all."""
-    # A name of its own: other processes, on other machines too, may be writing the same.
-    with NamedTemporaryFile('w', dir=path.parent, suffix='.idx.partial', delete=False) as file:
+    # Other processes, on other machines too, may be writing the same.
+    with replacing(path, shared=True) as partial, partial.open('w') as file:
         file.writelines(f'{key}\t{offset}\n' for key, offset in zip(keys, offsets, strict=True))
-    try:
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
-    except OSError:
-        os.unlink(file.name)
-        raise
 
 
 def _aligned(offset: int) -> int:

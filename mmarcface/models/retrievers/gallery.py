@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -16,6 +15,7 @@ from mmpretrain.utils import track_on_main_process
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from mmarcface.atomic_files import replacing
 from mmarcface.checkpoint import read_file
 from mmarcface.datasets.image_sizes import require_equal_sizes
 from mmarcface.fingerprints import fingerprint_images, fingerprint_model, plain_facts
@@ -87,9 +87,8 @@ class Gallery:
     def save(self, path: str | Path) -> None:
         """Write the gallery; an existing file is replaced whole or not at all."""
         if is_main_process():
-            partial = f'{path}.partial'
-            torch.save(asdict(self), partial)
-            os.replace(partial, path)
+            with replacing(path) as partial:
+                torch.save(asdict(self), partial)
 
     @classmethod
     def _from_images(cls, model: nn.Module, loader: DataLoader) -> Gallery:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import torch
 from mmengine.logging import print_log
 
+from mmarcface.atomic_files import replacing
 from mmarcface.checkpoint import load_from_local, read_file
 from mmarcface.models.backbones.iresnet import BLOCKS_PER_STAGE, IResNet
 
@@ -57,13 +57,12 @@ def from_insightface(source: str | Path, path: str | Path) -> dict:
     except RuntimeError as error:
         raise ValueError(f'{source} does not fit IResNet({settings}): {error}') from None
     state = {f'image_encoder.{key}': value for key, value in net.state_dict().items()}
-    partial = Path(f'{path}.partial')
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(dict(state_dict=state, meta=dict(source=str(source), **settings)), partial)
-    for key, value in load_from_local(str(partial))['state_dict'].items():
-        if not torch.equal(value, state[key]):
-            raise ValueError(f'{key} of {partial} is not what was written: is the disk damaged?')
-    os.replace(partial, path)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial:
+        torch.save(dict(state_dict=state, meta=dict(source=str(source), **settings)), partial)
+        for key, value in load_from_local(str(partial))['state_dict'].items():
+            if not torch.equal(value, state[key]):
+                raise ValueError(f'{key} of {path} is not what was written: is the disk damaged?')
     return settings
 
 

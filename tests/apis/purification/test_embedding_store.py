@@ -118,7 +118,7 @@ def test_only_what_is_missing_is_embedded(dataset, colors, tmp_path, warnings):
     assert embed() == 0
     (state / 'block1.npy').unlink()
     # As a process leaves it that is killed while it writes.
-    (state / 'block1.partial').write_bytes(b'half')
+    (state / 'block1.npy.partial').write_bytes(b'half')
     stays = (state / 'block0.npy').stat().st_mtime_ns
     assert embed() == BLOCK
     assert (state / 'block0.npy').stat().st_mtime_ns == stays
