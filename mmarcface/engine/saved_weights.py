@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from mmengine.hooks import EMAHook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
+
+from mmarcface.models import unwrap_model
 
 
 def trained_model(runner: Runner) -> nn.Module:
     """The model that the optimizer works on, without the wrapper for several processes."""
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+    return unwrap_model(runner.model)
 
 
 def saved_model(runner: Runner) -> nn.Module:

@@ -21,6 +21,7 @@ from .heads import (
     UniFaceHead,
 )
 from .retrievers import EmbeddingRetriever
+from .wrappers import unwrap_model
 
 __all__ = [
     'AdaFaceHead',
@@ -44,4 +45,5 @@ __all__ = [
     'SphereFaceRHead',
     'SubCenterArcFaceHead',
     'UniFaceHead',
+    'unwrap_model',
 ]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dist import is_main_process
-from mmengine.model import MMDistributedDataParallel, is_model_wrapper
+from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
@@ -78,7 +78,7 @@ def train_on(rank: int, world: int, folder: str) -> tuple[dict, dict]:
     batches, logs = {}, {}
     for case, (interval, train_cfg, _) in CASES.items():
         runner = runner_of(Path(folder, case), world, SubCenterHook(interval), train_cfg)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = runner.model.module if world > 1 else runner.model
         kept = batches[case] = []
 
         def keep(embeddings, labels, kept=kept, head=model.head):

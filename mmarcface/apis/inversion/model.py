@@ -9,12 +9,11 @@ from dataclasses import dataclass
 
 import torch
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmpretrain.models.heads import ClsHead
 from mmpretrain.structures import DataSample
 from torch import nn
 
-from mmarcface.models import ArcFaceHead, SoftmaxHead
+from mmarcface.models import ArcFaceHead, SoftmaxHead, unwrap_model
 
 from .settings import check
 
@@ -71,8 +70,7 @@ class InversionModel:
             ValueError: if the size is not known, or a value does not fit.
             TypeError: if ``head`` is none of these.
         """
-        if is_model_wrapper(model):
-            model = model.module
+        model = unwrap_model(model)
         if scale is not None and not isinstance(head, torch.Tensor):
             raise ValueError(
                 f'scale is for a head given as its weight alone, got scale {scale} and a head of '

@@ -15,7 +15,6 @@ import torch
 from mmengine.dataset import BaseDataset
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from torch import nn
 
 from mmarcface.datasets.sample_ids import fingerprint_of, sample_ids
@@ -30,6 +29,7 @@ from mmarcface.functional.subcenter import (
     subcenter_cosines,
 )
 from mmarcface.functional.vectors import normalize
+from mmarcface.models import unwrap_model
 
 from .embedding_store import EmbeddingStore
 
@@ -230,8 +230,7 @@ def purify(
             threshold.
     """
     check_settings(threshold, rule, min_per_class)
-    if is_model_wrapper(model):
-        model = model.module
+    model = unwrap_model(model)
     weight, number = _centers(model)
     labels, true_labels = _labels(dataset, len(weight) // number)
     if is_main_process():
