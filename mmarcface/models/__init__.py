@@ -2,6 +2,7 @@
 import mmpretrain.models  # noqa: F401
 
 from .backbones import IResNet, LeNetPlus, OnnxBackbone, RawPixels
+from .embedding import embed_images
 from .heads import (
     AdaFaceHead,
     ArcFaceHead,
@@ -45,5 +46,6 @@ __all__ = [
     'SphereFaceRHead',
     'SubCenterArcFaceHead',
     'UniFaceHead',
+    'embed_images',
     'unwrap_model',
 ]

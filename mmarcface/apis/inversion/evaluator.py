@@ -26,7 +26,7 @@ from mmarcface.functional.inversion_metrics import (
     evaluate_inversions,
     nearest_distance,
 )
-from mmarcface.models import EmbeddingRetriever
+from mmarcface.models import embed_images
 from mmarcface.registry import DATASETS
 
 BATCH_SIZE = 64
@@ -49,8 +49,8 @@ class InversionEvaluator(BaseInferencer):
     0.95
 
     Args:
-        model: name, config or model, as :func:`mmpretrain.get_model` takes them; an
-            :class:`EmbeddingRetriever`, or any with ``extract_feat``, such as ``ImageClassifier``.
+        model: name, config or model, as :func:`mmpretrain.get_model` takes them; it embeds as
+            :func:`mmarcface.models.embed_images` says.
         real: data set of real images, or its config, of which label i is identity i. They are to
             show what the generated ones show, cropped alike. Give those that the model under test
             was trained on to see whether generated images are copies. Its own pipeline is not
@@ -240,14 +240,7 @@ class InversionEvaluator(BaseInferencer):
         embeddings = []
         for batch in self.preprocess(samples, BATCH_SIZE):
             inputs = self.model.data_preprocessor(batch, False)['inputs']
-            if isinstance(self.model, EmbeddingRetriever):
-                found = self.model.embed(inputs)
-            else:
-                found = self.model.extract_feat(inputs)
-                found = found[-1] if isinstance(found, (tuple, list)) else found
-            # A backbone without a pooling neck gives maps.
-            found = found.flatten(2).mean(2) if found.ndim > 2 else found
-            embeddings.append(found.float().cpu())
+            embeddings.append(embed_images(self.model, inputs).float().cpu())
         # Of no images there are no embeddings, and the figures refuse them.
         return torch.cat(embeddings) if embeddings else torch.empty(0, 0)
 

@@ -14,6 +14,7 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 from mmarcface.models import ArcFaceHead, SoftmaxHead, unwrap_model
+from mmarcface.models.embedding import embeddings_of_feats, embeds_itself, extract_feats
 
 from .settings import check
 
@@ -139,23 +140,18 @@ class InversionModel:
 
     def feats(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """What the head takes, for normalized images (N, channels, H, W)."""
-        run = getattr(self.model, 'extract_feat', self.model)
-        feats = run(images.to(next(self.model.parameters()).dtype))
-        return tuple(feats) if isinstance(feats, (tuple, list)) else (feats,)
+        return extract_feats(self.model, images.to(next(self.model.parameters()).dtype))
 
     def embeddings(self, feats: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """The embeddings (N, D) among the output of :meth:`feats`, in fp32 or wider.
+        """The embeddings (N, D) that belong to the output of :meth:`feats`, in fp32 or wider.
+
+        They are those of :func:`mmarcface.models.embed_images`, but without the flip test: it would
+        take each step of a search twice as long.
 
         Raises:
-            ValueError: if they are not of this shape.
+            ValueError: if the output has another shape.
         """
-        embeddings = feats[-1] if self.head is None else self.head.pre_logits(feats)
-        if embeddings.dim() != 2:
-            raise ValueError(
-                'the last output of the model must be embeddings (N, D), got '
-                f'{tuple(embeddings.shape)}: add a pooling neck'
-            )
-        return embeddings.to(torch.promote_types(embeddings.dtype, torch.float))
+        return embeddings_of_feats(feats, None if embeds_itself(self.model) else self.head)
 
     def class_loss(
         self, feats: tuple[torch.Tensor, ...], samples: list[DataSample]

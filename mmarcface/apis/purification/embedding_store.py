@@ -23,7 +23,7 @@ from mmarcface.fingerprints import (
     fingerprint_model,
     fingerprint_weights,
 )
-from mmarcface.models import EmbeddingRetriever
+from mmarcface.models import EmbeddingRetriever, embed_images
 
 BATCHES_IN_BLOCK = 16
 
@@ -167,8 +167,4 @@ def _batched(places: range, size: int) -> Iterator[range]:
 @torch.no_grad()
 def _embed(model: nn.Module, batch: dict) -> torch.Tensor:
     inputs = model.data_preprocessor(batch, False)['inputs']
-    if isinstance(model, EmbeddingRetriever):
-        found = model.embed(inputs)
-    else:
-        found = model.head.pre_logits(model.extract_feat(inputs))
-    return found.float().cpu()
+    return embed_images(model, inputs).float().cpu()

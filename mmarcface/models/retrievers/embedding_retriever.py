@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from mmarcface.datasets.image_sizes import refuse_unequal_sizes
 from mmarcface.fingerprints import fingerprint_model
 from mmarcface.functional.arguments import check_number
+from mmarcface.models.embedding import as_vectors
 from mmarcface.models.weights.mismatches import refuse_other_model, refuse_other_weights
 from mmarcface.registry import MODELS
 
@@ -149,9 +150,9 @@ class EmbeddingRetriever(BaseRetriever):
 
     def embed(self, inputs: torch.Tensor) -> torch.Tensor:
         """Embeddings as in testing, (N, D), not normalized; with the flip test if configured."""
-        embeddings = self.extract_feat(inputs)[-1]
+        embeddings = as_vectors(self.extract_feat(inputs)[-1])
         if self.flip:
-            embeddings = embeddings + self.extract_feat(inputs.flip(-1))[-1]
+            embeddings = embeddings + as_vectors(self.extract_feat(inputs.flip(-1))[-1])
         return embeddings
 
     def loss(self, inputs: torch.Tensor, data_samples: list[DataSample]) -> dict:

@@ -19,6 +19,7 @@ from mmarcface.atomic_files import replacing
 from mmarcface.checkpoint import read_file
 from mmarcface.datasets.image_sizes import require_equal_sizes
 from mmarcface.fingerprints import fingerprint_images, fingerprint_model, plain_facts
+from mmarcface.models.embedding import embed_images
 
 
 @dataclass
@@ -159,7 +160,7 @@ def _embed(model: nn.Module, loader: DataLoader) -> torch.Tensor:
     indices, embeddings = [], []
     for batch in track_on_main_process(loader, 'Prepare prototype'):
         data = model.data_preprocessor(batch, False)
-        embeddings.append(model.embed(data['inputs']).float().cpu())
+        embeddings.append(embed_images(model, data['inputs']).float().cpu())
         indices += [sample.get('sample_idx') for sample in data['data_samples']]
     model.train(was_training)
     shards = collect_results([(indices, embeddings)], get_world_size())

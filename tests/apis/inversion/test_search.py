@@ -812,7 +812,7 @@ def test_models_that_do_not_fit():
     with pytest.raises(ValueError, match=r'does not take images of .* input_size that this IRes'):
         invert(retriever, [0], input_size=20, **QUICK)
     with pytest.raises(ValueError, match='add a pooling neck'):
-        search(weight(), nn.Sequential(*list(Tiny())[:5]), head=None)
+        search(weight(), nn.Sequential(*list(Tiny())[:5], nn.Flatten(2)), head=None)
     with pytest.raises(ValueError, match='Sequential has no parameters: nothing was learned'):
         search(model=nn.Sequential(nn.Flatten()))
     broken = Tiny()
