@@ -7,7 +7,7 @@ import ctypes
 import gc
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -419,7 +419,7 @@ def _text(value: object) -> str:
     return f'{value:.2f}' if isinstance(value, float) else str(value)
 
 
-def parse_args() -> argparse.Namespace:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
     common = argparse.ArgumentParser(add_help=False)
@@ -465,11 +465,11 @@ def parse_args() -> argparse.Namespace:
     command.add_argument('--size', type=int, default=112, help='of the images in pixels')
     command.add_argument('--device', default=device, help=f'{device} by default here')
     command.set_defaults(run=inversion)
-    return parser.parse_args()
+    return parser
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
     print(f'torch {torch.__version__}, {torch.get_num_threads()} threads, {args.rounds} rounds')
     rows = args.run(args)
     print_table(rows)

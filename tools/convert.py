@@ -8,6 +8,7 @@ all that was written is compared with the source.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from mmarcface.datasets import convert
 from mmarcface.models.weights.insightface import from_insightface
@@ -27,7 +28,7 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def parse_args() -> argparse.Namespace:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -53,11 +54,11 @@ def parse_args() -> argparse.Namespace:
     )
     command.add_argument('source')
     command.add_argument('target')
-    return parser.parse_args()
+    return parser
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
     if args.format == 'insightface':
         settings = from_insightface(args.source, args.target)
         print(f'{args.target} is for IResNet({", ".join(f"{k}={v}" for k, v in settings.items())})')

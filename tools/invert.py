@@ -9,6 +9,7 @@ import argparse
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import mmengine
@@ -40,8 +41,9 @@ ABLATIONS = {
 DETAILS = ('terms', 'history', 'files', 'labels')
 
 
-def parse_args() -> argparse.Namespace:
-    audit = sys.argv[1:2] == ['audit']
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    argv = sys.argv[1:] if argv is None else list(argv)
+    audit = argv[:1] == ['audit']
     parser = argparse.ArgumentParser(
         prog='invert.py audit' if audit else None,
         description=__doc__,
@@ -100,7 +102,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
     parser.set_defaults(audit=audit, ablation=False)
-    args = parser.parse_args(sys.argv[2:] if audit else None)
+    args = parser.parse_args(argv[1:] if audit else argv)
     if args.judge and len(args.judge) > 2:
         parser.error(f'--judge takes CONFIG and CHECKPOINT, got {" ".join(args.judge)}')
     return args
@@ -151,8 +153,8 @@ def choose(args: argparse.Namespace, config: Config, default: str | list[int]) -
     return plan_inversion(config, default)
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
     config = Config.fromfile(args.config)
     config.launcher = args.launcher
     if args.launcher != 'none':

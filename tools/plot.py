@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ LOSSES = {
 }
 
 
-def parse_args() -> argparse.Namespace:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
     mnist = commands.add_parser('mnist', help='digits as points, for six losses')
@@ -43,7 +44,7 @@ def parse_args() -> argparse.Namespace:
         default={},
         help='change all six configs: key=value ..., as in tools/train.py',
     )
-    return parser.parse_args()
+    return parser
 
 
 def train(config: Config) -> EmbeddingPanel:
@@ -87,5 +88,9 @@ def plot_mnist(args: argparse.Namespace) -> None:
     print(f'The figure is in {out}')
 
 
+def main(argv: Sequence[str] | None = None) -> None:
+    plot_mnist(build_parser().parse_args(argv))
+
+
 if __name__ == '__main__':
-    plot_mnist(parse_args())
+    main()

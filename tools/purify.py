@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
@@ -34,8 +35,9 @@ NOT_COMPARED = ('_low', '_high', '_std', 'Threshold')
 LESS_IS_BETTER = ('EER',)
 
 
-def parse_args() -> argparse.Namespace:
-    run = sys.argv[1:2] == ['run']
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    argv = sys.argv[1:] if argv is None else list(argv)
+    run = argv[:1] == ['run']
     parser = argparse.ArgumentParser(
         prog='purify.py run' if run else None,
         description=__doc__,
@@ -80,15 +82,15 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--format', choices=('csv', 'parquet'), default='csv', help='of the lists')
     parser.set_defaults(run=run)
-    return parser.parse_args(sys.argv[2:] if run else None)
+    return parser.parse_args(argv[1:] if run else argv)
 
 
 def degrees(text: str) -> float | str:
     return text if text == 'auto' else float(text)
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
     config = load_config(args)
     settings = dict(config.get('purification', {}))
     given = {

@@ -1,6 +1,9 @@
 """Test a checkpoint: python tools/test.py CONFIG [CHECKPOINT]."""
 
+from __future__ import annotations
+
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import mmengine
@@ -17,7 +20,7 @@ METRICS = ('.json', '.yml', '.yaml')
 PREDICTIONS = ('.pkl', '.pickle')
 
 
-def parse_args() -> argparse.Namespace:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     add_common_arguments(parser)
     parser.add_argument(
@@ -37,8 +40,13 @@ def parse_args() -> argparse.Namespace:
         metavar='FILE',
         help='write the figures (.json, .yml) or the embedding of every image (.pkl) here',
     )
+    return parser
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = build_parser()
     # Intermixed, as parse_args takes no optional checkpoint that comes after an option.
-    args = parser.parse_intermixed_args()
+    args = parser.parse_intermixed_args(argv)
     if args.out and not args.out.endswith(METRICS + PREDICTIONS):
         parser.error(f'--out must end in one of {", ".join(METRICS + PREDICTIONS)}, got {args.out}')
     if args.untrained and args.checkpoint is not None:
@@ -66,8 +74,8 @@ def write_thresholds(runner: Runner, checkpoint: str | None) -> None:
         break
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
     config = load_config(args)
     config.load_from, config.resume = args.checkpoint, False
     if args.amp:

@@ -1,13 +1,16 @@
 """Train a model: python tools/train.py CONFIG."""
 
+from __future__ import annotations
+
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmarcface.engine.launch import add_common_arguments, build_runner, check_data, load_config
 from mmarcface.engine.resuming import latest_checkpoint
 
 
-def parse_args() -> argparse.Namespace:
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     add_common_arguments(parser)
     parser.add_argument(
@@ -24,7 +27,7 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='scale the learning rate to the batch of all processes together',
     )
-    return parser.parse_args()
+    return parser
 
 
 def refuse_other_work_dir(path: Path, work_dir: str) -> None:
@@ -37,8 +40,8 @@ def refuse_other_work_dir(path: Path, work_dir: str) -> None:
         )
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: Sequence[str] | None = None) -> None:
+    args = build_parser().parse_args(argv)
     config = load_config(args)
     if args.amp:
         config.optim_wrapper.type = 'AmpOptimWrapper'
