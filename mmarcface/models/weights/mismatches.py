@@ -33,7 +33,10 @@ def refuse_other_model(model, state_dict, prefix, local_metadata, *_):
     filename = local_metadata.get('checkpoint_file')
     if filename is None:
         return
-    given = {key.replace('head.norm_product.', 'head.'): v.shape for key, v in state_dict.items()}
+    given = {
+        key.replace('head.norm_product.', 'head.'): getattr(value, 'shape', ())
+        for key, value in state_dict.items()
+    }
     own = {f'{prefix}{key}': v.shape for key, v in model.state_dict().items()}
     findings = _misfits(own, given, f'{prefix}image_encoder.')
     if model.head is not None and any(key.startswith(f'{prefix}head.') for key in given):
