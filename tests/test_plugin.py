@@ -1,5 +1,6 @@
-"""What mmpretrain's users type works once the plugin is loaded."""
+"""What mmpretrain's users type works once the plugin is loaded, and other models are left alone."""
 
+import copy
 import subprocess
 import sys
 
@@ -7,16 +8,26 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import wrapt
 from mmengine.config import Config
-from mmpretrain import ImageRetrievalInferencer, get_model, list_models
+from mmpretrain import (
+    FeatureExtractor,
+    ImageClassificationInferencer,
+    ImageRetrievalInferencer,
+    get_model,
+    list_models,
+)
+from mmpretrain.apis.base import BaseInferencer
 
 from mmarcface.apis import VerificationInferencer
 from mmarcface.datasets import IdentityRecords
 from mmarcface.datasets.formats.recordio import RecordWriter
 from mmarcface.models import EmbeddingRetriever
+from mmarcface.registry import check_stack
 
 from .conftest import ROOT
 
+pytestmark = pytest.mark.both_stacks
 INSHOP = 'resnet50-arcface_8xb32_inshop'
 ORL = 'iresnet18-arcface_orl'
 
@@ -42,11 +53,59 @@ def test_types_build_by_name_where_only_mmpretrain_is_imported():
     assert 'ArcFaceHead' in done.stdout
 
 
-def test_missing_mmcv_says_how_to_get_it():
-    code = "import sys\nsys.modules['mmcv'] = None\nimport mmarcface.registry"
+@pytest.mark.parametrize('package', ['mmengine', 'mmpretrain', 'mmcv'])
+def test_a_missing_package_says_how_to_get_it(package):
+    code = f"import sys\nsys.modules['{package}'] = None\nimport mmarcface.registry"
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.returncode
-    assert 'pip install "mmarcface[lite]"' in done.stderr.splitlines()[-1]
+    last = done.stderr.splitlines()[-1]
+    assert f'mmarcface needs {package}: `pip install "mmarcface[lite]"`' in last
+    assert '`pip install --no-deps mmcv-lite`' in last
+
+
+@pytest.fixture
+def distributions(tmp_path, monkeypatch):
+    """Pretend that nothing but these is installed, each of some version."""
+
+    def pretend(**versions):
+        for name, version in versions.items():
+            folder = tmp_path / f'{name}-{version}.dist-info'
+            folder.mkdir()
+            (folder / 'METADATA').write_text(f'Name: {name}\nVersion: {version}\n')
+        monkeypatch.setattr(sys, 'path', [str(tmp_path)])
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ('versions', 'message'),
+    [
+        (
+            dict(mmengine='0.10.7', onedl_mmengine='0.10.12'),
+            r'^mmengine 0\.10\.7 and onedl-mmengine 0\.10\.12 are installed over each other, and '
+            'mmengine is a mixture of their files: uninstall all of them',
+        ),
+        (dict(mmcv='2.1.0', mmcv_lite='2.2.0'), r'^mmcv 2\.1\.0 and mmcv-lite 2\.2\.0 are inst'),
+    ],
+)
+def test_packages_over_each_other_are_named(distributions, versions, message):
+    distributions(**versions)
+    with pytest.warns(UserWarning, match=message) as said:
+        check_stack()
+    assert len(said) == 1
+
+
+def test_one_of_each_is_fine(distributions, recwarn):
+    distributions(onedl_mmengine='0.10.12', onedl_mmpretrain='1.3.6', mmcv_lite='2.2.0')
+    check_stack()
+    assert not recwarn
+
+
+def test_a_start_is_quiet():
+    code = 'import mmarcface.models, mmarcface.engine, mmpretrain.models'
+    command = [sys.executable, '-W', 'default::UserWarning', '-c', code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert 'MultiScaleDeformableAttention' not in done.stderr
 
 
 @pytest.fixture(scope='module')
@@ -237,8 +296,126 @@ def test_topk_is_at_most_the_gallery(demo, tmp_path):
     assert len(search(str(demo / 's1.pgm'), show_dir=str(tmp_path / 'shown'))[0]) == 1
 
 
-def test_malicious_checkpoint_is_refused_by_the_inferencer(demo, tmp_path):
-    path = tmp_path / 'evil.pth'
-    torch.save(dict(state_dict={}, meta=dict(run=subprocess.run)), path)
-    with pytest.raises(ValueError, match=r'evil.pth .* is refused'):
-        ImageRetrievalInferencer(ORL, str(demo), pretrained=str(path))
+# Models that are not ours.
+
+
+@pytest.fixture
+def foreign(demo, tmp_path):
+    """Calls of inferencers of mmpretrain's own models: right ones, and wrong ones."""
+    torch.manual_seed(0)
+    (demo / 'broken.png').write_bytes(b'no image')
+    cv2.imwrite(str(tmp_path / 'small.png'), np.zeros((40, 30, 3), np.uint8))
+    config = Config.fromfile(ROOT / 'configs' / 'arcface' / 'iresnet18-arcface_orl.py')
+    data = dict(type='CustomDataset', data_root=str(demo), with_label=False)
+    data['pipeline'] = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+    config.test_dataloader.dataset = data
+    net = dict(depth=18, num_stages=1, out_indices=(0,), strides=(1,), dilations=(1,))
+    net.update(type='mmpretrain.ResNet', stem_channels=8, base_channels=8)
+    pool = dict(type='mmpretrain.GlobalAveragePooling')
+    head = dict(type='LinearClsHead', num_classes=5, in_channels=8)
+    config.model = dict(type='ImageClassifier', backbone=net, neck=pool, head=head)
+    classifier = get_model(config, device='cpu')
+    wrapped = copy.deepcopy(config)
+    wrapped.test_dataloader.dataset = dict(type='RepeatDataset', times=1, dataset=data)
+    unready = get_model(wrapped, device='cpu')
+    config.model = dict(type='ImageToImageRetriever', image_encoder=[net, pool], prototype='')
+    retriever = get_model(config, device='cpu')
+    faces = [str(demo / f's{number}.pgm') for number in (1, 2, 3)]
+    given = dict(img=faces[0], landmarks=np.zeros((2, 2)))
+
+    def search(*args, **kwargs):
+        return ImageRetrievalInferencer(retriever, faces)(*args, **kwargs)
+
+    return {
+        'features': lambda: FeatureExtractor(classifier)(faces, batch_size=2),
+        'features of sizes': lambda: FeatureExtractor(classifier)(
+            [faces[0], str(tmp_path / 'small.png')], batch_size=2
+        ),
+        'features of nothing': lambda: FeatureExtractor(classifier)('gone.png'),
+        'features of landmarks': lambda: FeatureExtractor(classifier)(given),
+        'features of a wrapped set': lambda: FeatureExtractor(unready),
+        'class': lambda: ImageClassificationInferencer(classifier, classes=list('abcde'))(faces),
+        'class of a broken image': lambda: ImageClassificationInferencer(classifier)(
+            str(demo / 'broken.png')
+        ),
+        'class of a wrapped set': lambda: ImageClassificationInferencer(unready),
+        'search': lambda: search(faces[1], topk=2),
+        'search beyond the gallery': lambda: search(faces[1], topk=4),
+        'search and draw all': lambda: search(faces[1], show_dir=str(tmp_path / 'shown'), topk=4),
+        'search for landmarks': lambda: search(given),
+        'gallery of nothing': lambda: ImageRetrievalInferencer(retriever, []),
+        'gallery of paths': lambda: ImageRetrievalInferencer(retriever, demo),
+        'gallery of a wrapped set': lambda: ImageRetrievalInferencer(unready, faces),
+    }
+
+
+def outcomes(calls) -> dict[str, str]:
+    found = {}
+    for name, call in calls.items():
+        try:
+            found[name] = repr(call())
+        except Exception as error:
+            found[name] = f'{type(error).__name__}: {error}'
+    return found
+
+
+def test_models_of_mmpretrain_keep_its_inferencers(foreign, monkeypatch):
+    with_plugin = outcomes(foreign)
+    patched = 0
+    for inferencer in (
+        BaseInferencer,
+        FeatureExtractor,
+        ImageClassificationInferencer,
+        ImageRetrievalInferencer,
+    ):
+        for name, method in list(vars(inferencer).items()):
+            if isinstance(method, wrapt.FunctionWrapper):
+                monkeypatch.setattr(inferencer, name, method.__wrapped__)
+                patched += 1
+    assert patched == 11
+    without = outcomes(foreign)
+    assert with_plugin == without
+    failing = {name for name, found in without.items() if 'Error: ' in found}
+    assert failing == foreign.keys() - {'features', 'class', 'search'}
+
+
+# Ours, whatever the form of a call.
+
+
+def test_calls_by_keyword(demo, tmp_path):
+    search = ImageRetrievalInferencer(
+        model=get_model(ORL), prototype=str(demo), prototype_cache=None, prepare_batch_size=2
+    )
+    faces = [dict(img=str(demo / f's{number}.pgm')) for number in (3, 5)]
+    batches = [
+        *search.preprocess(inputs=faces, batch_size=2),
+        *search.preprocess(faces, 2),
+        *search.preprocess(faces, batch_size=2),
+    ]
+    assert len(batches) == 3
+    for batch in batches[1:]:
+        assert torch.equal(batch['inputs'], batches[0]['inputs'])
+    found = search.forward(batches[0])
+    for number, call in enumerate(
+        (
+            lambda **kwargs: search.visualize(faces, found, 2, **kwargs),
+            lambda **kwargs: search.visualize(faces, preds=found, **kwargs),
+            lambda **kwargs: search.visualize(preds=found, ori_inputs=faces, topk=1, **kwargs),
+        )
+    ):
+        assert len(call(show_dir=str(tmp_path / str(number)))) == 2
+    pipelines = [search._init_pipeline(cfg=search.config), search._init_pipeline(search.config)]
+    assert repr(pipelines[0]) == repr(pipelines[1]) == repr(search.pipeline)
+    chunks = [
+        list(search._get_chunk_data(inputs=iter('abc'), chunk_size=2)),
+        list(search._get_chunk_data(iter('abc'), 2)),
+    ]
+    assert chunks[0] == chunks[1] == [['a', 'b'], ['c']]
+    galleries = [
+        search._prepare_prototype(prototype=[faces[0]], cache=None, batch_size=1),
+        search._prepare_prototype([faces[0]], batch_size=1),
+        search._prepare_prototype([faces[0]]),
+    ]
+    assert [len(gallery) for gallery in galleries] == [1, 1, 1]
+    with pytest.raises(TypeError, match="required argument: 'cfg'"):
+        search._init_pipeline(configuration=search.config)
