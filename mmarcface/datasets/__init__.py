@@ -10,6 +10,7 @@ from .identity_records import IdentityRecords
 from .ijb import IJB
 from .inshop import InShop
 from .joined_identities import JoinedIdentities
+from .labels import labels_of
 from .lfw import LFW
 from .mnist import MNIST
 from .noisy_labels import NoisyLabels
@@ -40,4 +41,5 @@ __all__ = [
     'VerificationBin',
     'VerificationSets',
     'VirtualIdentities',
+    'labels_of',
 ]

@@ -27,6 +27,7 @@ from .formats.pairs import ListedPair, make_pairs, read_pairs, write_pairs, writ
 from .formats.recordio import RecordFile, RecordWriter
 from .identity_folder import UNFINISHED, IdentityFolder
 from .identity_records import IdentityRecords
+from .labels import labels_of
 from .lfw import LFW
 from .verification_bin import VerificationBin
 
@@ -129,7 +130,7 @@ def open_source(path: str | Path) -> Source:
 def _list(dataset: BaseDataset) -> Source:
     faces, numbers = [], Counter()
     # Where there are no names but numbers, these keep their order as names of folders.
-    classes = dataset.CLASSES or [str(label) for label in range(1 + max(dataset.get_gt_labels()))]
+    classes = dataset.CLASSES or [str(label) for label in range(1 + labels_of(dataset).max())]
     width = max(map(len, classes))
     for info in map(dataset.get_data_info, range(len(dataset))):
         identity = info.get('identity', classes[info['gt_label']].zfill(width))

@@ -12,7 +12,8 @@ from mmarcface.registry import DATASETS
 
 from .formats.packed import address, open_once
 from .formats.recordio import RecordFile, advice
-from .identity_dataset import IdentityDataset, LazySamples
+from .identity_dataset import IdentityDataset
+from .lazy_samples import LazySamples
 
 # Labels are fp32, which has every whole number up to here.
 EXACT = 1 << 24

@@ -14,9 +14,10 @@ from mmpretrain.datasets import BaseDataset
 
 from mmarcface.registry import DATASETS
 
-from .filtered_dataset import BorrowedSamples
-from .identity_dataset import IdentityDataset, LazySamples
-from .sample_ids import num_classes_of
+from .identity_dataset import IdentityDataset
+from .labels import num_classes_of
+from .lazy_samples import LazySamples
+from .relabeled_dataset import RelabeledSamples
 
 LABELS = ('offset', 'name')
 
@@ -71,7 +72,7 @@ class JoinedIdentities(IdentityDataset):
         parts, labels, names, label_of = {}, [], [], {}
         for name, config in self.sets.items():
             dataset = DATASETS.build(config)
-            parts[name] = BorrowedSamples.of(dataset)
+            parts[name] = RelabeledSamples.of(dataset)
             classes = self._classes(name, dataset, parts[name].labels)
             new = [label_of.setdefault(of, len(label_of)) for of in classes]
             labels.append(np.array(new, np.int64)[parts[name].labels])
@@ -116,7 +117,7 @@ class JoinedIdentities(IdentityDataset):
 
 @dataclass
 class _JoinedSamples(LazySamples):
-    parts: dict[str, BorrowedSamples]
+    parts: dict[str, RelabeledSamples]
     # The place of each part's first sample among all.
     starts: list[int]
     # Whether an identity of one part is none of another.

@@ -9,16 +9,17 @@ import numpy as np
 
 from mmarcface.registry import DATASETS
 
-from .filtered_dataset import BorrowedSamples, FilteredDataset
 from .formats.keep_list import digest
-from .identity_dataset import LazySamples
-from .sample_ids import num_classes_of, refuse_repeated_ids
+from .labels import num_classes_of
+from .lazy_samples import LazySamples
+from .relabeled_dataset import RelabeledDataset, RelabeledSamples
+from .sample_ids import refuse_repeated_ids
 
 STRANGER = -1
 
 
 @DATASETS.register_module()
-class NoisyLabels(FilteredDataset):
+class NoisyLabels(RelabeledDataset):
     """Another data set with wrong labels and strangers' images, for experiments.
 
     Of n samples, ``round(rate * n)`` are changed by each kind of noise, and none by two:
@@ -45,12 +46,12 @@ class NoisyLabels(FilteredDataset):
         mapping: for asymmetric noise, the wrong class of each class; the next, and the first for
             the last, by default.
         seed: another gives other noise.
-        **kwargs: see :class:`FilteredDataset`; ``pipeline`` is for all samples.
+        **kwargs: see :class:`IdentityDataset`; ``pipeline`` prepares all samples.
 
     Raises:
         ValueError: if a rate is out of its range, there is one class only, ``mapping`` lacks a
             class, maps one to itself or to none, or there are no strangers, too few, or some
-            without need; else as :class:`FilteredDataset` and the data sets.
+            without need; else as the data sets.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class NoisyLabels(FilteredDataset):
         clean = super().load_data_list()
         num_classes = num_classes_of(self._metainfo, clean.labels)
         wrong_class = self._wrong_classes(num_classes)
-        order, chance = self._shuffle(clean.names)
+        order, chance = self._shuffle(clean.ids)
         # Two rates that are rounded up may ask for more samples than there are: the last gets less.
         changed, start = [], 0
         for rate in self.rates.values():
@@ -104,7 +105,7 @@ class NoisyLabels(FilteredDataset):
         guests = np.full(len(clean), -1)
         strangers = self._invite(len(open_set))
         if strangers is not None:
-            guests[open_set] = self._shuffle(strangers.names)[0][: len(open_set)]
+            guests[open_set] = self._shuffle(strangers.ids)[0][: len(open_set)]
         samples = clean.take(slice(None), labels)
         return _NoisySamples(samples, strangers, truth, guests)
 
@@ -126,11 +127,11 @@ class NoisyLabels(FilteredDataset):
                 raise ValueError(f'mapping[{label}] must be another class, got {other}')
         return np.array([pairs[label] for label in range(num_classes)])
 
-    def _invite(self, number: int) -> BorrowedSamples | None:
+    def _invite(self, number: int) -> RelabeledSamples | None:
         """The data set of strangers, if there are enough."""
         if self.strangers is None:
             return None
-        strangers = BorrowedSamples.of(DATASETS.build(self.strangers))
+        strangers = RelabeledSamples.of(DATASETS.build(self.strangers))
         if len(strangers) < number:
             raise ValueError(
                 f'strangers must have {number} samples, as open_set={self.rates["open_set"]} '
@@ -149,8 +150,8 @@ class NoisyLabels(FilteredDataset):
 
 @dataclass
 class _NoisySamples(LazySamples):
-    samples: BorrowedSamples
-    strangers: BorrowedSamples | None
+    samples: RelabeledSamples
+    strangers: RelabeledSamples | None
     truth: np.ndarray
     # Places among the strangers, or -1.
     guests: np.ndarray

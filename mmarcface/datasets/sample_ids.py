@@ -7,11 +7,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-import numpy as np
-from torch.utils.data import Subset
-
 from .formats.keep_list import fingerprint_samples, first_repeated
 from .formats.packed import file_of
+from .labels import labels_of
 
 
 def sample_ids(dataset) -> list[str]:
@@ -29,45 +27,9 @@ def sample_ids(dataset) -> list[str]:
     Raises:
         ValueError: if a sample has neither name nor path, or two have the same name.
     """
-    names = list(SampleIds(dataset))
+    names = list(LazySampleIds(dataset))
     refuse_repeated_ids(names)
     return names
-
-
-def labels_of(dataset) -> np.ndarray:
-    """The classes of all samples, in their order, (N,), int64.
-
-    Args:
-        dataset: as for :func:`sample_ids`, or a Subset of torch's.
-
-    Raises:
-        ValueError: if a sample has none, or several.
-    """
-    if hasattr(dataset, 'cumulative_sizes'):
-        return np.concatenate([labels_of(part) for part in dataset.datasets])
-    if isinstance(dataset, Subset):
-        return labels_of(dataset.dataset)[list(dataset.indices)]
-    if len(dataset) and hasattr(getattr(dataset, 'data_list', None), 'labels'):
-        # Of samples that are made when asked for, of which there may be millions.
-        return dataset.data_list.labels.astype(np.int64)
-    labels = [dataset.get_data_info(place).get('gt_label') for place in range(len(dataset))]
-    for place, label in enumerate(labels):
-        if not isinstance(label, int | np.integer):
-            raise ValueError(
-                f'gt_label must be an integer in {type(dataset).__name__}, got {label!r} at place '
-                f'{place}'
-            )
-    return np.array(labels, np.int64)
-
-
-def num_classes_of(metainfo: dict, labels: np.ndarray) -> int:
-    """How many classes there are, by their names and by the labels.
-
-    Args:
-        metainfo: of the data set.
-        labels: of its samples, (N,).
-    """
-    return max(len(metainfo.get('classes') or ()), 1 + int(max(labels, default=-1)))
 
 
 def fingerprint_of(dataset) -> str:
@@ -133,7 +95,7 @@ def refuse_repeated_ids(names: Sequence[str]) -> None:
         )
 
 
-class SampleIds(Sequence):
+class LazySampleIds(Sequence):
     """The names of a data set's samples by place, made when asked for.
 
     Args:
@@ -148,7 +110,7 @@ class SampleIds(Sequence):
             raise ValueError(f'dataset must have get_data_info, got {type(dataset).__name__}')
         self.dataset = dataset
         concatenated = hasattr(dataset, 'cumulative_sizes')
-        self.parts = [SampleIds(part) for part in dataset.datasets] if concatenated else []
+        self.parts = [LazySampleIds(part) for part in dataset.datasets] if concatenated else []
         self.name = None if self.parts else _naming(dataset)
 
     def __len__(self) -> int:

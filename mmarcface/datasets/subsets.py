@@ -11,18 +11,19 @@ from mmengine.dataset import force_full_init
 from mmpretrain.datasets import BaseDataset
 
 
-class SharedMetainfo:
-    """Facts of a data set that are not to be changed, nor copied, of which there may be millions.
+class Immutable:
+    """Data that nobody changes, so that a deep copy is the same object.
 
-    mmengine copies all of ``metainfo`` whenever it is asked for.
+    mmengine copies all of ``metainfo`` whenever it is asked for, and there may be millions of pairs
+    or samples in it.
     """
 
-    def __deepcopy__(self, _: dict) -> SharedMetainfo:
+    def __deepcopy__(self, _: dict) -> Immutable:
         return self
 
 
-class IndexedMetainfo(SharedMetainfo):
-    """Facts that name samples by their place in the data set; they are values of ``metainfo``."""
+class IndexedMetainfo(Immutable):
+    """A value of ``metainfo`` that names samples by their place in the data set, such as pairs."""
 
     @abstractmethod
     def for_subset(self, places: np.ndarray, number: int) -> IndexedMetainfo:

@@ -23,8 +23,8 @@ from torch import nn
 
 from mmarcface.apis import InversionEvaluator, get_model
 from mmarcface.checkpoint import open_checkpoint
-from mmarcface.datasets import LoadImageFromFile
-from mmarcface.datasets.wrappers import REPEATING
+from mmarcface.datasets import LoadImageFromFile, labels_of
+from mmarcface.datasets.wrappers import REPEATING, with_pipeline
 from mmarcface.plugin import CONFIG_ROOT
 from mmarcface.registry import DATASETS
 
@@ -102,7 +102,8 @@ def plan_inversion(
     loader = f'{"test" if unseen else "train"}_dataloader'
     if not config.get(loader) and isinstance(targets, str):
         raise ValueError(f'the config has no {loader} to take {targets} from: name classes')
-    real = _images_alone(config[loader].dataset) if config.get(loader) else None
+    # The same images once each, without the transforms of training.
+    real = with_pipeline(config[loader].dataset, [], REPEATING) if config.get(loader) else None
     if not isinstance(targets, str):
         labels, others, dataset = list(targets), [], None
         try:
@@ -195,18 +196,6 @@ def find_judge(
     return found
 
 
-def _images_alone(dataset: dict) -> dict:
-    """The same images once each, without the transforms of training."""
-    kind = dataset['type']
-    kind = kind if isinstance(kind, type) else DATASETS.get(kind)
-    if 'datasets' in dataset:
-        return dict(dataset, datasets=list(map(_images_alone, dataset['datasets'])))
-    if 'dataset' not in dataset or issubclass(kind, BaseDataset):
-        return dict(dataset, pipeline=[])
-    inside = _images_alone(dataset['dataset'])
-    return inside if kind in REPEATING else dict(dataset, dataset=inside)
-
-
 def _build(dataset: dict) -> BaseDataset:
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         return DATASETS.build(dataset)
@@ -214,13 +203,8 @@ def _build(dataset: dict) -> BaseDataset:
 
 def _first_images(dataset: BaseDataset) -> dict[int, int]:
     """The place of the first image of each label."""
-    first: dict[int, int] = {}
-    for index in range(len(dataset)):
-        sample = dataset.get_data_info(index)
-        if 'gt_label' not in sample:
-            raise ValueError(f'{type(dataset).__name__} has no labels: name the classes to invert')
-        first.setdefault(int(sample['gt_label']), index)
-    return first
+    labels, places = np.unique(labels_of(dataset), return_index=True)
+    return dict(zip(labels.tolist(), places.tolist(), strict=True))
 
 
 def _spread(labels: list[int], number: int) -> list[int]:

@@ -7,7 +7,6 @@ import atexit
 import os
 import time
 from datetime import timedelta
-from numbers import Integral
 from pathlib import Path
 
 import torch
@@ -22,6 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmarcface.checkpoint import open_checkpoint, open_training
+from mmarcface.datasets import labels_of
 from mmarcface.datasets.class_names import class_names
 from mmarcface.datasets.image_sizes import require_equal_sizes
 from mmarcface.datasets.joined_identities import refuse_folded_labels
@@ -118,10 +118,13 @@ def check_data(loop: BaseLoop) -> None:
     if not hasattr(loop, 'evaluator') or not hasattr(loader.dataset, 'get_data_info'):
         return
     samples = [loader.dataset.get_data_info(index) for index in range(len(loader.dataset))]
-    labels = [sample.get('gt_label') for sample in samples]
     roles = [sample.get('role') for sample in samples]
-    if not all(isinstance(label, Integral) for label in labels) or not set(roles) <= set(ROLES):
+    try:
+        labels = labels_of(samples)
+    except ValueError:
         return  # The metric names the sample when it comes to it.
+    if not set(roles) <= set(ROLES):
+        return  # As above.
     if any(roles) and 'role' not in loader.dataset[0]['data_samples']:
         raise ValueError(
             'the samples of this data set have a role, and its pipeline loses it: add it to '
@@ -138,7 +141,7 @@ def check_data(loop: BaseLoop) -> None:
         )
     for metric in metrics:
         metric.check(
-            torch.tensor(labels), torch.tensor([ROLES.index(role) for role in roles]), names
+            torch.from_numpy(labels), torch.tensor([ROLES.index(role) for role in roles]), names
         )
 
 

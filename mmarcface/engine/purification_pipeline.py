@@ -12,14 +12,14 @@ from mmengine.dataset import BaseDataset
 from mmengine.device import get_device
 from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
-from mmengine.registry import DefaultScope, Registry
+from mmengine.registry import DefaultScope
 
 from mmarcface.apis import get_model, purify, save_purification
 from mmarcface.apis.purification.purify import check_settings
 from mmarcface.checkpoint import open_checkpoint
-from mmarcface.datasets import IdentityDataset, NoisyLabels
+from mmarcface.datasets import FilteredDataset, NoisyLabels
 from mmarcface.datasets.formats.keep_list import fingerprint_samples, import_pyarrow, read_list
-from mmarcface.datasets.wrappers import REPEATING, pipeline_of
+from mmarcface.datasets.wrappers import class_of, pipeline_of, without_repeats
 from mmarcface.models import SubCenterArcFaceHead
 from mmarcface.registry import DATASETS, HOOKS, MODELS
 
@@ -107,9 +107,9 @@ def training_set(config: Config) -> BaseDataset:
     for name in ('train_dataloader', 'test_dataloader'):
         if not config.get(name):
             raise ValueError(f'the config has no {name}, which purification needs')
-    settings = _innermost(config.train_dataloader.dataset)
+    settings = without_repeats(config.train_dataloader.dataset)
     # Of other wrappers, such as KFoldDataset, a list of all samples would change what they take.
-    if not issubclass(_class_of(settings), BaseDataset):
+    if not issubclass(class_of(settings) or object, BaseDataset):
         raise ValueError(
             'train_dataloader.dataset must be one data set, in a RepeatDataset or '
             f'ClassBalancedDataset or not, got {settings.type}: write '
@@ -117,7 +117,7 @@ def training_set(config: Config) -> BaseDataset:
         )
     if settings.get('indices') is not None:
         raise ValueError(
-            'train_dataloader.dataset must have no indices, which would count what a list keeps; '
+            'train_dataloader.dataset must have no indices, as a list is made for all samples; '
             f'got {settings.indices}'
         )
     pipeline = pipeline_of(config.test_dataloader.dataset)
@@ -136,8 +136,10 @@ def with_seed(config: Config, seed: int) -> Config:
     """
     config = copy.deepcopy(config)
     config.setdefault('randomness', {}).update(seed=seed)
-    dataset = _innermost(config.train_dataloader.dataset)
-    if _class_of(dataset) is NoisyLabels:
+    dataset = without_repeats(config.train_dataloader.dataset)
+    if class_of(dataset) is FilteredDataset:
+        dataset = dataset.dataset
+    if class_of(dataset) is NoisyLabels:
         dataset.seed = seed
     return config
 
@@ -191,7 +193,7 @@ def run_stages(
     barrier()
     if settings.get('min_per_class') == 0:
         # It may empty a class, as was asked for.
-        _innermost(purified.train_dataloader.dataset).filter_mismatch = 'report'
+        without_repeats(purified.train_dataloader.dataset).filter_mismatch = 'report'
     of_purified = _train(purified, folder / 'purified')
     results = {CLEAN: _train(clean, folder / 'clean')} if ceiling else {}
     results[NOISY] = _train(_one_center(config), folder / 'noisy')
@@ -216,8 +218,8 @@ def _train(config: Config, folder: Path) -> dict[str, float]:
 
 
 def _num_subcenters(config: Config) -> int:
-    head = config.model.get('head') or ConfigDict(type='none')
-    default = 3 if _class_of(head, MODELS) is SubCenterArcFaceHead else 1
+    head = config.model.get('head') or {}
+    default = 3 if class_of(head, MODELS) is SubCenterArcFaceHead else 1
     return head.get('num_subcenters', default)
 
 
@@ -226,7 +228,7 @@ def _one_center(config: Config) -> Config:
     config = copy.deepcopy(config)
     config.model.head.num_subcenters = 1
     hooks = config.get('custom_hooks') or []
-    config.custom_hooks = [hook for hook in hooks if _class_of(hook, HOOKS) is not SubCenterHook]
+    config.custom_hooks = [hook for hook in hooks if class_of(hook, HOOKS) is not SubCenterHook]
     return config
 
 
@@ -234,7 +236,7 @@ def _truth(config: Config) -> Config:
     """The same training on the data set that noise was added to."""
     config = copy.deepcopy(config)
     noisy = config.train_dataloader.dataset
-    if _class_of(noisy) is not NoisyLabels:
+    if class_of(noisy) is not NoisyLabels:
         raise ValueError(
             'a ceiling needs the true labels: train_dataloader.dataset must be a NoisyLabels, got '
             f'{noisy.type}'
@@ -246,8 +248,8 @@ def _truth(config: Config) -> Config:
 def _filtered(config: Config, path: Path, as_noted: Path | None = None) -> Config:
     """The same training on what a list keeps, whose path may be noted in another way."""
     config = copy.deepcopy(config)
-    dataset = _innermost(config.train_dataloader.dataset)
-    if not issubclass(_class_of(dataset), IdentityDataset):
+    dataset = without_repeats(config.train_dataloader.dataset)
+    if class_of(dataset) is not FilteredDataset:
         inner = copy.deepcopy(dataset)
         pipeline = inner.pop('pipeline', [])
         dataset.clear()
@@ -285,18 +287,6 @@ def _put_aside(folder: Path, keep_list: str) -> None:
     before = folder.with_name(f'{folder.name}-{keep_list}')
     if before.exists():
         before.rename(folder)
-
-
-def _innermost(dataset: ConfigDict) -> ConfigDict:
-    """The data set in mmengine's wrappers, which repeat samples."""
-    while _class_of(dataset) in REPEATING:
-        dataset = dataset.dataset
-    return dataset
-
-
-def _class_of(config: ConfigDict, registry: Registry = DATASETS) -> type | None:
-    kind = config['type']
-    return kind if isinstance(kind, type) else registry.get(kind)
 
 
 def _refuse_single_center(config: Config, checkpoint: str, content: dict) -> None:

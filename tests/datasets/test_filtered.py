@@ -1,9 +1,12 @@
 """Data sets of which a list chooses the samples."""
 
+import copy
+import csv
 import logging
 import pickle
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,13 +24,17 @@ from mmarcface.datasets import (
     IdentityRecords,
     InShop,
     LoadImageFromFile,
+    NoisyLabels,
+    ORLFaces,
     VerificationBin,
+    labels_of,
 )
 from mmarcface.datasets.formats.keep_list import fingerprint_samples, write_list
-from mmarcface.datasets.sample_ids import fingerprint_of, labels_of, path_id, sample_ids
+from mmarcface.datasets.sample_ids import fingerprint_of, path_id, sample_ids
+from mmarcface.registry import DATASETS
 
 from . import writers
-from .test_han_glyphs import letters, needs_han
+from .test_han_glyphs import FONTS, LETTERS, needs_han
 
 PEOPLE = {3: [b'a', b'b'], 8: [b'c'], 9: [b'd', b'e', b'f']}
 
@@ -53,9 +60,13 @@ def keep(path, dataset, chosen, labels=None, fingerprint=None):
     return str(path)
 
 
-def check_filter(make, folder, relabel=True):
-    """make(**kwargs) with a list has what a loop over all of it chooses."""
-    whole = make()
+def folder(root, **kwargs) -> dict:
+    return dict(type=IdentityFolder, data_root=str(root), **kwargs)
+
+
+def check_filter(config, folder, relabel=True):
+    """A list of a data set gives what a loop over all samples chooses."""
+    whole = DATASETS.build(config)
     names, labels = sample_ids(whole), labels_of(whole)
     assert len(set(names)) == len(whole)
     assert fingerprint_of(whole) == fingerprint_samples(names, labels)
@@ -68,12 +79,10 @@ def check_filter(make, folder, relabel=True):
         new[extra] = (new[extra] + 1) % len(first)
     for suffix in ('csv', 'parquet'):
         path = keep(folder / f'keep.{suffix}', whole, chosen, new)
-        some = make(filter_file=path)
+        some = FilteredDataset(config, path)
         expected = [
-            info | dict(gt_label=label)
-            for info, label in zip(
-                [whole.get_data_info(p) for p in chosen], new.tolist(), strict=True
-            )
+            whole.get_data_info(place) | dict(gt_label=label, sample_id=names[place])
+            for place, label in zip(chosen, new.tolist(), strict=True)
         ]
         for place, (info, wanted) in enumerate(zip(infos(some), expected, strict=True)):
             assert info.pop('sample_idx') == place
@@ -82,86 +91,129 @@ def check_filter(make, folder, relabel=True):
         assert some.get_gt_labels().tolist() == new.tolist()
         assert sample_ids(some) == [names[place] for place in chosen]
         assert some.fingerprint == fingerprint_of(whole)
-        assert some.metainfo == whole.metainfo
-        part = make(filter_file=path, indices=[2, 0])
+        assert some.metainfo['classes'] == whole.metainfo['classes']
+        part = FilteredDataset(config, path, indices=[2, 0])
         assert sample_ids(part) == [names[chosen[2]], names[chosen[0]]]
         assert part.fingerprint == fingerprint_of(whole)
-    assert make(indices=3).fingerprint == fingerprint_of(whole)
+    for unfiltered in (FilteredDataset(config), FilteredDataset(config, indices=3)):
+        assert unfiltered.fingerprint == fingerprint_of(whole)
     return whole, some
 
 
 def test_identity_folder(root, tmp_path):
-    whole, some = check_filter(lambda **kwargs: IdentityFolder(str(root), **kwargs), tmp_path)
+    whole, some = check_filter(folder(root), tmp_path)
     assert sample_ids(whole)[:2] == ['s1/1.pgm', 's1/10.pgm']
     assert some.get_subset([1, 0]).fingerprint == whole.fingerprint
+    assert IdentityFolder(str(root), indices=3).fingerprint == whole.fingerprint
 
 
 def test_identity_records(tmp_path):
     path = writers.write_rec(tmp_path / 'train.rec', writers.insightface(PEOPLE))
-    whole, some = check_filter(lambda **kwargs: IdentityRecords(path, **kwargs), tmp_path)
+    whole, some = check_filter(dict(type=IdentityRecords, path=path), tmp_path)
     assert sample_ids(whole) == [f'train.rec#{key}' for key in range(1, 7)]
-    assert not isinstance(some.data_list, list)
     (tmp_path / 'elsewhere').mkdir()
     for name in ('train.rec', 'train.idx'):
         shutil.move(tmp_path / name, tmp_path / 'elsewhere' / name)
-    moved = IdentityRecords(str(tmp_path / 'elsewhere/train.rec'), filter_file=some.filter_file)
+    config = dict(type=IdentityRecords, path=str(tmp_path / 'elsewhere/train.rec'))
+    moved = FilteredDataset(config, some.filter_file)
     assert moved.get_gt_labels().tolist() == some.get_gt_labels().tolist()
 
 
+def test_millions_of_records_are_shared_and_small(tmp_path):
+    path = writers.write_rec(tmp_path / 'train.rec', writers.insightface(PEOPLE))
+    config = dict(type=IdentityRecords, path=path)
+    some = FilteredDataset(config, keep(tmp_path / 'keep.csv', DATASETS.build(config), [0, 2, 5]))
+    samples = some.data_list
+    # No dicts, and no bytes of them.
+    assert not isinstance(samples, list)
+    assert not isinstance(samples.dataset.data_list, list)
+    assert not hasattr(some, 'data_bytes') or not len(some.data_bytes)
+    assert samples.places.nbytes + samples.labels.nbytes == 16 * len(some)
+    assert copy.deepcopy(samples) is samples
+
+
 def test_mnist(tmp_path):
-    whole, _ = check_filter(MNIST, tmp_path)
+    whole, _ = check_filter(dict(type=MNIST), tmp_path)
     assert sample_ids(whole)[:2] == ['train/0', 'train/1']
     assert sample_ids(MNIST('test'))[0] == 'test/0'
     assert MNIST('test').fingerprint != whole.fingerprint
 
 
 def test_glyphs(tmp_path):
-    whole, _ = check_filter(letters, tmp_path)
+    whole, _ = check_filter(
+        dict(type=HanGlyphs, num_classes=10, renderings=8, fonts=FONTS, characters=LETTERS),
+        tmp_path,
+    )
     assert sample_ids(whole)[:2] == ['A/0', 'A/1']
 
 
 @needs_han
 def test_han(tmp_path):
-    check_filter(lambda **kwargs: HanGlyphs(5, 4, **kwargs), tmp_path)
+    check_filter(dict(type=HanGlyphs, num_classes=5, renderings=4), tmp_path)
 
 
 def test_inshop(inshop, tmp_path):
-    whole, _ = check_filter(lambda **kwargs: InShop(str(inshop), **kwargs), tmp_path)
+    whole, _ = check_filter(dict(type=InShop, data_root=str(inshop)), tmp_path)
     assert sample_ids(whole)[0] == 'Img/img/s1/1.jpg'
 
 
 def test_celeba_and_lfw(orl, tmp_path):
     faces = writers.photographs(orl, 4, 3)
     writers.celeba(tmp_path / 'celeba', faces)
-    whole, _ = check_filter(lambda **kw: CelebA(str(tmp_path / 'celeba'), **kw), tmp_path)
+    whole, _ = check_filter(dict(type=CelebA, data_root=str(tmp_path / 'celeba')), tmp_path)
     assert sample_ids(whole)[0] == 'img_align_celeba/000001.jpg'
     writers.lfw(tmp_path / 'lfw', faces)
-    people, _ = check_filter(lambda **kw: LFW(str(tmp_path / 'lfw'), 'people', **kw), tmp_path)
+    lfw = dict(type=LFW, data_root=str(tmp_path / 'lfw'))
+    people, _ = check_filter(lfw | dict(split='people'), tmp_path)
     assert sample_ids(people)[0] == 'lfw/s1/s1_0001.jpg'
-    views = LFW(str(tmp_path / 'lfw'))
-    path = keep(tmp_path / 'keep.csv', views, range(3))
+    path = keep(tmp_path / 'keep.csv', DATASETS.build(lfw), range(3))
     with pytest.raises(ValueError, match=r'filter_file must be None where there are pairs, .*LFW'):
-        LFW(str(tmp_path / 'lfw'), filter_file=path)
+        FilteredDataset(lfw, path)
     pairs = writers.write_bin(tmp_path / 'a.bin', ([b'a', b'b'], [False]))
     with pytest.raises(ValueError, match=r'filter_file must be None where there are pairs'):
         FilteredDataset(dict(type=VerificationBin, path=pairs, num_folds=1), filter_file=path)
 
 
+def test_lists_and_fingerprints_from_before_this_class_took_the_lists():
+    orl = dict(type=ORLFaces, people=[3, 5, 7])
+    noisy = dict(type=NoisyLabels, dataset=orl, symmetric=0.2, asymmetric=0.1, seed=3)
+    for config, fingerprint in (
+        (orl, '96ee9e0d67242c7e'),
+        (noisy, 'cd6523243a7b1bd5'),
+        (dict(type=MNIST), '216aec8518a28f20'),
+        (dict(type=FilteredDataset, dataset=dict(type=MNIST, split='test')), '8955c565a5b0a986'),
+    ):
+        assert fingerprint_of(DATASETS.build(config)) == fingerprint
+    path = Path(__file__).with_name('noisy_orl_keep_list.csv')
+    some = FilteredDataset(noisy, str(path))
+    with open(path, newline='') as file:
+        rows = {row['sample']: int(row['label']) for row in csv.DictReader(file)}
+    assert {info['sample_id']: info['gt_label'] for info in infos(some)} == rows
+    assert len(rows) == 20
+
+
+def test_a_list_given_to_a_data_set_itself(root):
+    message = r"IdentityFolder takes no filter_file: wrap it, .*FilteredDataset', filter_file='a.cs"
+    with pytest.raises(ValueError, match=message):
+        IdentityFolder(str(root), filter_file='a.csv')
+
+
 def test_moved_and_reshuffled(root, tmp_path, monkeypatch):
     whole = IdentityFolder(str(root))
     path = keep(tmp_path / 'keep.csv', whole, range(0, 30, 2))
-    expected = sample_ids(IdentityFolder(str(root), filter_file=path))
+    expected = sample_ids(FilteredDataset(folder(root), path))
 
     class Reshuffled(IdentityFolder):
         def load_data_list(self):
             return super().load_data_list()[::-1]
 
     moved = shutil.move(root, tmp_path / 'a #1 b')
-    assert sample_ids(IdentityFolder(str(moved), filter_file=path)) == expected
-    assert sample_ids(Reshuffled(str(moved), filter_file=path)) == expected[::-1]
+    assert sample_ids(FilteredDataset(folder(moved), path)) == expected
+    turned = folder(moved) | dict(type=Reshuffled)
+    assert sample_ids(FilteredDataset(turned, path)) == expected[::-1]
     monkeypatch.chdir(moved)
     for here in ('.', './', '../a #1 b/', '../a #1 b//s1/..'):
-        assert sample_ids(IdentityFolder(here, filter_file=path)) == expected
+        assert sample_ids(FilteredDataset(folder(here), path)) == expected
 
 
 def test_workers(root, tmp_path):
@@ -170,7 +222,7 @@ def test_workers(root, tmp_path):
     config = dict(type=CustomDataset, data_prefix=str(root), extensions=['.pgm'])
     path2 = keep(tmp_path / 'keep2.csv', FilteredDataset(config), range(0, 30, 2))
     for dataset in (
-        IdentityFolder(str(root), filter_file=path, pipeline=[LoadImageFromFile()]),
+        FilteredDataset(folder(root), path, pipeline=[LoadImageFromFile()]),
         FilteredDataset(config, filter_file=path2, pipeline=[LoadImageFromFile()]),
     ):
         again = pickle.loads(pickle.dumps(dataset))
@@ -190,17 +242,17 @@ def warnings(monkeypatch) -> list[str]:
         assert (logger, level) == ('current', logging.WARNING)
         found.append(message)
 
-    monkeypatch.setattr('mmarcface.datasets.identity_dataset.print_log', print_log)
+    monkeypatch.setattr('mmarcface.datasets.filtered_dataset.print_log', print_log)
     return found
 
 
 def mismatch(root, path, warnings, *messages, left):
     with pytest.raises(ValueError, match=messages[0]) as caught:
-        IdentityFolder(str(root), filter_file=path)
+        FilteredDataset(folder(root), path)
     assert str(path) in str(caught.value)
     assert "filter_mismatch='report'" in str(caught.value)
     assert warnings == []
-    some = IdentityFolder(str(root), filter_file=path, filter_mismatch='report')
+    some = FilteredDataset(folder(root), path, 'report')
     assert len(warnings) == len(messages)
     for warning, message in zip(warnings, messages, strict=True):
         assert re.search(message, warning)
@@ -249,23 +301,23 @@ def test_label_that_is_no_class(root, tmp_path, label):
     for how in ('refuse', 'report'):
         message = rf"keep.csv: labels must be in \[0, 3\).* got {label} for sample 's1/10.pgm'"
         with pytest.raises(ValueError, match=message):
-            IdentityFolder(str(root), filter_file=path, filter_mismatch=how)
+            FilteredDataset(folder(root), path, how)
 
 
 def test_nothing_is_left(root, tmp_path):
     write_list(tmp_path / 'keep.csv', dict(sample=['x'], label=[0]), 'abc')
-    arguments = dict(filter_file=str(tmp_path / 'keep.csv'))
+    path = str(tmp_path / 'keep.csv')
     with pytest.raises(ValueError, match=r"1 of its 1 samples are not in .* the first is 'x'"):
-        IdentityFolder(str(root), **arguments)
+        FilteredDataset(folder(root), path)
     with pytest.raises(ValueError, match=r'keep.csv keeps nothing of this IdentityFolder.* 30 sa'):
-        IdentityFolder(str(root), filter_mismatch='report', **arguments)
+        FilteredDataset(folder(root), path, 'report')
 
 
 def test_wrong_arguments(root):
     with pytest.raises(ValueError, match=r"filter_mismatch must be one of .* got 'ignore'"):
-        IdentityFolder(str(root), filter_mismatch='ignore')
+        FilteredDataset(folder(root), filter_mismatch='ignore')
     with pytest.raises(FileNotFoundError, match=r'keep-list gone.csv does not exist'):
-        IdentityFolder(str(root), filter_file='gone.csv')
+        FilteredDataset(folder(root), 'gone.csv')
 
 
 def test_same_name_twice(root, tmp_path):
@@ -279,7 +331,7 @@ def test_same_name_twice(root, tmp_path):
         with pytest.raises(ValueError, match=message):
             ask(Doubled(str(root)))
     with pytest.raises(ValueError, match=message):
-        Doubled(str(root), filter_file=path)
+        FilteredDataset(folder(root) | dict(type=Doubled), path)
 
 
 def custom(**kwargs):
@@ -288,11 +340,8 @@ def custom(**kwargs):
 
 def test_custom_dataset(root, tmp_path):
     config = custom(data_prefix=str(root), pipeline=[dict(type='LoadImageFromFile')])
-    whole, some = check_filter(lambda **kw: FilteredDataset(config, **kw), tmp_path)
-    foreign = CustomDataset(data_prefix=str(root), extensions=['.pgm'])
-    assert sample_ids(whole) == sample_ids(foreign)
-    assert whole.fingerprint == fingerprint_of(foreign)
-    assert whole.metainfo['classes'] == ('s1', 's2', 's3')
+    foreign, some = check_filter(config, tmp_path)
+    assert some.metainfo['classes'] == ('s1', 's2', 's3')
     assert set(sample_ids(foreign)) == set(sample_ids(IdentityFolder(str(root))))
     moved = shutil.move(root, tmp_path / 'moved')
     again = FilteredDataset(custom(data_root=str(moved)), filter_file=some.filter_file)
@@ -334,9 +383,8 @@ def test_wrappers(root):
 
 
 def test_filtered_concatenation(root, tmp_path):
-    part = dict(type=IdentityFolder, data_root=str(root))
-    config = dict(type=ConcatDataset, datasets=[part, part])
-    check_filter(lambda **kwargs: FilteredDataset(config, **kwargs), tmp_path)
+    config = dict(type=ConcatDataset, datasets=[folder(root), folder(root)])
+    check_filter(config, tmp_path)
 
 
 class Plain:

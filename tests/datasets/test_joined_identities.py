@@ -17,8 +17,8 @@ from mmarcface.datasets import (
     ProbesAndGallery,
     joined_identities,
 )
-from mmarcface.datasets.identity_dataset import LazySamples
 from mmarcface.datasets.joined_identities import refuse_folded_labels
+from mmarcface.datasets.lazy_samples import LazySamples
 from mmarcface.datasets.sample_ids import sample_ids
 from mmarcface.registry import DATASETS
 
@@ -145,7 +145,7 @@ def test_sets_of_other_kinds(tmp_path, inshop, orl):
 
 
 def test_keep_lists(sets, tmp_path):
-    check_filter(lambda **kwargs: JoinedIdentities(sets, **kwargs), tmp_path)
+    check_filter(dict(type=JoinedIdentities, sets=sets), tmp_path)
 
 
 def test_workers(sets):

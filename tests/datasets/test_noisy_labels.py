@@ -181,7 +181,8 @@ def test_a_list_for_noisy_labels(tmp_path):
     columns = dict(sample=[s['sample_id'] for s in good], label=[s['gt_label'] for s in good])
     path = str(tmp_path / 'keep.csv')
     write_list(path, columns, fingerprint_of(noisy))
-    kept = NoisyLabels(**arguments, filter_file=path)
+    config = dict(type=NoisyLabels, **arguments)
+    kept = FilteredDataset(config, path)
     assert kept.fingerprint == noisy.fingerprint
     for sample, wanted in zip(infos(kept), good, strict=True):
         del sample['sample_idx'], wanted['sample_idx']
@@ -190,7 +191,7 @@ def test_a_list_for_noisy_labels(tmp_path):
     for other in (NoisyLabels(**arguments, seed=1), FilteredDataset(numbered())):
         assert fingerprint_of(other) != noisy.fingerprint
     with pytest.raises(ValueError, match='was made for a data set of other samples or labels'):
-        NoisyLabels(**arguments, seed=1, filter_file=path)
+        FilteredDataset(config | dict(seed=1), path)
 
 
 @pytest.mark.parametrize(

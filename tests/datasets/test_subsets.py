@@ -31,7 +31,7 @@ from mmarcface.datasets import (
     VerificationSets,
 )
 from mmarcface.datasets.formats.pairs import Pairs
-from mmarcface.datasets.identity_dataset import LazySamples
+from mmarcface.datasets.lazy_samples import LazySamples
 from mmarcface.datasets.subsets import places_of
 from mmarcface.evaluation.metrics import VerificationMetric
 from mmarcface.registry import DATASETS

@@ -1,13 +1,19 @@
 """Data sets in the wrappers of mmengine, mmpretrain and torch."""
 
+import copy
+
 import pytest
 from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
-from mmarcface.datasets import ORLFaces
-from mmarcface.datasets.sample_ids import labels_of
-from mmarcface.datasets.wrappers import pipeline_of, with_pipeline
+from mmarcface.datasets import ORLFaces, labels_of
+from mmarcface.datasets.wrappers import (
+    REPEATING,
+    pipeline_of,
+    with_pipeline,
+    without_repeats,
+)
 from mmarcface.registry import DATASETS
 
 PIPELINE = [dict(type='mmarcface.LoadImageFromFile')]
@@ -77,6 +83,31 @@ def test_no_pipeline():
     assert pipeline_of(Dataset()) is None
     with pytest.raises(ValueError, match='must have a pipeline, or be a wrapper'):
         with_pipeline(Dataset(), print)
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_configs_are_changed_as_what_is_built(name):
+    config = copy.deepcopy(CONFIGS[name])
+    other = with_pipeline(config, [])
+    assert config == CONFIGS[name]
+    expected = with_pipeline(build(CONFIGS[name]), Compose([]))
+    assert paths(build(other)) == paths(expected)
+    assert 'img' not in build(other)[0]
+
+
+def test_wrappers_are_left_away():
+    for drop, name, expected in (
+        (REPEATING, 'repeat', INSIDE),
+        (REPEATING, 'balanced', INSIDE),
+        (REPEATING, 'deep', dict(type='ConcatDataset', datasets=[INSIDE])),
+        ((), 'repeat', CONFIGS['repeat']),
+    ):
+        assert with_pipeline(CONFIGS[name], PIPELINE, drop) == expected
+    assert without_repeats(CONFIGS['repeat']) is INSIDE
+    assert without_repeats(CONFIGS['deep']) is CONFIGS['deep']['dataset']
+    assert without_repeats(CONFIGS['filtered']) is CONFIGS['filtered']
+    built = build(CONFIGS['balanced'])
+    assert without_repeats(built) is built.dataset
 
 
 def test_a_pipeline_may_be_empty():

@@ -178,7 +178,7 @@ def test_wrong_targets_are_refused(tmp_path, orl):
     unlabeled = loader([])
     unlabeled['dataset'] = dict(type='CustomDataset', data_prefix=str(orl / 's1'))
     unlabeled['dataset'] |= dict(with_label=False, extensions=('.pgm',), pipeline=PIPELINE)
-    with pytest.raises(ValueError, match='CustomDataset has no labels: name the classes'):
+    with pytest.raises(ValueError, match='gt_label must be an integer in CustomDataset, got None'):
         plan_inversion(tiny(train_dataloader=unlabeled), 'classes')
 
 

@@ -134,10 +134,10 @@ def test_run(trained, tmp_path, tool):
         assert state['state_dict']['head.weight'].shape == (4 * centers, 8)
         # The noise is that of the seed.
         used = Config.fromstring(state['meta']['cfg'], '.py')
-        assert used.train_dataloader.dataset.seed == used.randomness.seed == 1
-    assert used.train_dataloader.dataset.filter_file == str(
-        (folder / 'purification' / 'keep.csv').relative_to(tmp_path)
-    )
+        dataset = used.train_dataloader.dataset
+        noisy = dataset.dataset if stage == 'purified' else dataset
+        assert noisy.seed == used.randomness.seed == 1
+    assert dataset.filter_file == str((folder / 'purification' / 'keep.csv').relative_to(tmp_path))
 
     before = files_of(folder)
     keep = (folder / 'purification' / 'keep.csv').read_bytes()
@@ -295,7 +295,12 @@ def test_what_was_purified_is_purified_again(trained, tmp_path, tool):
     tool(trained / 'net.py', checkpoint_in(trained), '--out', tmp_path / 'out')
     first = {row['sample']: row for row in rows_of(tmp_path / 'out' / 'keep.csv')}
     config = config_of()
-    config.train_dataloader.dataset.filter_file = str(tmp_path / 'out' / 'keep.csv')
+    config.train_dataloader.dataset = dict(
+        type='mmarcface.FilteredDataset',
+        dataset=NOISY | dict(pipeline=[]),
+        filter_file=str(tmp_path / 'out' / 'keep.csv'),
+        pipeline=PIPELINE,
+    )
     config.dump(tmp_path / 'net.py')
     tool(tmp_path / 'net.py', checkpoint_in(trained), '--out', tmp_path / 'on', '--threshold', 40)
     rows = [row for name in ('keep', 'drop') for row in rows_of(tmp_path / 'on' / f'{name}.csv')]
@@ -304,6 +309,7 @@ def test_what_was_purified_is_purified_again(trained, tmp_path, tool):
     assert 8 <= len(rows_of(tmp_path / 'on' / 'keep.csv')) < len(first)
     purified = Config.fromfile(tmp_path / 'on' / 'purified.py')
     assert purified.train_dataloader.dataset.filter_file == str(tmp_path / 'on' / 'keep.csv')
+    assert purified.train_dataloader.dataset.dataset.type == NOISY['type']
 
 
 def test_an_edited_list_is_taken_as_it_is(tmp_path, tool):

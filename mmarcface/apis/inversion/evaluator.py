@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from torch import nn
 
 from mmarcface.apis.inferencers import pipeline_after_loading
-from mmarcface.datasets import LoadImageFromFile
+from mmarcface.datasets import LoadImageFromFile, labels_of
 from mmarcface.functional.inversion_metrics import (
     RealEmbeddings,
     evaluate_inversions,
@@ -216,13 +216,7 @@ class InversionEvaluator(BaseInferencer):
 
     @cached_property
     def _labels(self) -> list[int]:
-        labels = [self.real.get_data_info(i).get('gt_label') for i in range(len(self.real))]
-        if None in labels:
-            raise ValueError(
-                'real images must have labels (gt_label), and the data set gives none for image '
-                f'{labels.index(None)}'
-            )
-        return [int(label) for label in labels]
+        return labels_of(self.real).tolist()
 
     @property
     def _encoder(self) -> nn.Module:

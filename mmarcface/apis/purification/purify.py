@@ -17,6 +17,7 @@ from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
 from torch import nn
 
+from mmarcface.datasets import labels_of
 from mmarcface.datasets.sample_ids import fingerprint_of, sample_ids
 from mmarcface.functional.subcenter import (
     AngleMixture,
@@ -327,22 +328,17 @@ def _centers(model: nn.Module) -> tuple[torch.Tensor, int]:
 
 def _labels(dataset: BaseDataset, num_classes: int) -> tuple[torch.Tensor, torch.Tensor | None]:
     """The given labels, and the true ones where the data set knows them."""
-    labels = torch.empty(len(dataset), dtype=torch.long)
-    true_labels = torch.empty_like(labels)
-    knows = len(dataset) > 0
-    for place in range(len(dataset)):
-        sample = dataset.get_data_info(place)
-        label = sample.get('gt_label')
-        if label is None or not 0 <= int(label) < num_classes:
-            raise ValueError(
-                f'every sample needs a gt_label in [0, {num_classes}), a class of the head; sample '
-                f'{place} of {type(dataset).__name__} has {label}: is it the data set that the '
-                'checkpoint was trained on?'
-            )
-        labels[place] = int(label)
-        knows = knows and 'true_label' in sample
-        true_labels[place] = sample.get('true_label', -1)
-    return labels, true_labels if knows else None
+    labels = torch.from_numpy(labels_of(dataset))
+    wrong = ((labels < 0) | (labels >= num_classes)).nonzero().squeeze(1)
+    if len(wrong):
+        place = int(wrong[0])
+        raise ValueError(
+            f'every gt_label must be in [0, {num_classes}), a class of the head; sample {place} of '
+            f'{type(dataset).__name__} has {labels[place]}: is it the data set that the checkpoint '
+            'was trained on?'
+        )
+    true_labels = [dataset.get_data_info(place).get('true_label') for place in range(len(dataset))]
+    return labels, None if None in true_labels or not true_labels else torch.tensor(true_labels)
 
 
 @contextmanager

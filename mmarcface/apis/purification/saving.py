@@ -33,11 +33,11 @@ def save_purification(
 ) -> dict:
     """Write what was found.
 
-    The folder gets ``keep.csv``, which data sets take as ``filter_file``: ``sample``, ``label`` to
-    train under, ``given_label``, ``angle`` to the dominant center of the given class in degrees,
-    ``centre``, the nearest one of the given class, and ``data_set``; ``drop.csv``, the same of the
-    samples that are left out, the most suspicious first; ``summary.json``; and the figures
-    ``angles.png``, ``subcenters.png`` and ``dropped.png``.
+    The folder gets ``keep.csv``, the ``filter_file`` of a ``FilteredDataset``, with the columns
+    ``sample``, ``label`` to train under, ``given_label``, ``angle`` to the dominant center of the
+    given class in degrees, ``centre``, the nearest one of the given class, and ``data_set``;
+    ``drop.csv``, the same of the samples that are left out, the most suspicious first;
+    ``summary.json``; and the figures ``angles.png``, ``subcenters.png`` and ``dropped.png``.
 
     Args:
         purification: of :func:`purify`.

@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from mmarcface.datasets.sample_ids import labels_of
+from mmarcface.datasets import labels_of
 from mmarcface.engine.saved_weights import trained_model
 from mmarcface.functional.arguments import check_number
 from mmarcface.functional.margins import adaptive_margins

@@ -19,7 +19,7 @@ from mmpretrain.models import ImageClassifier
 from sklearn.metrics import precision_score, recall_score
 
 from mmarcface.apis import purify, save_purification
-from mmarcface.datasets import IdentityFolder, NoisyLabels
+from mmarcface.datasets import FilteredDataset, IdentityFolder, NoisyLabels
 from mmarcface.functional.subcenter import fit_angle_mixture
 from mmarcface.models import ArcFaceHead, SoftmaxHead
 from tests.apis.colors import (
@@ -443,7 +443,7 @@ def test_heads_without_subcenters(dataset, head):
 
 def test_labels_that_are_no_class_of_the_head(dataset):
     model = known_model(CENTERS[:4])
-    message = r'gt_label in \[0, 4\), .* sample 36 of Told has 4: is it the data set that the ch'
+    message = r'gt_label must be in \[0, 4\), .* sample 36 of Told has 4: is it the data set'
     with pytest.raises(ValueError, match=message):
         purify(model, dataset, 75.0)
 
@@ -453,7 +453,7 @@ def test_labels_that_are_no_class_of_the_head(dataset):
             sample.pop('gt_label')
             return sample
 
-    with pytest.raises(ValueError, match='sample 0 of Unlabeled has None'):
+    with pytest.raises(ValueError, match='must be an integer in Unlabeled, got None at place 0'):
         purify(model, Unlabeled(dataset.data_root), 75.0)
     assert not model.image_encoder.seen
 
@@ -471,7 +471,10 @@ def test_one_class(tmp_path):
     check(found, by_loops(COLORS[:10], [0] * 10, CENTERS, **settings), True)
     assert not found.relabeled.any()
     save_purification(found, dataset, tmp_path / 'out')
-    assert IdentityFolder(dataset.data_root, filter_file=str(tmp_path / 'out' / 'keep.csv'))
+    config = dict(type=IdentityFolder, data_root=dataset.data_root)
+    assert (
+        len(FilteredDataset(config, str(tmp_path / 'out' / 'keep.csv'))) == 10 - found.dropped.sum()
+    )
 
 
 def test_one_sample_a_class(tmp_path):
@@ -578,7 +581,7 @@ def test_lists(root, dataset, tmp_path):
             assert cv2.imread(str(out / f'{name}.png')).std() > 10
 
         for path in (out / 'keep.csv', out / 'too' / 'keep.parquet'):
-            some = IdentityFolder(str(root), filter_file=str(path))
+            some = FilteredDataset(dict(type=IdentityFolder, data_root=str(root)), str(path))
             labels = {
                 str(Path(info['img_path']).relative_to(root)): info['gt_label']
                 for info in map(some.get_data_info, range(len(some)))
@@ -592,14 +595,14 @@ def test_noisy_labels_are_filtered(root, tmp_path):
     dataset = NoisyLabels(**noisy)
     found = purify(known_model(CENTERS), dataset, 60.0, relabel=True)
     save_purification(found, dataset, tmp_path / 'out')
-    some = NoisyLabels(**noisy, filter_file=str(tmp_path / 'out' / 'keep.csv'))
+    some = FilteredDataset(dict(noisy, type=NoisyLabels), str(tmp_path / 'out' / 'keep.csv'))
     kept = kept_of(found)
     assert {some.sample_id(info): info['gt_label'] for info in map(some.get_data_info, range(
         len(some)
     ))} == kept  # fmt: skip
     # A list belongs to the noise that it was made for.
     with pytest.raises(ValueError, match='was made for a data set of other samples or labels'):
-        NoisyLabels(**noisy, seed=1, filter_file=str(tmp_path / 'out' / 'keep.csv')).full_init()
+        FilteredDataset(dict(noisy, type=NoisyLabels, seed=1), str(tmp_path / 'out' / 'keep.csv'))
 
 
 def test_nothing_is_dropped(dataset, tmp_path):
