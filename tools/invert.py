@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmarcface.apis import get_model, invert, read_embeddings, save_inversion
-from mmarcface.apis.inversion.search import prepare
+from mmarcface.apis.inversion.search import prepare_inversion
 from mmarcface.checkpoint import has_head, open_checkpoint
 from mmarcface.datasets.class_names import class_mismatch
 from mmarcface.datasets.formats.image_files import find_images, note_left_out
@@ -186,7 +186,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             print('The judge does not know these people, and says nothing')
     if judge is None and (args.audit or args.ablation):
         raise ValueError('an audit or ablation needs a judge: --judge CONFIG [CHECKPOINT]')
-    _, _, how = prepare(model, wanted.targets, **{k: v for k, v in settings.items() if k != 'seed'})
+    _, _, how = prepare_inversion(
+        model, wanted.targets, **{k: v for k, v in settings.items() if k != 'seed'}
+    )
     if is_main_process():
         print(f'{len(wanted.names)} images, {how.steps} steps for each batch of {how.batch_size}')
     found_judge = judge and find_judge(judge, config, wanted, model)

@@ -173,7 +173,7 @@ def test_wrong_targets_are_refused(tmp_path, orl):
     with pytest.raises(ValueError, match=r"class numbers or one of \('classes', 'ident.*got 'all'"):
         plan_inversion(tiny(), 'all')
     for wrong in (0, -3):
-        with pytest.raises(ValueError, match=f'most must be at least 1, got {wrong}'):
+        with pytest.raises(ValueError, match=f'max_targets must be at least 1, got {wrong}'):
             plan_inversion(tiny(), 'classes', wrong)
     unlabeled = loader([])
     unlabeled['dataset'] = dict(type='CustomDataset', data_prefix=str(orl / 's1'))

@@ -202,7 +202,7 @@ def test_judges_that_cannot_judge(run, nets, tmp_path):
     for flags in (dict(command=['audit']), dict()):
         with pytest.raises(ValueError, match='an audit or ablation needs a judge: --judge CONFIG'):
             run(*([] if flags else ['--ablation']), config='alone.py', **flags)
-    with pytest.raises(ValueError, match='most must be at least 1, got 0'):
+    with pytest.raises(ValueError, match='max_targets must be at least 1, got 0'):
         run('--identities', 0, *judge(nets), command=['audit'])
     _, report, words = run('--labels', 0, config='alone.py')
     assert 'by the judge' not in words

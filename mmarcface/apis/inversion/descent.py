@@ -1,4 +1,4 @@
-"""Steps on pixels that a net cannot throw off: those that make the objective jump are undone."""
+"""Gradient descent on pixels that undoes the steps after which the objective jumps."""
 
 from __future__ import annotations
 
@@ -11,33 +11,35 @@ import torch
 import torch.nn.functional as F
 from torch.optim import Adam
 
-# A step that leaves the objective above so many times its least value is undone; and where the
-# images are seen otherwise in every step, of which the best are less sure.
-JUMP, MOVED_JUMP = 1.5, 4.0
-# The rate after a step that was undone, and after one that was not, in terms of that before.
+# A step is undone if the objective is above its lowest value times this. With jitter or flip the
+# model sees each step differently, so that the lowest value is less certain.
+JUMP, AUGMENTED_JUMP = 1.5, 4.0
+# Factors on the rate after a step that was undone, and after one that was not.
 FALL, RISE = 0.5, 1.1
-# Where steps so small still end in numbers that are none, smaller ones will not help.
+# If such small steps still end in NaN, smaller ones do not help.
 MIN_RATE = 2**-20
 
 
 class Descent:
     """Adam on pixels, which goes back to the best of them and halves its step on a jump.
 
-    To Adam each resolution begins anew, and its first steps change every pixel by the whole rate.
-    That is white noise where the gradient says little, which a net with BN layers of small variance
-    takes so ill that no later step repairs it. So a step that makes the objective jump is undone
-    and halved, until it does not; the rate that was found goes on to the next resolution, and grows
-    again.
+    Adam starts anew at each resolution, and its first steps change every pixel by the whole
+    learning rate. Where the gradient says little, that is white noise, and in nets whose BN layers
+    have a small variance it raises the objective so far that later steps do not repair it. So a
+    step after which the objective jumps is undone and halved until it does not; the rate that was
+    found is kept for the next resolution, and grows again.
 
     Args:
-        pixels: where to start, (N, C, H, W).
-        limits: least and largest values of a pixel, that broadcast to ``pixels``; None for none.
+        pixels: the start, (N, C, H, W).
+        limits: lowest and highest value of a pixel, which broadcast to ``pixels``; None for no
+            limits.
 
     Attributes:
-        pixels: where it is, with a gradient.
-        rate: part of the learning rate that the steps have, in (0, 1].
-        best: of this resolution, empty before the first objective: ``terms``, ``pixels``; and
-            ``after``, ``adam``, where the step from there led.
+        pixels: the current pixels, which take a gradient.
+        rate: share of the learning rate that the steps use, in (0, 1].
+        best: the best pixels at this resolution, empty before the first objective: ``pixels``,
+            their ``terms``, and ``after`` and ``adam``, the pixels and state after the step from
+            there.
     """
 
     def __init__(self, pixels: torch.Tensor, limits: tuple[torch.Tensor, torch.Tensor] | None):
@@ -52,43 +54,44 @@ class Descent:
 
     @property
     def is_lost(self) -> bool:
-        """Whether there is nothing to go back to, or no step left that would be worth it."""
+        """Whether there is nothing to go back to, or the steps have become too small."""
         return not self.best or self.rate < MIN_RATE
 
     def resize(self, size: tuple[int, int]) -> None:
-        """Go on at another resolution, (H, W), from the best pixels."""
-        self._begin(resize(self.best['pixels'], size))
+        """Go on from the best pixels at a resolution, (H, W), if that is another one."""
+        if self.pixels.shape[-2:] != size:
+            self._begin(resize(self.best['pixels'], size))
 
-    def stands(
+    def accept(
         self, terms: dict[str, float], again: Callable[[torch.Tensor], float] | None = None
     ) -> bool:
-        """Judge the last step by the terms at the pixels, and undo it if the objective jumped.
+        """Accept the last step by the terms at the pixels, or undo it if the objective jumped.
 
         Args:
-            terms: with their weighted sum, ``objective``, which may be no number.
-            again: the objective of other pixels, seen as these are, where it hangs on more than the
-                pixels. It is asked about the best ones before a step is undone, as they may have
-                been seen by a lucky chance.
+            terms: numbers by name, with their weighted sum ``objective``, which may be NaN.
+            again: gives the objective of other pixels, seen as these are, where it depends on more
+                than the pixels. It is asked about the best ones before a step is undone, as they
+                may have been seen by a lucky chance.
 
         Returns:
             Whether to go on with :meth:`step`. If not, the pixels are new already: halfway between
             the best and those that the step from there led to.
         """
         objective = terms['objective']
-        least = self.best['terms']['objective'] if self.best else math.inf
-        jump = JUMP if again is None else MOVED_JUMP
-        if _exceeds(objective, least, jump) and again is not None:
+        lowest = self.best['terms']['objective'] if self.best else math.inf
+        jump = JUMP if again is None else AUGMENTED_JUMP
+        if _exceeds(objective, lowest, jump) and again is not None:
             same = torch.equal(self.pixels, self.best['pixels'])
-            least = objective if same else again(self.best['pixels'])
-        if _exceeds(objective, least, jump):
+            lowest = objective if same else again(self.best['pixels'])
+        if _exceeds(objective, lowest, jump):
             self._undo()
             return False
-        if objective < least:
+        if objective < lowest:
             self.best = dict(terms=terms, pixels=self.pixels.detach().clone())
         return True
 
     def step(self, gradient: torch.Tensor, lr: float) -> None:
-        """Change the pixels, by a rate of at most ``lr``."""
+        """Change the pixels by a step of Adam, at a rate of at most ``lr``."""
         self.pixels.grad = gradient
         self.adam.param_groups[0]['lr'] = lr * self.rate
         self.adam.step()
@@ -108,7 +111,7 @@ class Descent:
         self.adam.load_state_dict(deepcopy(self.best['adam']))
 
     def state_dict(self) -> dict[str, Any]:
-        """All that it takes to go on."""
+        """All that :meth:`load_state_dict` needs to go on."""
         return dict(
             pixels=self.pixels.detach(),
             adam=self.adam.state_dict(),
@@ -117,7 +120,7 @@ class Descent:
         )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from another's :meth:`state_dict`, on the device that this one is on."""
+        """Go on from the :meth:`state_dict` of another descent, on the device of this one."""
         device = self.pixels.device
         self._begin(state['pixels'].to(device))
         self.adam.load_state_dict(state['adam'])
@@ -127,9 +130,9 @@ class Descent:
             self.best[name] = self.best[name].to(device)
 
 
-def _exceeds(objective: float, least: float, times: float) -> bool:
-    # True for what is no number; never after infinity, which stands for nothing yet.
-    return not objective - least <= (times - 1) * abs(least)
+def _exceeds(objective: float, lowest: float, times: float) -> bool:
+    # True for NaN; never true for a lowest of infinity, which means that there is none yet.
+    return not objective - lowest <= (times - 1) * abs(lowest)
 
 
 def resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

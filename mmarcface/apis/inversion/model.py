@@ -13,10 +13,9 @@ from mmpretrain.models.heads import ClsHead
 from mmpretrain.structures import DataSample
 from torch import nn
 
+from mmarcface.functional.arguments import check_number
 from mmarcface.models import ArcFaceHead, SoftmaxHead, unwrap_model
 from mmarcface.models.embedding import embeddings_of_feats, embeds_itself, extract_feats
-
-from .settings import check
 
 
 @dataclass(frozen=True)
@@ -234,7 +233,7 @@ def _as_head(head: nn.Module | torch.Tensor, scale: float | None) -> ClsHead:
         raise ValueError('the weight of the head is not finite')
     kind = SoftmaxHead if isinstance(head, nn.Linear) else ArcFaceHead
     if scale is not None:
-        check('scale', scale, (int, float), 0)
+        check_number('scale', scale, above=0)
     with torch.random.fork_rng(devices=[]):
         built = kind(*weight.shape, **({} if scale is None else dict(scale=scale)))
     if kind is ArcFaceHead and scale is None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +18,24 @@ import torch
 import torch.distributed
 from mmengine.dist import get_rank, get_world_size, is_main_process
 from mmengine.logging import print_log
-from mmpretrain.structures import DataSample
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from mmarcface.functional.inversion import (
-    BatchStatistics,
     batch_norm_layers,
     batch_statistics,
-    bn_prior,
-    embedding_distances,
-    image_energy,
     refuse_untrained,
-    total_variation,
 )
 
-from .descent import Descent, resize
+from .descent import Descent
 from .model import InversionModel
+from .objective import Objective
+from .recorder import Recorder
 from .settings import PRESETS, InversionSettings
 from .state import SearchState, WorkItem
-from .targets import Targets, resolve
+from .targets import Targets, resolve_targets
 
-# Of one inversion: points of the history, frames of the animation, and images in a frame.
-POINTS, FRAMES, SHOWN = 100, 24, 100
+MAX_IN_FRAME = 100
 
 
 @dataclass
@@ -147,7 +143,7 @@ def invert(
             inversion.
         TypeError: for a setting that there is not.
     """
-    net, target, settings = prepare(
+    net, target, settings = prepare_inversion(
         model,
         targets,
         head=head,
@@ -161,38 +157,33 @@ def invert(
     layers = batch_norm_layers(net.model) if settings.bn_weight else {}
     refuse_untrained(layers)
     with net.frozen(), torch.enable_grad():
-        beside = resolve(net, list(companions)) if companions else None
+        beside = resolve_targets(net, list(companions)) if companions else None
         search = _Search(net, layers, target, beside, settings, seed)
-        units = search.units()
-        if len(units) < get_world_size() and is_main_process():
+        items = search.items
+        if len(items) < get_world_size() and is_main_process():
             print_log(
-                f'{get_world_size() - len(units)} of {get_world_size()} processes have nothing to '
+                f'{get_world_size() - len(items)} of {get_world_size()} processes have nothing to '
                 'do: lower batch_size',
                 'current',
             )
         interval = math.ceil(settings.steps / 20) if state_interval is None else state_interval
         search_state = SearchState(state, interval, net, search.everything, settings, seed)
-        with _bar(progress and is_main_process()) as bar:
-            mine = units[get_rank() :: get_world_size()]
-            task = bar.add_task('', total=len(mine) * settings.steps, terms='')
-            found = []
-            for number, unit in enumerate(mine):
+        mine, results = items[get_rank() :: get_world_size()], []
+        with _bar(progress and is_main_process(), len(mine) * settings.steps) as show:
+            for number, item in enumerate(mine):
                 before = number * settings.steps
-                found.append(
-                    search_state.finished(unit)
-                    or search.run(
-                        unit,
-                        search_state,
-                        lambda step, terms, before=before: bar.update(
-                            task, completed=before + step, terms=terms
-                        ),
-                    )
+
+                def advance(step, terms, before=before):
+                    show(completed=before + step, terms=_progress_text(terms))
+
+                results.append(
+                    search_state.finished(item) or search.run(item, search_state, advance)
                 )
-                bar.update(task, completed=before + settings.steps)
-    return _join(_from_all_processes(found), target, settings, seed)
+                show(completed=before + settings.steps)
+    return _join(_gather(results), target, settings, seed)
 
 
-def prepare(
+def prepare_inversion(
     model: nn.Module,
     targets: Any,
     *,
@@ -237,7 +228,7 @@ def prepare(
     if settings.bn_weight:
         batch_norm_layers(net.model)
     with net.frozen():
-        found = resolve(net, targets)
+        found = resolve_targets(net, targets)
     if settings.center_weight and found.vectors is None:
         raise ValueError(
             f'{type(net.head).__name__} has no centers that its classes could be drawn to: set '
@@ -246,18 +237,20 @@ def prepare(
     return net, found, settings
 
 
-def _from_all_processes(found: list[dict]) -> list[dict]:
-    """What all processes have found, on each of them."""
+def _gather(results: list[dict]) -> list[dict]:
+    """The results of all processes, on each of them."""
     if get_world_size() == 1:
-        return found
+        return results
     # One may search for days while another, which had less to do, waits.
     group = torch.distributed.new_group(backend='gloo', timeout=timedelta(days=30))
     shards = [None] * get_world_size()
-    torch.distributed.all_gather_object(shards, found, group)
-    return [unit for shard in shards for unit in shard]
+    torch.distributed.all_gather_object(shards, results, group)
+    return [result for shard in shards for result in shard]
 
 
 class _Search:
+    """An inversion, split into work items: batches of targets, each searched for several times."""
+
     def __init__(
         self,
         net: InversionModel,
@@ -271,238 +264,123 @@ class _Search:
         self.companions = companions
         self.settings, self.seed = settings, seed
 
-    def units(self) -> list[WorkItem]:
-        return [WorkItem(b, r) for r in range(self.settings.restarts) for b in range(self.batches)]
-
     @property
     def batches(self) -> int:
         return math.ceil(len(self.targets) / self.settings.batch_size)
 
-    def indices(self, unit: WorkItem) -> range:
-        # Evenly: the statistics of a last batch of one would be those of one image.
-        first, last = ((unit.batch + i) * len(self.targets) // self.batches for i in (0, 1))
-        return range(first, last)
+    @property
+    def items(self) -> list[WorkItem]:
+        return [WorkItem(b, r) for r in range(self.settings.restarts) for b in range(self.batches)]
 
     @property
     def everything(self) -> Targets:
         """All targets and the companions."""
         return self.targets if self.companions is None else self.targets + self.companions
 
-    def wanted(self, unit: WorkItem) -> Targets:
-        """The targets of a batch, and after them the companions."""
-        part = self.targets[self.indices(unit)]
-        return part if self.companions is None else part + self.companions
+    def indices(self, item: WorkItem) -> range:
+        """Which of the targets are in a batch."""
+        # Evenly: the statistics of a last batch of one would be those of one image.
+        first, last = ((item.batch + i) * len(self.targets) // self.batches for i in (0, 1))
+        return range(first, last)
 
-    def generator(self, unit: WorkItem, step: int) -> torch.Generator:
-        # Of the step alone, so that a resumed run needs no state of it.
-        text = f'{self.seed} {unit.batch} {unit.restart} {step}'
-        number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], 'little')
-        return torch.Generator().manual_seed(number)
+    def objective(self, item: WorkItem) -> Objective:
+        """The objective of a batch, whose companions come after its targets."""
+        targets = self.targets[self.indices(item)]
+        if self.companions is not None:
+            targets = targets + self.companions
+        generator = partial(_generator, self.seed, item)
+        return Objective(self.net, self.layers, targets, self.settings, generator)
 
-    def run(self, unit: WorkItem, search_state: SearchState, show) -> dict:
-        settings, net = self.settings, self.net
-        indices = self.indices(unit)
-        wanted = self.wanted(unit)
-        labels, vectors = wanted.labels, wanted.vectors
-        samples = labels and _samples(labels, net.device)
-        first = unit == WorkItem(0, 0)
-        saved = search_state.resume(unit)
-        step = saved['step']
-        descent = Descent(self._start(unit, len(wanted)), self._limits())
-        if step:
-            descent.load_state_dict(saved)
-            print_log(f'Going on at step {step} of {settings.steps}', 'current')
-        history, frames, began_at = saved['history'], saved['frames'], saved['began_at']
-        interval, frame_interval = (math.ceil(settings.steps / n) for n in (POINTS, FRAMES))
-        started = time.perf_counter() - saved['seconds']
-
-        def seen(pixels: torch.Tensor, statistics: list[BatchStatistics]) -> dict:
-            """The terms of pixels, moved as they are in this step."""
-            images = self._images(pixels)
-            feats = net.feats(self._moved(images, unit, step))
-            return self._terms(feats, images, samples, vectors, self._prior(statistics))
-
-        @torch.no_grad()
-        def objective(pixels: torch.Tensor) -> float:
-            with batch_statistics(self.layers) as statistics:
-                return float(seen(pixels, statistics)['objective'])
-
-        while step < settings.steps:
-            size = self._resolution(step)
-            if descent.pixels.shape[-2:] != size:
-                descent.resize(size)
-            # Until the gradient is there, as checkpointed layers run once more for it.
-            with batch_statistics(self.layers) as statistics:
-                try:
-                    terms = seen(descent.pixels, statistics)
-                    values = {name: float(value.detach()) for name, value in terms.items()}
-                    trouble = _words(values)
-                except ValueError as error:
-                    if step == 0:
-                        raise
-                    values, trouble = dict(objective=math.nan), str(error)
-                if not math.isfinite(values['objective']) and descent.is_lost:
-                    raise ValueError(
-                        f'the search diverged at step {step} ({trouble}): lower lr, or the weights'
-                    )
-                # Before the backward pass, for which the device need not be waited for.
-                if stands := descent.stands(values, objective if self.moves else None):
-                    (gradient,) = torch.autograd.grad(terms['objective'], descent.pixels)
-            if began_at is None:
-                began_at = values['objective']
-            last = step == settings.steps - 1
-            now = descent.pixels
-            if last or not stands:
-                values, now = descent.best['terms'], descent.best['pixels']
-            if step % interval == 0 or last:
-                history.append(dict(step=step, **values))
-                show(step, _short(values))
-            if first and (step % frame_interval == 0):
-                frames.append(net.to_pixels(self._images(now.detach()[: min(SHOWN, len(indices))])))
-            if stands:
-                descent.step(gradient, settings.learning_rate(step))
-            step += 1
-            if step % search_state.interval == 0 and not last:
-                seconds = time.perf_counter() - started
-                search_state.save(unit, step, descent, history, frames, began_at, seconds)
-        with torch.no_grad():
-            # The last step was not judged, and by other moves the best may have been another.
-            ends = [self._images(p) for p in (descent.best['pixels'], descent.pixels)]
-            ends = [net.to_pixels(images) for images in ends]
-            if torch.equal(*ends):
-                ends.pop()
-            final, ended_at, columns = min(
-                ((end, *self._per_image(end, wanted)) for end in ends), key=lambda end: end[1]
-            )
-            if first:
-                frames.append(final[: min(SHOWN, len(indices))])
-            result = dict(
-                batch=unit.batch,
-                restart=unit.restart,
-                first=indices.start,
-                images=final[: len(indices)],
-                terms={name: values[: len(indices)] for name, values in columns.items()},
-                began_at=began_at,
-                ended_at=ended_at,
-                history=history,
-                frames=frames,
-                seconds=time.perf_counter() - started,
-            )
-        search_state.finish(unit, result)
+    def run(
+        self,
+        item: WorkItem,
+        search_state: SearchState,
+        show: Callable[[int, dict[str, float]], None],
+    ) -> dict:
+        """Search for the images of a work item; ``show`` is told the terms now and then."""
+        objective, number = self.objective(item), len(self.indices(item))
+        shown = min(MAX_IN_FRAME, number)
+        descent = Descent(objective.noise(), objective.limits)
+        recorder = Recorder(item, search_state, self.settings.steps, show)
+        recorder.resume(descent)
+        while recorder.step < self.settings.steps:
+            step = recorder.step
+            descent.resize(objective.resolution(step))
+            terms, gradient = _step(objective, descent, step)
+            if recorder.began_at is None:
+                recorder.began_at = terms['objective']
+            pixels = descent.pixels
+            if gradient is None or step == self.settings.steps - 1:
+                terms, pixels = descent.best['terms'], descent.best['pixels']
+            recorder.add_point(terms)
+            if recorder.needs_frame:
+                images = objective.images(pixels.detach()[:shown])
+                recorder.frames.append(self.net.to_pixels(images))
+            if gradient is not None:
+                descent.step(gradient, self.settings.learning_rate(step))
+            recorder.finish_step(descent)
+        images, ended_at, columns = _best_end(objective, descent)
+        if recorder.has_frames:
+            recorder.frames.append(images[:shown])
+        result = dict(
+            batch=item.batch,
+            restart=item.restart,
+            first=self.indices(item).start,
+            images=images[:number],
+            terms={name: values[:number] for name, values in columns.items()},
+            began_at=recorder.began_at,
+            ended_at=ended_at,
+            history=recorder.history,
+            frames=recorder.frames,
+            seconds=recorder.seconds,
+        )
+        search_state.finish(item, result)
         return result
 
-    def _start(self, unit: WorkItem, number: int) -> torch.Tensor:
-        channels = 1 if self.settings.gray else len(self.net.mean)
-        noise = torch.randn(
-            number, channels, *self._resolution(0), generator=self.generator(unit, -1)
-        )
-        return (noise * self.settings.init_std).to(self.net.device)
 
-    def _resolution(self, step: int) -> tuple[int, int]:
-        scale = self.settings.scale(step)
-        return tuple(max(1, side // scale) for side in self.net.size)
+def _generator(seed: int, item: WorkItem, step: int) -> torch.Generator:
+    text = f'{seed} {item.batch} {item.restart} {step}'
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], 'little')
+    return torch.Generator().manual_seed(number)
 
-    def _images(self, pixels: torch.Tensor) -> torch.Tensor:
-        """The model's input for what is optimized."""
-        if pixels.shape[-2:] != self.net.size:
-            pixels = resize(pixels, self.net.size)
-        if not self.settings.gray:
-            # Autocast would go on with its first copy of a leaf, which the steps change in place.
-            return pixels.view_as(pixels)
-        mean, std = self.net.mean, self.net.std
-        return (pixels * std.mean() + mean.mean() - mean) / std
 
-    def _limits(self) -> tuple[torch.Tensor, torch.Tensor] | None:
-        if not self.settings.clip:
-            return None
-        mean, std = self.net.mean, self.net.std
-        if self.settings.gray:
-            mean, std = mean.mean(), std.mean()
-        return -mean / std, (255 - mean) / std
-
-    @property
-    def moves(self) -> bool:
-        """Whether the model sees the same images otherwise in every step."""
-        return bool(self.settings.jitter or self.settings.flip)
-
-    def _moved(self, images: torch.Tensor, unit: WorkItem, step: int) -> torch.Tensor:
-        jitter = self.settings.jitter
-        if not self.moves:
-            return images
-        generator = self.generator(unit, step)
-        if jitter:
-            moves = torch.randint(-jitter, jitter + 1, (2,), generator=generator).tolist()
-            images = images.roll(moves, (2, 3))
-        if self.settings.flip and torch.rand((), generator=generator) < 0.5:
-            images = images.flip(3)
-        return images
-
-    def _terms(
-        self,
-        feats: tuple[torch.Tensor, ...],
-        images: torch.Tensor,
-        samples: list[DataSample] | None,
-        vectors: torch.Tensor | None,
-        prior: torch.Tensor | None,
-    ) -> dict[str, torch.Tensor]:
-        """The terms of a batch, means over its images, and the ``objective``, their sum.
-
-        ``feats`` are those of the images as the model sees them, which may have been moved.
-        """
-        net, settings = self.net, self.settings
-        terms = {}
-        if samples is not None:
-            terms['target'] = net.class_loss(feats, samples)
-        if vectors is not None:
-            name = 'target' if samples is None else 'center'
-            terms[name] = embedding_distances(net.embeddings(feats), vectors).mean()
-        if prior is not None:
-            terms['bn'] = prior
-        terms['total_variation'] = total_variation(images, settings.tv_variant)
-        terms['l2'] = image_energy(images)
-        return terms | dict(objective=self._weighted(terms))
-
-    def _prior(self, statistics: list[BatchStatistics]) -> torch.Tensor | None:
-        return bn_prior(statistics, self.settings.bn_variant) if self.layers else None
-
-    def _weighted(self, terms: dict[str, torch.Tensor]) -> torch.Tensor:
-        s = self.settings
-        weights = dict(
-            target=s.target_weight,
-            center=s.center_weight,
-            bn=s.bn_weight,
-            total_variation=s.tv_weight,
-            l2=s.l2_weight,
-        )
-        return sum(weights[name] * value for name, value in terms.items() if weights[name])
-
-    def _per_image(
-        self, pixels: torch.Tensor, wanted: Targets
-    ) -> tuple[float, dict[str, list[float]]]:
-        """The objective of a batch of 8-bit images, and the terms of each, alone but for BN."""
-        net, vectors = self.net, wanted.vectors
-        samples = wanted.labels and _samples(wanted.labels, net.device)
-        images = net.from_pixels(pixels)
-        with batch_statistics(self.layers) as statistics:
-            feats = net.feats(images)
-        prior = self._prior(statistics)
-        columns: dict[str, list[float]] = {}
-        for i in range(len(images)):
-            row = slice(i, i + 1)
-            terms = self._terms(
-                tuple(feat[row] for feat in feats),
-                images[row],
-                samples and samples[row],
-                None if vectors is None else vectors[row],
-                prior,
+def _step(
+    objective: Objective, descent: Descent, step: int
+) -> tuple[dict[str, float], torch.Tensor | None]:
+    """The terms at the pixels of a descent, and the gradient unless the last step is undone."""
+    # Until the gradient is there, as checkpointed layers run once more for it.
+    with batch_statistics(objective.layers) as statistics:
+        try:
+            terms = objective.terms(descent.pixels, step, statistics)
+            values = {name: float(value.detach()) for name, value in terms.items()}
+            trouble = ', '.join(f'{name} {value:.4g}' for name, value in values.items())
+        except ValueError as error:
+            if step == 0:
+                raise
+            values, trouble = dict(objective=math.nan), str(error)
+        if not math.isfinite(values['objective']) and descent.is_lost:
+            raise ValueError(
+                f'the search diverged at step {step} ({trouble}): lower lr, or the weights'
             )
-            if vectors is not None:
-                # |a - b|^2 = 2 - 2 cos of unit vectors.
-                terms['cosine'] = 1 - terms['target' if samples is None else 'center'] / 2
-            for name, value in terms.items():
-                columns.setdefault(name, []).append(float(value))
-        batch = self._terms(feats, images, samples, vectors, prior)
-        return float(batch['objective']), columns
+        again = partial(objective.value, step=step) if objective.augments else None
+        # Before the backward pass, for which the device need not be waited for.
+        if not descent.accept(values, again):
+            return values, None
+        (gradient,) = torch.autograd.grad(terms['objective'], descent.pixels)
+    return values, gradient
+
+
+@torch.no_grad()
+def _best_end(
+    objective: Objective, descent: Descent
+) -> tuple[torch.Tensor, float, dict[str, list[float]]]:
+    """The better of the best and the last images, with their objective and terms."""
+    # The last step was not judged, and under other augmentations the best may have been another.
+    pixels = descent.best['pixels'], descent.pixels
+    ends = [objective.net.to_pixels(objective.images(p)) for p in pixels]
+    if torch.equal(*ends):
+        ends.pop()
+    return min(((end, *objective.evaluate(end)) for end in ends), key=lambda end: end[1])
 
 
 def _join(parts: list[dict], targets: Targets, settings: InversionSettings, seed: int):
@@ -554,25 +432,16 @@ def _objective(found: tuple[dict, int]) -> float:
     return part['terms']['objective'][row]
 
 
-def _samples(labels: list[int], device: torch.device) -> list[DataSample]:
-    return [DataSample().set_gt_label(label).to(device) for label in labels]
-
-
-def _words(terms: dict[str, float]) -> str:
-    return ', '.join(f'{name} {value:.4g}' for name, value in terms.items())
-
-
-def _short(terms: dict[str, float]) -> str:
+def _progress_text(terms: dict[str, float]) -> str:
     """All terms beside the progress in a terminal of 80 columns."""
-    names = dict(objective='total', total_variation='tv')
+    short = dict(objective='total', total_variation='tv')
     terms = dict(objective=terms['objective']) | terms
-    return ' '.join(f'{names.get(name, name)} {value:.4g}' for name, value in terms.items())
+    return ' '.join(f'{short.get(name, name)} {value:.4g}' for name, value in terms.items())
 
 
-def _bar(visible: bool) -> Progress:
-    return Progress(
-        TextColumn('{task.percentage:>3.0f}%'),
-        TimeRemainingColumn(),
-        TextColumn('{task.fields[terms]}'),
-        disable=not visible,
-    )
+@contextmanager
+def _bar(visible: bool, steps: int) -> Iterator[Callable[..., None]]:
+    columns = '{task.percentage:>3.0f}%', '{task.fields[terms]}'
+    columns = TextColumn(columns[0]), TimeRemainingColumn(), TextColumn(columns[1])
+    with Progress(*columns, disable=not visible) as bar:
+        yield partial(bar.update, bar.add_task('', total=steps, terms=''))

@@ -4,23 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
+from mmarcface.functional.arguments import check_number
 from mmarcface.functional.inversion import BN_PRIORS, TOTAL_VARIATIONS
 
 SCHEDULES = ('constant', 'cosine')
-
-
-def check(name: str, value: Any, kind: type | tuple[type, ...], least: float) -> None:
-    """Refuse a number that is not of a kind, below ``least``, or not finite.
-
-    Raises:
-        ValueError: naming it.
-    """
-    right = isinstance(value, kind) and not isinstance(value, bool) and value >= least
-    if not right or not math.isfinite(value):
-        what = 'a whole number' if kind is int else 'a number'
-        raise ValueError(f'{name} must be {what} of at least {least}, got {value!r}')
 
 
 @dataclass(frozen=True)
@@ -78,11 +66,11 @@ class InversionSettings:
 
     def __post_init__(self):
         for name in ('steps', 'restarts', 'batch_size'):
-            check(name, getattr(self, name), int, 1)
+            check_number(name, getattr(self, name), minimum=1, whole=True)
         for name in ('halvings', 'jitter'):
-            check(name, getattr(self, name), int, 0)
+            check_number(name, getattr(self, name), minimum=0, whole=True)
         for name in ('lr', 'init_std', *(n for n in vars(self) if n.endswith('_weight'))):
-            check(name, getattr(self, name), (int, float), 0)
+            check_number(name, getattr(self, name), minimum=0)
         for name in ('flip', 'clip', 'gray'):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f'{name} must be True or False, got {getattr(self, name)!r}')
@@ -92,8 +80,19 @@ class InversionSettings:
             if getattr(self, name) not in options:
                 raise ValueError(f'{name} must be one of {options}, got {getattr(self, name)!r}')
 
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each term of the objective, by the name of the term."""
+        return dict(
+            target=self.target_weight,
+            center=self.center_weight,
+            bn=self.bn_weight,
+            total_variation=self.tv_weight,
+            l2=self.l2_weight,
+        )
+
     def learning_rate(self, step: int) -> float:
-        """Of a step, counted from 0."""
+        """Learning rate of a step, counted from 0."""
         if self.schedule == 'constant':
             return self.lr
         return self.lr * (1 + math.cos(math.pi * step / self.steps)) / 2

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from mmarcface.atomic_files import replacing
+from mmarcface.functional.arguments import check_number
 
 from .model import InversionModel
-from .settings import InversionSettings, check
+from .settings import InversionSettings
 from .targets import Targets
 
 # Of what a file holds: those of other formats are not read.
@@ -41,20 +42,20 @@ class SearchState:
         settings: InversionSettings,
         seed: int,
     ):
-        check('state_interval', interval, int, 1)
+        check_number('state_interval', interval, minimum=1, whole=True)
         self.interval = interval
         self.folder = None if folder is None else Path(folder)
         if self.folder is not None:
             self.identity = _identity(net, targets, settings, seed)
             self.folder.mkdir(parents=True, exist_ok=True)
 
-    def _path(self, unit: WorkItem) -> Path:
-        return self.folder / f'batch{unit.batch}_restart{unit.restart}.pth'
+    def _path(self, item: WorkItem) -> Path:
+        return self.folder / f'batch{item.batch}_restart{item.restart}.pth'
 
-    def _load(self, unit: WorkItem) -> dict:
-        if self.folder is None or not self._path(unit).exists():
+    def _load(self, item: WorkItem) -> dict:
+        if self.folder is None or not self._path(item).exists():
             return {}
-        path = self._path(unit)
+        path = self._path(item)
         try:
             content = torch.load(path, map_location='cpu', weights_only=True)
             identity = content['identity']
@@ -67,22 +68,22 @@ class SearchState:
             )
         return content
 
-    def _write(self, unit: WorkItem, content: dict) -> None:
+    def _write(self, item: WorkItem, content: dict) -> None:
         if self.folder is None:
             return
-        with replacing(self._path(unit)) as partial:
+        with replacing(self._path(item)) as partial:
             torch.save(dict(content, identity=self.identity), partial)
 
-    def finished(self, unit: WorkItem) -> dict | None:
+    def finished(self, item: WorkItem) -> dict | None:
         """The result of a unit that was finished; None for one that was not."""
-        return self._load(unit).get('result')
+        return self._load(item).get('result')
 
-    def resume(self, unit: WorkItem) -> dict:
+    def resume(self, item: WorkItem) -> dict:
         """Where to go on with a unit; at step 0 with one that was not begun."""
         fresh = dict(step=0, history=[], frames=[], began_at=None, seconds=0.0)
-        return self._load(unit).get('running', fresh)
+        return self._load(item).get('running', fresh)
 
-    def save(self, unit, step, descent, history, frames, began_at, seconds) -> None:
+    def save(self, item, step, descent, history, frames, began_at, seconds) -> None:
         """Keep a unit that is running."""
         running = dict(
             step=step,
@@ -92,11 +93,11 @@ class SearchState:
             seconds=seconds,
             **descent.state_dict(),
         )
-        self._write(unit, dict(running=running))
+        self._write(item, dict(running=running))
 
-    def finish(self, unit: WorkItem, result: dict) -> None:
+    def finish(self, item: WorkItem, result: dict) -> None:
         """Keep the result of a unit."""
-        self._write(unit, dict(result=result))
+        self._write(item, dict(result=result))
 
 
 def _identity(net: InversionModel, targets: Targets, settings: InversionSettings, seed: int) -> str:

@@ -55,7 +55,7 @@ class Targets:
         return len(self.labels if self.vectors is None else self.vectors)
 
 
-def resolve(net: InversionModel, targets: Any) -> Targets:
+def resolve_targets(net: InversionModel, targets: Any) -> Targets:
     """Check the targets, whichever kind they are: see :func:`mmarcface.apis.invert`.
 
     Raises:

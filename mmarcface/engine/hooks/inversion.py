@@ -14,7 +14,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
 from mmarcface.apis import invert, save_inversion
-from mmarcface.apis.inversion.search import prepare
+from mmarcface.apis.inversion.search import prepare_inversion
 from mmarcface.engine.inversion_plan import find_judge, plan_inversion
 from mmarcface.engine.saved_weights import saved_model
 from mmarcface.registry import HOOKS
@@ -84,7 +84,7 @@ class BNPriorInversionHook(Hook):
             self.per_target
         )
         model = self._model(runner)
-        prepare(model, self.wanted.targets, **self.settings)
+        prepare_inversion(model, self.wanted.targets, **self.settings)
         if self.judge is not None:
             self.found_judge = find_judge(self.judge, runner.cfg, self.wanted, model)
 

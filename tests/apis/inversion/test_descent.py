@@ -13,11 +13,11 @@ def start(value=1.0, side=2, limits=None):
 
 
 def go(descent, objective, lr=0.1):
-    """Look, and step where the last step stands, down a slope of 1."""
-    stands = descent.stands(dict(objective=objective))
-    if stands:
+    """Look, and step where the last step is accepted, down a slope of 1."""
+    accepted = descent.accept(dict(objective=objective))
+    if accepted:
         descent.step(torch.ones_like(descent.pixels), lr)
-    return stands
+    return accepted
 
 
 def value(descent):
@@ -32,7 +32,7 @@ def test_steps_are_those_of_adam():
     adam = torch.optim.Adam([expected], lr=0.3)
     for number in range(20):
         gradient = torch.randn(pixels.shape)
-        assert descent.stands(dict(objective=20.0 - number))
+        assert descent.accept(dict(objective=20.0 - number))
         descent.step(gradient, 0.3)
         expected.grad = gradient
         adam.step()
@@ -61,7 +61,7 @@ def test_jumps_are_undone_and_halved(jump):
 
 
 @pytest.mark.parametrize(
-    ('least', 'objective', 'stands'),
+    ('least', 'objective', 'accepted'),
     [
         (2.0, 2.9, True),
         (2.0, 3.1, False),
@@ -72,10 +72,10 @@ def test_jumps_are_undone_and_halved(jump):
         (2.0, -1e9, True),
     ],
 )
-def test_what_a_jump_is(least, objective, stands):
+def test_what_a_jump_is(least, objective, accepted):
     descent = start()
     go(descent, least)
-    assert go(descent, objective) is stands
+    assert go(descent, objective) is accepted
 
 
 def test_best_is_where_it_goes_back_to():
@@ -102,26 +102,26 @@ def test_lucky_views_undo_nothing():
         asked.append(pixels.clone())
         return 4.0
 
-    assert descent.stands(dict(objective=3.9), again)
+    assert descent.accept(dict(objective=3.9), again)
     assert not asked
     # Worse than the best was, better than it is.
     descent.step(torch.ones(1, 1, 2, 2), 0.1)
-    assert descent.stands(dict(objective=4.5), lambda pixels: again(pixels) + 1)
+    assert descent.accept(dict(objective=4.5), lambda pixels: again(pixels) + 1)
     assert asked[0].unique().item() == 1
     assert descent.best['terms'] == dict(objective=4.5)
     assert descent.best['pixels'].unique().item() < 0.9
     # Worse, and no jump; and a jump.
     descent.step(torch.ones(1, 1, 2, 2), 0.1)
-    assert descent.stands(dict(objective=15.9), again)
+    assert descent.accept(dict(objective=15.9), again)
     assert descent.best['terms'] == dict(objective=4.5)
     descent.step(torch.ones(1, 1, 2, 2), 0.1)
-    assert not descent.stands(dict(objective=18.1), again)
+    assert not descent.accept(dict(objective=18.1), again)
 
 
 def test_pixels_that_are_the_best_are_looked_at_once():
     descent = start()
     go(descent, 1.0, lr=0.0)
-    assert descent.stands(dict(objective=50.0), lambda _: pytest.fail('seen once more'))
+    assert descent.accept(dict(objective=50.0), lambda _: pytest.fail('seen once more'))
     assert descent.rate == 1
 
 
@@ -163,7 +163,7 @@ def test_goes_on_bit_by_bit(stop, tmp_path):
 
     def run(descent, numbers):
         for number in numbers:
-            if descent.stands(dict(objective=objectives[number])):
+            if descent.accept(dict(objective=objectives[number])):
                 descent.step(gradients[number], 0.1)
         return descent
 

@@ -966,7 +966,7 @@ HALFWAY = """
 import sys
 import torch
 torch.set_num_threads(1)
-from .test_search import search
+from tests.apis.inversion.test_search import search
 search(steps=int(sys.argv[2]), halvings=1, jitter=1, flip=True, restarts=2, state=sys.argv[1],
        state_interval=5)
 """
