@@ -10,7 +10,7 @@ from mmpretrain import get_model
 from mmarcface.apis import VerificationInferencer
 from mmarcface.evaluation.thresholds import save_thresholds
 from mmarcface.fingerprints import fingerprint_model
-from mmarcface.functional.verification import calibrate
+from mmarcface.functional.calibration import calibrate
 
 ORL = 'iresnet18-arcface_orl'
 

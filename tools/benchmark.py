@@ -27,7 +27,7 @@ from mmarcface.functional.inversion import (
     batch_norm_layers,
     batch_statistics,
     bn_prior,
-    image_energy,
+    squared_l2_norm,
     total_variation,
 )
 from mmarcface.functional.losses import IMPLEMENTATIONS
@@ -364,7 +364,7 @@ def inversion(args: argparse.Namespace) -> list[dict]:
         with batch_statistics(named) as statistics:
             total = loss()
         total = total + 0.05 * bn_prior(statistics) + 1e-3 * total_variation(images)
-        total = total + 1e-4 * image_energy(images)
+        total = total + 1e-4 * squared_l2_norm(images)
         (images.grad,) = torch.autograd.grad(total, images)
         adam.step()
 

@@ -80,10 +80,10 @@ def plot_mnist(args: argparse.Namespace) -> None:
     draw_embeddings(panels).savefig(out, dpi=100)
     table = Table(title=f'Held-out digits in {args.dim} dimensions', title_justify='left')
     table.add_column('')
-    for figure in panels[0].figures:
+    for figure in panels[0].statistics:
         table.add_column(figure, justify='right')
     for panel in panels:
-        table.add_row(panel.title, *(f'{value:.1f}' for value in panel.figures.values()))
+        table.add_row(panel.title, *(f'{value:.1f}' for value in panel.statistics.values()))
     Console(width=80).print(table)
     print(f'The figure is in {out}')
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from mmarcface.atomic_files import replacing
-from mmarcface.functional.verification import MEASURES, Calibration
+from mmarcface.functional.calibration import MEASURES, Calibration
 
 
 def thresholds_file(checkpoint: str | Path) -> Path:

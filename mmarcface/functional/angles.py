@@ -10,7 +10,7 @@ from .arguments import check_number
 from .vectors import EPS, normalize, norms
 
 
-def class_directions(
+def mean_directions(
     embeddings: torch.Tensor, labels: torch.Tensor, num_classes: int
 ) -> torch.Tensor:
     """The direction of each class: its mean unit vector, brought to length one.
@@ -37,7 +37,7 @@ def class_directions(
     return normalize(sums / counts[:, None])
 
 
-def within_class_angle(embeddings: torch.Tensor, labels: torch.Tensor) -> float:
+def intra_class_angle(embeddings: torch.Tensor, labels: torch.Tensor) -> float:
     """Mean angle between an embedding and the direction of its class, in degrees.
 
     The mean is over all embeddings, so that large classes weigh more, and wrongly classified ones
@@ -53,20 +53,20 @@ def within_class_angle(embeddings: torch.Tensor, labels: torch.Tensor) -> float:
     if not len(labels):
         return math.nan
     _, labels = labels.unique(return_inverse=True)
-    own = class_directions(embeddings, labels, int(labels.max()) + 1)[labels]
+    own = mean_directions(embeddings, labels, int(labels.max()) + 1)[labels]
     embeddings = embeddings.double()
     counts = (norms(embeddings) > EPS) & (norms(own) > EPS)
     cosines = (normalize(embeddings) * own).sum(1)[counts]
     return float(cosines.clamp(-1, 1).acos().rad2deg().mean())
 
 
-def smallest_angle(directions: torch.Tensor) -> float:
+def min_inter_class_angle(directions: torch.Tensor) -> float:
     """The smallest angle between two of some directions, in degrees.
 
     Ten classes on a plane can be at most 36 degrees apart.
 
     Args:
-        directions: (C, D), of any length, such as centers or :func:`class_directions`; zero
+        directions: (C, D), of any length, such as centers or :func:`mean_directions`; zero
             vectors do not count.
 
     Returns:

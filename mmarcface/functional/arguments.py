@@ -119,7 +119,7 @@ def as_rates(name: str, rates: Any) -> tuple[float, ...]:
     return tuple(map(float, rates))
 
 
-def height_and_width(name: str, size: Any, minimum: int = 1) -> tuple[int, int]:
+def as_height_width(name: str, size: Any, minimum: int = 1) -> tuple[int, int]:
     """The height and width of images, given as both or as one number for both.
 
     Args:

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import torch
 
-from .margins import Modulation
+from .nontarget import Modulation
 from .vectors import EPS, normalize
 
 # Products of embeddings and classes in a block. On a CPU, 2^18 of them and their centers stay in

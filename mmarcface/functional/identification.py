@@ -134,7 +134,7 @@ def search_distractors(
     )
 
 
-def cumulative_match(ranks: np.ndarray, max_rank: int) -> np.ndarray:
+def cmc_curve(ranks: np.ndarray, max_rank: int) -> np.ndarray:
     """The CMC curve: share of mated searches whose mate is at rank k or before.
 
     Args:

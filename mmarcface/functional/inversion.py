@@ -89,7 +89,7 @@ def batch_norm_layers(model: nn.Module) -> dict[str, nn.Module]:
     return layers
 
 
-def refuse_untrained(layers: dict[str, nn.Module]) -> None:
+def check_trained(layers: dict[str, nn.Module]) -> None:
     """Refuse layers that have seen nothing yet.
 
     Args:
@@ -218,12 +218,12 @@ def total_variation(images: torch.Tensor, variant: str = 'squared') -> torch.Ten
     return sum(torch.linalg.vector_norm(gap) for gap in (down, right, falling, rising))
 
 
-def image_energy(images: torch.Tensor) -> torch.Tensor:
+def squared_l2_norm(images: torch.Tensor) -> torch.Tensor:
     """Squared L2 norm of an image, (N, C, H, W), mean over the images."""
     return images.square().sum() / max(len(images), 1)
 
 
-def embedding_distances(embeddings: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def squared_l2_distances(embeddings: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Squared distance between unit embeddings and targets, 2 - 2 cos.
 
     The term of ArcFace, section 3.3, for identities without a class. Both are brought to length 1,

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike
 
-from .verification import calibrate, pair_similarity, wilson_interval
+from .calibration import calibrate, wilson_interval
+from .verification import pair_similarity
 
 SCORES_PER_BLOCK = 1 << 22
 PIXELS_PER_BLOCK = 1 << 24
@@ -38,7 +39,7 @@ class RealEmbeddings:
         labels: of the identities, (C,), rising.
         counts: images of each, (C,).
         sums: of the unit vectors of each, (C, D), fp64.
-        calibrations: a :class:`.verification.Calibration` for each FAR, by pairs of real images:
+        calibrations: a :class:`.calibration.Calibration` for each FAR, by pairs of real images:
             all, or of more than 2 million so many of each kind, drawn with a fixed seed.
         accuracy: share of the real images that are nearest to their identity's template, which is
             made without the image itself; of identities with several images.
@@ -247,7 +248,7 @@ def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:
     return max(0.0, float((means[0] - means[1]).square().sum()) + variance - 2 * covariance)
 
 
-def nearest_distance(
+def nearest_image_rms(
     images: np.ndarray, others: np.ndarray, leave_out: ArrayLike | None = None
 ) -> np.ndarray:
     """Root-mean-square difference of the pixels of each image and the most similar other one.

@@ -6,15 +6,24 @@ Each states the naive formula that it equals; the fast path is in :mod:`.blockwi
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 
 from .arguments import check_number
 from .blockwise import class_products, nontarget_sums
-from .margins import Modulation
+from .margins import Margin, arcface, cosface, sphereface, sphereface_r
+from .nontarget import Modulation
 from .vectors import normalize
 
+# Target logits with one margin, which can be given by name.
+MARGINS = {
+    'arcface': arcface,
+    'cosface': cosface,
+    'sphereface': sphereface,
+    'sphereface_r': sphereface_r,
+}
 IMPLEMENTATIONS = ('auto', 'reference', 'fused', 'chunked')
 # Beyond this size of its one batch x classes buffer, 'fused' gives way to 'chunked'.
 MAX_BUFFER_BYTES = 1 << 30
@@ -43,11 +52,12 @@ def margin_softmax(
     embeddings: torch.Tensor,
     weight: torch.Tensor,
     labels: torch.Tensor,
-    target_logit: Callable[[torch.Tensor], torch.Tensor],
+    target_logit: str | Callable[[torch.Tensor], torch.Tensor],
     scale: float | torch.Tensor = 64.0,
     num_subcenters: int = 1,
     nontarget_cosine: Modulation | None = None,
     impl: str = 'auto',
+    margin: Margin | None = None,
 ) -> torch.Tensor:
     """Mean margin-softmax loss of a batch.
 
@@ -88,10 +98,11 @@ def margin_softmax(
             ``impl`` is unknown, a number is out of its range, or the scale does not go with
             ``nontarget_cosine``.
     """
+    target_logit = _target_logit(target_logit, margin)
     if not isinstance(scale, torch.Tensor):
         check_number('scale', scale, above=0)
     embeddings, weight, labels = as_loss_inputs(embeddings, weight, labels, num_subcenters)
-    implementation = select_impl(impl, len(labels), weight)
+    implementation = _select_impl(impl, len(labels), weight)
     with torch.autocast(embeddings.device.type, enabled=False):
         directions = normalize(embeddings)
         scale = torch.as_tensor(scale, dtype=weight.dtype, device=weight.device)
@@ -157,7 +168,7 @@ def linear_softmax(
         ValueError: as :func:`margin_softmax`.
     """
     embeddings, weight, labels = as_loss_inputs(embeddings, weight, labels)
-    implementation = select_impl(impl, len(labels), weight)
+    implementation = _select_impl(impl, len(labels), weight)
     with torch.autocast(embeddings.device.type, enabled=False):
         bias = bias.to(weight.dtype)
         if implementation == 'reference':
@@ -228,7 +239,7 @@ def margin_sigmoid(
     check_number('target_weight', target_weight, minimum=0)
     check_number('nontarget_weight', nontarget_weight, minimum=0)
     embeddings, weight, labels = as_loss_inputs(embeddings, weight, labels, num_subcenters)
-    implementation = select_impl(impl, len(labels), weight)
+    implementation = _select_impl(impl, len(labels), weight)
     with torch.autocast(embeddings.device.type, enabled=False):
         directions, bias = normalize(embeddings), bias.to(weight.dtype)
         of_others = bias + scale * nontarget_margin
@@ -333,7 +344,7 @@ def as_loss_inputs(
     )
 
 
-def select_impl(impl: str, number: int, weight: torch.Tensor) -> str:
+def _select_impl(impl: str, number: int, weight: torch.Tensor) -> str:
     """The implementation for a size: see :func:`margin_softmax`.
 
     Args:
@@ -353,6 +364,25 @@ def select_impl(impl: str, number: int, weight: torch.Tensor) -> str:
         return impl
     buffer = number * len(weight) * weight.element_size()
     return 'fused' if buffer <= MAX_BUFFER_BYTES else 'chunked'
+
+
+def _target_logit(
+    target_logit: str | Callable[[torch.Tensor], torch.Tensor], margin: Margin | None
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    if callable(target_logit):
+        if margin is not None:
+            raise ValueError(
+                'margin must be None where target_logit is a function, which has its own; '
+                f'got {margin!r}'
+            )
+        return target_logit
+    if not isinstance(target_logit, str) or target_logit not in MARGINS:
+        raise ValueError(
+            f'target_logit must be a function or one of {list(MARGINS)}, got {target_logit!r}'
+        )
+    if margin is None:
+        raise ValueError(f'margin must be given for target_logit={target_logit!r}, got None')
+    return partial(MARGINS[target_logit], margin=margin)
 
 
 def _softplus(logits: torch.Tensor) -> torch.Tensor:

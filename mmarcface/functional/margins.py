@@ -20,7 +20,7 @@ from .arguments import check_number
 Margin = float | torch.Tensor
 
 
-def sine(cosine: torch.Tensor) -> torch.Tensor:
+def sine_from_cosine(cosine: torch.Tensor) -> torch.Tensor:
     """Sine of the angle whose cosine is given, with a finite gradient at +-1.
 
     1 - cos^2 carries no information below the rounding error of 1, so it is floored there: the
@@ -35,7 +35,7 @@ def sine(cosine: torch.Tensor) -> torch.Tensor:
     return (1 - cosine * cosine).clamp(min=torch.finfo(cosine.dtype).eps).sqrt()
 
 
-def angle(cosine: torch.Tensor) -> torch.Tensor:
+def angle_from_cosine(cosine: torch.Tensor) -> torch.Tensor:
     """Angle whose cosine is given, with a finite gradient: 0 at +-1 and past them.
 
     There a cosine does not change with the direction of the embedding, so that no gradient is lost.
@@ -67,45 +67,6 @@ def detach_margin(phi: torch.Tensor, cosine: torch.Tensor) -> torch.Tensor:
     return cosine + (phi - cosine.detach())
 
 
-class Modulation:
-    """A function of the cosines of the other classes, with its slope.
-
-    These are a matrix of batch x classes, for which autograd's own steps would take longer than
-    all the rest of a loss.
-
-    Args:
-        value: tensor to tensor of the same shape, differentiable.
-        slope: derivative of ``value``, from its argument and its result.
-    """
-
-    def __init__(
-        self,
-        value: Callable[[torch.Tensor], torch.Tensor],
-        slope: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    ):
-        self.value = value
-        self.slope = slope
-
-    def __call__(self, cosine: torch.Tensor) -> torch.Tensor:
-        """The value, with autograd's gradient."""
-        return self.value(cosine)
-
-    def after(self, first: Modulation) -> Modulation:
-        """This function of another's result."""
-
-        def slope(cosine: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-            inner = first.value(cosine)
-            return self.slope(inner, value) * first.slope(cosine, inner)
-
-        return Modulation(lambda c: self.value(first.value(c)), slope)
-
-    def detach_margin(self) -> Modulation:
-        """The same values with the gradient of the cosine: see :func:`detach_margin`."""
-        return Modulation(
-            lambda c: detach_margin(self.value(c.detach()), c), lambda c, _: torch.ones_like(c)
-        )
-
-
 def cosface(cosine: torch.Tensor, margin: Margin) -> torch.Tensor:
     """Additive cosine margin, cos(theta) - m.
 
@@ -118,7 +79,7 @@ def cosface(cosine: torch.Tensor, margin: Margin) -> torch.Tensor:
     Returns:
         phi, of the shape of ``cosine``.
     """
-    _check('margin', margin)
+    _check_margin('margin', margin)
     return cosine - margin
 
 
@@ -137,9 +98,9 @@ def arcface(cosine: torch.Tensor, margin: Margin, easy_margin: bool = False) -> 
     Returns:
         phi, of the shape of ``cosine``.
     """
-    _check('margin', margin, minimum=0, maximum=math.pi / 2)
+    _check_margin('margin', margin, minimum=0, maximum=math.pi / 2)
     margin = torch.as_tensor(margin, dtype=cosine.dtype, device=cosine.device)
-    phi = cosine * margin.cos() - sine(cosine) * margin.sin()
+    phi = cosine * margin.cos() - sine_from_cosine(cosine) * margin.sin()
     if easy_margin:
         return torch.where(cosine > 0, phi, cosine)
     return torch.where(cosine > -margin.cos(), phi, cosine - margin * margin.sin())
@@ -162,10 +123,10 @@ def combined_margin(cosine: torch.Tensor, m1: Margin, m2: Margin, m3: Margin) ->
     Returns:
         phi, of the shape of ``cosine``.
     """
-    _check('m1', m1, above=0)
-    _check('m2', m2, minimum=0)
-    _check('m3', m3, minimum=0)
-    alpha = m1 * angle(cosine) + m2
+    _check_margin('m1', m1, above=0)
+    _check_margin('m2', m2, minimum=0)
+    _check_margin('m3', m3, minimum=0)
+    alpha = m1 * angle_from_cosine(cosine) + m2
     turns = (alpha.detach() / math.pi).floor()
     return (1 - 2 * turns.remainder(2)) * alpha.cos() - 2 * turns - m3
 
@@ -184,7 +145,7 @@ def sphereface(cosine: torch.Tensor, margin: Margin, annealing: float = 0.0) -> 
     Returns:
         phi, of the shape of ``cosine``.
     """
-    _check('margin', margin, minimum=1)
+    _check_margin('margin', margin, minimum=1)
     check_number('annealing', annealing, minimum=0)
     return (annealing * cosine + combined_margin(cosine, margin, 0.0, 0.0)) / (1 + annealing)
 
@@ -202,26 +163,8 @@ def sphereface_r(cosine: torch.Tensor, margin: Margin) -> torch.Tensor:
     Returns:
         phi, of the shape of ``cosine``; constant beyond theta = pi / m.
     """
-    _check('margin', margin, minimum=1)
-    return (margin * angle(cosine)).clamp(max=math.pi).cos()
-
-
-def sphereface_r_nontarget(margin: Margin) -> Modulation:
-    """cos(theta / m), for the classes that are not the target.
-
-    `SphereFace-R <https://arxiv.org/abs/2109.05565>`_, version 2.
-
-    Args:
-        margin: m, at least 1.
-
-    Returns:
-        A function of cosines of any shape.
-    """
-    _check('margin', margin, minimum=1)
-    # The slope is sin(theta / m) / (m sin(theta)).
-    return Modulation(
-        lambda c: angle(c).div_(margin).cos_(), lambda c, value: sine(value) / sine(c) / margin
-    )
+    _check_margin('margin', margin, minimum=1)
+    return (margin * angle_from_cosine(cosine)).clamp(max=math.pi).cos()
 
 
 def adaface(cosine: torch.Tensor, margin: Margin, quality: torch.Tensor) -> torch.Tensor:
@@ -238,8 +181,8 @@ def adaface(cosine: torch.Tensor, margin: Margin, quality: torch.Tensor) -> torc
     Returns:
         phi, (N,).
     """
-    _check('margin', margin)
-    shifted = (angle(cosine) - margin * quality).clamp(0, math.pi)
+    _check_margin('margin', margin)
+    shifted = (angle_from_cosine(cosine) - margin * quality).clamp(0, math.pi)
     return shifted.cos() - (margin * quality + margin)
 
 
@@ -294,7 +237,7 @@ def magface_regularizer(norms: torch.Tensor, norm_min: float, norm_max: float) -
 
 
 @torch.no_grad()
-def elastic_margins(
+def elasticface_margins(
     cosine: torch.Tensor, mean: torch.Tensor, sigma: float, plus: bool = False
 ) -> torch.Tensor:
     """Margins drawn from N(mean, sigma), one a sample.
@@ -324,67 +267,6 @@ def elastic_margins(
             0, hardest_first, deviations.sort(descending=True).values
         )
     return mean + sigma * deviations
-
-
-def curricularface(phi: torch.Tensor, t: Margin) -> Modulation:
-    """Weigh the hard ones among the other classes, cos -> cos (t + cos) where cos > phi.
-
-    `CurricularFace <https://arxiv.org/abs/2004.00288>`_.
-
-    Args:
-        phi: the target's, (N, 1).
-        t: how far training has come, near 0 at its start.
-
-    Returns:
-        A function of the other classes' cosines, (N, n).
-    """
-    _check('t', t)
-    return Modulation(
-        lambda c: torch.where(c > phi, (c + t) * c, c),
-        lambda c, _: torch.where(c > phi, 2 * c + t, 1.0),
-    )
-
-
-def interclass_filter(threshold: float) -> Modulation:
-    """Inter-class filtering: other classes that are too close count with a cosine of 0.
-
-    Such classes are often the same person under another label. `Partial FC
-    <https://arxiv.org/abs/2203.15565>`_ filters so in insightface's ``arcface_torch``.
-
-    Args:
-        threshold: cosines above it are filtered.
-
-    Returns:
-        A function of the other classes' cosines, of any shape.
-
-    Raises:
-        ValueError: if the threshold is no finite number.
-    """
-    check_number('threshold', threshold)
-    return Modulation(
-        lambda c: torch.where(c > threshold, 0.0, c), lambda c, _: (c <= threshold).to(c.dtype)
-    )
-
-
-def sphereface2_similarity(exponent: float) -> Modulation:
-    """g(cos) = 2 ((cos + 1) / 2)^t - 1, which spreads the cosines of different people.
-
-    `SphereFace2 <https://arxiv.org/abs/2108.01513>`_, similarity adjustment.
-
-    Args:
-        exponent: t, at least 1.
-
-    Returns:
-        A function of cosines of any shape, which may exceed [-1, 1] by rounding, into [-1, 1].
-
-    Raises:
-        ValueError: if the exponent is below 1.
-    """
-    check_number('exponent', exponent, minimum=1)
-    return Modulation(
-        lambda c: ((c + 1).clamp_(min=0) / 2).pow(exponent).mul_(2).sub_(1),
-        lambda c, _: ((c + 1).clamp_(min=0) / 2).pow_(exponent - 1).mul_(exponent),
-    )
 
 
 def adaptive_margins(
@@ -454,7 +336,7 @@ def target_logit_curve(
         return degrees, target_logit(degrees.deg2rad().cos())
 
 
-def _check(name: str, margin: Margin, **limits: float) -> None:
+def _check_margin(name: str, margin: Margin, **limits: float) -> None:
     """Refuse a number out of its range; to look into a tensor would wait for the device."""
     if not isinstance(margin, torch.Tensor):
         check_number(name, margin, **limits)

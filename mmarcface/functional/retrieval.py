@@ -113,7 +113,7 @@ def recall_at_k(relevance: torch.Tensor, k: int) -> float:
     return relevance[:, :k].any(1).double().mean().item()
 
 
-def average_precision_at_k(
+def map_at_k(
     relevance: torch.Tensor, num_relevant: torch.Tensor, k: int, denominator: str = 'relevant'
 ) -> float:
     """Mean average precision over the first k ranks.

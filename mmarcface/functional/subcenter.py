@@ -49,9 +49,7 @@ def subcenter_cosines(
     return torch.einsum('nd,nkd->nk', normalize(embeddings.to(dtype)), normalize(own.to(dtype)))
 
 
-def count_by_subcenter(
-    cosines: torch.Tensor, labels: torch.Tensor, num_classes: int
-) -> torch.Tensor:
+def subcenter_counts(cosines: torch.Tensor, labels: torch.Tensor, num_classes: int) -> torch.Tensor:
     """How many samples each center is the nearest one of its class to; counts of parts add up.
 
     Args:
@@ -75,7 +73,7 @@ def dominant_subcenters(counts: torch.Tensor) -> torch.Tensor:
     """The center of each class with most samples, of equals the first.
 
     Args:
-        counts: of :func:`count_by_subcenter`, (C, K).
+        counts: of :func:`subcenter_counts`, (C, K).
 
     Returns:
         (C,), int64, in [0, K); 0 for a class without samples.
@@ -87,7 +85,7 @@ def dead_subcenters(counts: torch.Tensor) -> torch.Tensor:
     """The centers that no sample is nearest to, in classes that have samples.
 
     Args:
-        counts: of :func:`count_by_subcenter`, (C, K).
+        counts: of :func:`subcenter_counts`, (C, K).
 
     Returns:
         (C, K), bool.
@@ -95,7 +93,7 @@ def dead_subcenters(counts: torch.Tensor) -> torch.Tensor:
     return (counts == 0) & (counts.sum(1, keepdim=True) > 0)
 
 
-def angles_to_centers(cosines: torch.Tensor, centers: torch.Tensor) -> torch.Tensor:
+def angles_to_subcenters(cosines: torch.Tensor, centers: torch.Tensor) -> torch.Tensor:
     """Angle of each sample to one center of its class.
 
     Args:
@@ -108,7 +106,7 @@ def angles_to_centers(cosines: torch.Tensor, centers: torch.Tensor) -> torch.Ten
     return cosines.gather(1, centers[:, None]).squeeze(1).clamp(-1, 1).acos().rad2deg()
 
 
-def keep_mask(
+def clean_mask(
     angles: torch.Tensor,
     labels: torch.Tensor,
     threshold: float = 75.0,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from mmarcface.functional.angles import class_directions, smallest_angle, within_class_angle
+from mmarcface.functional.angles import intra_class_angle, mean_directions, min_inter_class_angle
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,17 +50,17 @@ class EmbeddingPanel:
 
     def __post_init__(self):
         vectors, labels = torch.as_tensor(self.embeddings), torch.as_tensor(self.labels)
-        directions = class_directions(vectors, labels, int(labels.max()) + 1)
-        self.within = within_class_angle(vectors, labels)
-        self.between = smallest_angle(directions)
+        directions = mean_directions(vectors, labels, int(labels.max()) + 1)
+        self.within = intra_class_angle(vectors, labels)
+        self.between = min_inter_class_angle(directions)
         if self.centers is None:
             self.centers, self.num_subcenters = directions.numpy(), 1
 
     @property
-    def figures(self) -> dict[str, float]:
+    def statistics(self) -> dict[str, float]:
         """By name, degrees within a class, degrees between the nearest two, and percent."""
-        figures = {'within class': self.within, 'nearest classes': self.between}
-        return figures if self.accuracy is None else figures | dict(accuracy=self.accuracy)
+        angles = {'within class': self.within, 'nearest classes': self.between}
+        return angles if self.accuracy is None else angles | dict(accuracy=self.accuracy)
 
 
 def draw_embeddings(panels: Sequence[EmbeddingPanel], columns: int = 3) -> Figure:
@@ -97,7 +97,7 @@ def draw_embeddings(panels: Sequence[EmbeddingPanel], columns: int = 3) -> Figur
     return figure
 
 
-def to_image(figure: Figure, dpi: int = 100) -> np.ndarray:
+def figure_to_image(figure: Figure, dpi: int = 100) -> np.ndarray:
     """The pixels of a figure, (H, W, 3), uint8 in [0, 255], RGB.
 
     Args:
@@ -142,7 +142,7 @@ def _draw(axes: Axes, panel: EmbeddingPanel) -> None:
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.set_title(panel.title + note, fontsize=12, fontweight='bold')
-    texts = [f'{name} {value:.1f}{UNITS[name]}' for name, value in panel.figures.items()]
+    texts = [f'{name} {value:.1f}{UNITS[name]}' for name, value in panel.statistics.items()]
     axes.set_xlabel('\n'.join(texts), fontsize=10)
 
 

@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from mmarcface.engine import SubCenterHook
-from mmarcface.functional.subcenter import angles_to_centers, count_by_subcenter, subcenter_cosines
+from mmarcface.functional.subcenter import angles_to_subcenters, subcenter_cosines, subcenter_counts
 from mmarcface.models import ArcFaceHead, EmbeddingRetriever, SoftmaxHead, SubCenterArcFaceHead
 
 CLASSES, WIDTH, WAYS, BATCH, IN_EPOCH = 6, 8, 3, 12, 5
@@ -180,9 +180,9 @@ def test_angles_are_exact_in_half_precision(dtype):
         head.loss((embeddings,), samples)
     labels = torch.cat([sample.gt_label for sample in samples])
     cosines = subcenter_cosines(embeddings.double(), head.weight.detach().double(), labels, WAYS)
-    counts = count_by_subcenter(cosines, labels, CLASSES)
+    counts = subcenter_counts(cosines, labels, CLASSES)
     assert torch.equal(hook.counts, counts)
-    angles = angles_to_centers(cosines, counts.argmax(1)[labels])
+    angles = angles_to_subcenters(cosines, counts.argmax(1)[labels])
     expected = torch.bincount((10 * angles).long(), minlength=1800)
     # On an edge between two bins a rounding decides.
     assert (hook.histogram.cumsum(0) - expected.cumsum(0)).abs().max() <= 1

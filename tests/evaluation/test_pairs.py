@@ -9,11 +9,11 @@ import torch
 from mmarcface.datasets.formats.pairs import Pairs
 from mmarcface.evaluation import VerificationMetric
 from mmarcface.evaluation.metrics import verification
-from mmarcface.functional.verification import (
-    area_under_curve,
+from mmarcface.functional import (
     calibrate,
     equal_error_rate,
     kfold_accuracy,
+    roc_auc,
     roc_curve,
     tar_at_far,
     tar_interval,
@@ -91,7 +91,7 @@ def test_pairs_of_the_data_set(first_fold):
             for name, value in {
                 'Accuracy': accuracies.mean(),
                 'Accuracy_std': accuracies.std(),
-                'AUC': area_under_curve(far, tar),
+                'AUC': roc_auc(far, tar),
                 'EER': equal_error_rate(far, tar),
                 'TAR@FAR=0.1': tar_at_far(*scores, 0.1),
                 'TAR@FAR=0.1_low': low,

@@ -10,7 +10,7 @@ from mmarcface.evaluation.thresholds import (
     save_thresholds,
     thresholds_file,
 )
-from mmarcface.functional.verification import calibrate
+from mmarcface.functional.calibration import calibrate
 
 
 def calibrations(*fars):

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from mmarcface.functional import angles, identification, margins, retrieval, subcenter, verification
+import mmarcface.functional as F
 from mmarcface.functional.arguments import (
     are_numbers,
+    as_height_width,
     as_ranks,
     as_rates,
     check_number,
-    height_and_width,
     is_number,
 )
 from mmarcface.functional.identification import SearchResults
@@ -93,14 +93,14 @@ def test_wrong_rates(values):
 
 
 def test_height_and_width():
-    assert height_and_width('size', 5) == (5, 5)
-    assert height_and_width('size', np.int64(5)) == (5, 5)
-    assert height_and_width('size', [5, 7], minimum=5) == (5, 7)
+    assert as_height_width('size', 5) == (5, 5)
+    assert as_height_width('size', np.int64(5)) == (5, 5)
+    assert as_height_width('size', [5, 7], minimum=5) == (5, 7)
     for size in ('112', 1.5, (1, 2, 3), (1,), (1, '2'), True, None):
         with pytest.raises(ValueError, match='size must be a whole number, or two for'):
-            height_and_width('size', size)
+            as_height_width('size', size)
     with pytest.raises(ValueError, match=r'size must be at least 8, got \(8, 7\)'):
-        height_and_width('size', (8, 7), minimum=8)
+        as_height_width('size', (8, 7), minimum=8)
 
 
 COSINES = torch.linspace(-1, 1, 5)
@@ -112,77 +112,77 @@ SOFTMAX = dict(embeddings=UNIT, weight=torch.eye(6, 4), labels=LABELS, target_lo
 SIGMOID = partial(margin_sigmoid, **SOFTMAX, bias=torch.zeros(1))
 # Each function with an argument that is a number, some that are right, and some out of range.
 NUMBERS = [
-    (partial(retrieval.topk_search, UNIT, UNIT), 'k', [1, 4], [0, 5, -1]),
-    (partial(retrieval.recall_at_k, RELEVANCE), 'k', [1, 99], [0, -1]),
+    (partial(F.topk_search, UNIT, UNIT), 'k', [1, 4], [0, 5, -1]),
+    (partial(F.recall_at_k, RELEVANCE), 'k', [1, 99], [0, -1]),
     (
-        partial(retrieval.average_precision_at_k, RELEVANCE, torch.ones(4)),
+        partial(F.map_at_k, RELEVANCE, torch.ones(4)),
         'k',
         [1, np.int64(99)],
         [0, -1],
     ),
-    (partial(identification.search_gallery, UNIT, LABELS, UNIT, LABELS), 'most', [1, 9], [0, -1]),
-    (partial(identification.search_distractors, UNIT, LABELS, UNIT), 'most', [1, 9], [0, -1]),
-    (partial(identification.cumulative_match, FOUND.ranks), 'most', [1, 9], [0, -1]),
-    (partial(identification.tpir_at_fpir, FOUND), 'fpir', [0, 1, 0.5], [-0.1, 1.1]),
-    (partial(verification.tar_at_far, SIMILARITY, IS_SAME), 'far', [0, 0.5], [-0.1, 1.1]),
+    (partial(F.search_gallery, UNIT, LABELS, UNIT, LABELS), 'max_rank', [1, 9], [0, -1]),
+    (partial(F.search_distractors, UNIT, LABELS, UNIT), 'max_rank', [1, 9], [0, -1]),
+    (partial(F.cmc_curve, FOUND.ranks), 'max_rank', [1, 9], [0, -1]),
+    (partial(F.tpir_at_fpir, FOUND), 'fpir', [0, 1, 0.5], [-0.1, 1.1]),
+    (partial(F.tar_at_far, SIMILARITY, IS_SAME), 'far', [0, 0.5], [-0.1, 1.1]),
     (
-        partial(verification.tar_of_curve, np.array([0.0, 1]), np.array([0.0, 1])),
+        partial(F.tar_from_roc, np.array([0.0, 1]), np.array([0.0, 1])),
         'allowed',
         [0, 0.5],
         [-0.1, 1.1],
     ),
-    (partial(verification.tar_interval, SIMILARITY, IS_SAME), 'far', [0, 0.5], [-0.1, 1.1]),
-    (partial(verification.tar_interval, SIMILARITY, IS_SAME, 0.5), 'confidence', [0.9], [0, 1]),
-    (partial(verification.tar_interval, SIMILARITY, IS_SAME, 0.5), 'seed', [0, 7], [-1]),
-    (partial(verification.calibrate, SIMILARITY, IS_SAME), 'far', [0, 0.5], [-0.1, 1.1]),
-    (partial(verification.calibrate, SIMILARITY, IS_SAME, 0.5), 'confidence', [0.9], [0, 1]),
-    (partial(verification.consecutive_folds, num_folds=2), 'number', [0, 9], [-1]),
-    (partial(verification.consecutive_folds, 9), 'num_folds', [1, 3], [0, -1]),
-    (partial(verification.kfold_accuracy, SIMILARITY, IS_SAME), 'folds', [2, 4], [1, 5, -2]),
-    (partial(verification.wilson_interval, trials=5), 'successes', [0, 5], [-1, 6]),
-    (partial(verification.wilson_interval, 0), 'trials', [1], [0, -1]),
-    (partial(verification.wilson_interval, 1, 2), 'confidence', [0.9], [0, 1]),
+    (partial(F.tar_interval, SIMILARITY, IS_SAME), 'far', [0, 0.5], [-0.1, 1.1]),
+    (partial(F.tar_interval, SIMILARITY, IS_SAME, 0.5), 'confidence', [0.9], [0, 1]),
+    (partial(F.tar_interval, SIMILARITY, IS_SAME, 0.5), 'seed', [0, 7], [-1]),
+    (partial(F.calibrate, SIMILARITY, IS_SAME), 'far', [0, 0.5], [-0.1, 1.1]),
+    (partial(F.calibrate, SIMILARITY, IS_SAME, 0.5), 'confidence', [0.9], [0, 1]),
+    (partial(F.consecutive_folds, num_folds=2), 'number', [0, 9], [-1]),
+    (partial(F.consecutive_folds, 9), 'num_folds', [1, 3], [0, -1]),
+    (partial(F.kfold_accuracy, SIMILARITY, IS_SAME), 'folds', [2, 4], [1, 5, -2]),
+    (partial(F.wilson_interval, trials=5), 'successes', [0, 5], [-1, 6]),
+    (partial(F.wilson_interval, 0), 'trials', [1], [0, -1]),
+    (partial(F.wilson_interval, 1, 2), 'confidence', [0.9], [0, 1]),
     (
-        partial(verification.convert_threshold, source='l2', target='cosine'),
+        partial(F.convert_threshold, source='l2', target='cosine'),
         'value',
         [0, 1.5],
         [-1],
     ),
-    (partial(verification.few_pairs_warning, num_other=5), 'far', [0, 1], [-1, 2]),
-    (partial(verification.few_pairs_warning, 0.5), 'num_other', [1], [0]),
-    (partial(angles.class_directions, UNIT, LABELS), 'num_classes', [2, 9], [0]),
-    (partial(subcenter.subcenter_cosines, UNIT, UNIT, LABELS), 'num_subcenters', [1, 2], [0, -1]),
-    (partial(subcenter.count_by_subcenter, UNIT, LABELS), 'num_classes', [2, 9], [0]),
-    (partial(subcenter.keep_mask, torch.ones(4), LABELS), 'threshold', [0, 75.0, 180], [-1]),
-    (partial(subcenter.keep_mask, torch.ones(4), LABELS), 'min_per_class', [0, 9], [-1]),
-    (partial(margins.cosface, COSINES), 'margin', [0.35], []),
-    (partial(margins.arcface, COSINES), 'margin', [0, 0.5, math.pi / 2], [-0.1, 1.6]),
-    (partial(margins.combined_margin, COSINES, m2=0.1, m3=0), 'm1', [0.9], [0, -1]),
-    (partial(margins.combined_margin, COSINES, m1=1, m3=0), 'm2', [0], [-0.1]),
-    (partial(margins.combined_margin, COSINES, m1=1, m2=0), 'm3', [0], [-0.1]),
-    (partial(margins.sphereface, COSINES), 'margin', [1, 1.5], [0.9]),
-    (partial(margins.sphereface, COSINES, 4), 'annealing', [0, 5], [-1]),
-    (partial(margins.sphereface_r, COSINES), 'margin', [1, 1.5], [0.9]),
-    (margins.sphereface_r_nontarget, 'margin', [1, 1.5], [0.9]),
-    (partial(margins.adaface, COSINES, quality=COSINES), 'margin', [0.4], []),
-    (partial(margins.elastic_margins, COSINES, COSINES), 'sigma', [0, 0.1], [-0.1]),
-    (partial(margins.curricularface, COSINES[:, None]), 't', [0, 0.1], []),
-    (margins.interclass_filter, 'threshold', [0.4], []),
-    (margins.sphereface2_similarity, 'exponent', [1, 3.5], [0.9]),
+    (partial(F.few_pairs_warning, num_other=5), 'far', [0, 1], [-1, 2]),
+    (partial(F.few_pairs_warning, 0.5), 'num_other', [1], [0]),
+    (partial(F.mean_directions, UNIT, LABELS), 'num_classes', [2, 9], [0]),
+    (partial(F.subcenter_cosines, UNIT, UNIT, LABELS), 'num_subcenters', [1, 2], [0, -1]),
+    (partial(F.subcenter_counts, UNIT, LABELS), 'num_classes', [2, 9], [0]),
+    (partial(F.clean_mask, torch.ones(4), LABELS), 'threshold', [0, 75.0, 180], [-1]),
+    (partial(F.clean_mask, torch.ones(4), LABELS), 'min_per_class', [0, 9], [-1]),
+    (partial(F.cosface, COSINES), 'margin', [0.35], []),
+    (partial(F.arcface, COSINES), 'margin', [0, 0.5, math.pi / 2], [-0.1, 1.6]),
+    (partial(F.combined_margin, COSINES, m2=0.1, m3=0), 'm1', [0.9], [0, -1]),
+    (partial(F.combined_margin, COSINES, m1=1, m3=0), 'm2', [0], [-0.1]),
+    (partial(F.combined_margin, COSINES, m1=1, m2=0), 'm3', [0], [-0.1]),
+    (partial(F.sphereface, COSINES), 'margin', [1, 1.5], [0.9]),
+    (partial(F.sphereface, COSINES, 4), 'annealing', [0, 5], [-1]),
+    (partial(F.sphereface_r, COSINES), 'margin', [1, 1.5], [0.9]),
+    (F.sphereface_r_nontarget, 'margin', [1, 1.5], [0.9]),
+    (partial(F.adaface, COSINES, quality=COSINES), 'margin', [0.4], []),
+    (partial(F.elasticface_margins, COSINES, COSINES), 'sigma', [0, 0.1], [-0.1]),
+    (partial(F.curricularface_nontarget, COSINES[:, None]), 't', [0, 0.1], []),
+    (F.interclass_filter, 'threshold', [0.4], []),
+    (F.sphereface2_similarity, 'exponent', [1, 3.5], [0.9]),
     (
-        partial(margins.magface_margin, COSINES, upper=9, minimum=0.1, maximum=0.5),
-        'lower',
+        partial(F.magface_margin, COSINES, norm_max=9, margin_min=0.1, margin_max=0.5),
+        'norm_min',
         [1],
         [0, -1],
     ),
     (
-        partial(margins.magface_margin, COSINES, 1, minimum=0.1, maximum=0.5),
-        'upper',
+        partial(F.magface_margin, COSINES, 1, margin_min=0.1, margin_max=0.5),
+        'norm_max',
         [2],
         [1, 0.5],
     ),
-    (partial(margins.magface_regularizer, COSINES, 1), 'upper', [2], [1, 0.5]),
-    (partial(margins.target_logit_curve, lambda c: c), 'number', [2, 181], [1, 0]),
+    (partial(F.magface_regularizer, COSINES, 1), 'norm_max', [2], [1, 0.5]),
+    (partial(F.target_logit_curve, lambda c: c), 'number', [2, 181], [1, 0]),
     (partial(margin_softmax, **SOFTMAX), 'scale', [1, 64.0], [0, -1]),
     (partial(margin_softmax, **SOFTMAX), 'num_subcenters', [1, 3], [0, 4, -1]),
     (
@@ -197,7 +197,7 @@ NUMBERS = [
     (SIGMOID, 'nontarget_weight', [0, 2.0], [-1]),
     (SIGMOID, 'num_subcenters', [1, 3], [0, 4]),
 ]
-WHOLE = {'k', 'most', 'number', 'num_folds', 'successes', 'trials', 'num_other', 'num_classes'}
+WHOLE = {'k', 'max_rank', 'number', 'num_folds', 'successes', 'trials', 'num_other', 'num_classes'}
 WHOLE |= {'num_subcenters', 'min_per_class', 'seed', 'folds'}
 
 
@@ -221,5 +221,5 @@ def test_functions_check_their_numbers(function, name, good, bad):
 
 
 def test_margins_may_be_tensors_of_any_value():
-    assert margins.arcface(COSINES, torch.full((5,), 1.6)).isfinite().all()
-    assert margins.sphereface_r(COSINES, torch.tensor(2.0)).isfinite().all()
+    assert F.arcface(COSINES, torch.full((5,), 1.6)).isfinite().all()
+    assert F.sphereface_r(COSINES, torch.tensor(2.0)).isfinite().all()

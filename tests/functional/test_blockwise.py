@@ -6,7 +6,7 @@ import torch
 
 from mmarcface.functional import blockwise
 from mmarcface.functional.blockwise import nontarget_sums
-from mmarcface.functional.margins import Modulation
+from mmarcface.functional.nontarget import Modulation
 from mmarcface.functional.vectors import normalize, norms
 
 CLASSES, WIDTH = 11, 5
@@ -43,7 +43,9 @@ def by_loops(
     for vector, label in zip(x, labels, strict=True):
         logits = []
         for index, centers in enumerate(w.reshape(CLASSES, num_subcenters, WIDTH)):
-            products = [vector @ c / (np.linalg.norm(c) if normalize else 1.0) for c in centers]
+            products = [
+                vector @ c / (np.linalg.norm(c) if normalize_weight else 1.0) for c in centers
+            ]
             product = max(products)
             if index == label:
                 targets.append(product)
@@ -90,7 +92,7 @@ def test_equals_a_loop_and_has_its_gradient(blocks, variant, keep):
         variant.get('function'),
         variant.get('scale', 1.0),
         variant.get('reduction', 'logsumexp'),
-        variant.get('normalize', True),
+        variant.get('normalize_weight', True),
     )
     torch.testing.assert_close([v.detach() for v in found], expected, rtol=1e-12, atol=0)
     if options['bias'] is None:

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mmarcface.functional import identification, retrieval
 from mmarcface.functional.identification import (
     SearchResults,
-    cumulative_match,
+    cmc_curve,
     search_distractors,
     search_gallery,
     tpir_at_fpir,
@@ -75,7 +75,7 @@ def check(found, expected, most, fpir):
     seen = ranks <= most
     assert found.scores[seen].tolist() == scores[seen].tolist()
     curve = [np.mean(ranks <= rank) for rank in range(1, most + 1)]
-    assert cumulative_match(found.ranks, most) == pytest.approx(curve, abs=1e-12)
+    assert cmc_curve(found.ranks, most) == pytest.approx(curve, abs=1e-12)
     expected = naive_tpir(SearchResults(ranks, scores, nonmated_scores), fpir)
     assert tpir_at_fpir(found, fpir) == pytest.approx(expected, abs=1e-12)
 
@@ -178,7 +178,7 @@ MILLION = """
 import json, re, time
 from pathlib import Path
 import torch
-from mmarcface.functional.identification import cumulative_match, search_gallery, tpir_at_fpir
+from mmarcface.functional.identification import cmc_curve, search_gallery, tpir_at_fpir
 
 def peak():
     return int(re.search(r'VmHWM:\\s+(\\d+) kB', Path('/proc/self/status').read_text())[1]) / 2**20
@@ -197,7 +197,7 @@ searches = search_gallery(probes, labels, gallery, items, 100)
 seconds = time.time() - start
 print(json.dumps(dict(
     seconds=seconds, above=peak() - gallery.nbytes / 2**30, mated=len(searches.ranks),
-    rank_1=cumulative_match(searches.ranks, 100)[0], tpir=tpir_at_fpir(searches, 0.01),
+    rank_1=cmc_curve(searches.ranks, 100)[0], tpir=tpir_at_fpir(searches, 0.01),
 )))
 """
 

@@ -12,9 +12,9 @@ from mmarcface.functional.inversion import (
     batch_norm_layers,
     batch_statistics,
     bn_prior,
-    embedding_distances,
-    image_energy,
-    refuse_untrained,
+    check_trained,
+    squared_l2_distances,
+    squared_l2_norm,
     total_variation,
 )
 
@@ -191,12 +191,12 @@ def test_gradcheck_of_the_prior(variant):
 def test_gradcheck_of_the_image_terms(variant):
     images = torch.randn(2, 3, 4, 5, dtype=torch.double, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: total_variation(x, variant), images)
-    assert torch.autograd.gradcheck(image_energy, images)
+    assert torch.autograd.gradcheck(squared_l2_norm, images)
 
 
 def test_gradcheck_of_embedding_distances():
     vectors = [torch.randn(3, 5, dtype=torch.double, requires_grad=True) for _ in range(2)]
-    assert torch.autograd.gradcheck(embedding_distances, vectors)
+    assert torch.autograd.gradcheck(squared_l2_distances, vectors)
 
 
 @pytest.mark.parametrize('variant', BN_PRIORS)
@@ -306,10 +306,10 @@ def test_models_without_statistics_are_refused(model):
 def test_untrained_statistics_are_refused():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.BatchNorm2d(4))
     with pytest.raises(ValueError, match=r'all 2 batch normalizations have mean 0 and variance 1'):
-        refuse_untrained(batch_norm_layers(model))
+        check_trained(batch_norm_layers(model))
     model.train()(torch.randn(2, 3, 5, 5))
-    refuse_untrained(batch_norm_layers(model))
-    refuse_untrained({})
+    check_trained(batch_norm_layers(model))
+    check_trained({})
 
 
 def test_prior_refuses():
@@ -353,15 +353,15 @@ def test_flat_images_have_a_finite_gradient():
 
 def test_energy_is_a_mean_over_images():
     images = torch.arange(24.0).view(2, 3, 2, 2)
-    assert image_energy(images).item() == sum(n * n for n in range(24)) / 2
-    assert image_energy(images[:0]).item() == 0
+    assert squared_l2_norm(images).item() == sum(n * n for n in range(24)) / 2
+    assert squared_l2_norm(images[:0]).item() == 0
 
 
 def test_distances_by_hand():
     embeddings = torch.tensor([[3.0, 0], [1, 1], [0, 5], [2, 0]])
     targets = torch.tensor([[1.0, 0], [1, 0], [0, -1], [0, 0.1]])
     expected = [0, 2 - 2 / 2**0.5, 4, 2]
-    np.testing.assert_allclose(embedding_distances(embeddings, targets), expected, atol=1e-6)
+    np.testing.assert_allclose(squared_l2_distances(embeddings, targets), expected, atol=1e-6)
 
 
 @settings(max_examples=50, deadline=None)
@@ -373,7 +373,7 @@ def test_distances_are_of_directions(lengths, seed):
     random = np.random.default_rng(seed)
     first, second = random.normal(size=(2, 4, 8))
     cosines = [a @ b / (a @ a * (b @ b)) ** 0.5 for a, b in zip(first, second, strict=True)]
-    found = embedding_distances(
+    found = squared_l2_distances(
         torch.from_numpy(first * lengths[0]), torch.from_numpy(second * lengths[1])
     )
     np.testing.assert_allclose(found, 2 - 2 * np.array(cosines), atol=1e-9)

@@ -10,13 +10,13 @@ from scipy.linalg import sqrtm
 from sklearn.neighbors import NearestCentroid, NearestNeighbors
 
 from mmarcface.functional import inversion_metrics
+from mmarcface.functional.calibration import wilson_interval
 from mmarcface.functional.inversion_metrics import (
     RealEmbeddings,
     evaluate_inversions,
     frechet_distance,
-    nearest_distance,
+    nearest_image_rms,
 )
-from mmarcface.functional.verification import wilson_interval
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -292,28 +292,28 @@ def test_nearest_distance_equals_that_of_sklearn(monkeypatch, per_block):
     flat, other_flat = (v.reshape(len(v), -1).astype(float) for v in (images, others))
     peer = NearestNeighbors(n_neighbors=2, algorithm='brute').fit(other_flat)
     distances, places = peer.kneighbors(flat)
-    found = nearest_distance(images, others)
+    found = nearest_image_rms(images, others)
     np.testing.assert_allclose(found, distances[:, 0] / np.sqrt(60))
-    left_out = nearest_distance(images, others, leave_out=places[:, 0])
+    left_out = nearest_image_rms(images, others, leave_out=places[:, 0])
     np.testing.assert_allclose(left_out, distances[:, 1] / np.sqrt(60))
-    among = nearest_distance(others, others, leave_out=np.arange(11))
+    among = nearest_image_rms(others, others, leave_out=np.arange(11))
     np.testing.assert_allclose(among, peer.kneighbors()[0][:, 0] / np.sqrt(60))
-    assert (nearest_distance(others, others) == 0).all()
+    assert (nearest_image_rms(others, others) == 0).all()
 
 
 def test_nearest_distance_in_gray_levels():
     black, gray = np.zeros((1, 2, 2, 3), np.uint8), np.full((1, 2, 2, 3), 255, np.uint8)
-    assert nearest_distance(black, gray).tolist() == [255]
+    assert nearest_image_rms(black, gray).tolist() == [255]
 
 
 def test_nearest_distance_refuses():
     images = np.zeros((2, 4, 4, 3), np.uint8)
     with pytest.raises(ValueError, match=r'others must be \(N, H, W, C\), uint8, .* float64'):
-        nearest_distance(images, images.astype(float))
+        nearest_image_rms(images, images.astype(float))
     with pytest.raises(ValueError, match=r'of one size, got \(4, 4, 3\) and \(3, 4, 3\)'):
-        nearest_distance(images, images[:, :3])
+        nearest_image_rms(images, images[:, :3])
     for others, leave_out in ((images[:0], None), (images[:1], [0, 0])):
         with pytest.raises(ValueError, match='others must hold an image to compare with'):
-            nearest_distance(images, others, leave_out)
+            nearest_image_rms(images, others, leave_out)
     with pytest.raises(ValueError, match=r'one place for each of 2 images, got \(1,\)'):
-        nearest_distance(images, images, [0])
+        nearest_image_rms(images, images, [0])

@@ -15,7 +15,8 @@ from mmarcface.functional.losses import (
     margin_softmax,
     target_cosines,
 )
-from mmarcface.functional.margins import arcface, cosface, interclass_filter, sphereface
+from mmarcface.functional.margins import arcface, cosface, sphereface
+from mmarcface.functional.nontarget import interclass_filter
 
 IMPLEMENTATIONS = ['reference', 'fused', 'chunked']
 
@@ -49,6 +50,62 @@ def test_equals_a_naive_loop(impl, num_subcenters):
     loss = margin_softmax(x, w, y, lambda c: arcface(c, 0.5), 8.0, num_subcenters, impl=impl)
     expected = naive(x.numpy(), w.numpy(), y.tolist(), 0.5, 8.0, num_subcenters)
     assert loss.item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ('name', 'margin', 'formula'),
+    [
+        ('arcface', 0.5, lambda theta: math.cos(theta + 0.5)),
+        ('cosface', 0.35, lambda theta: math.cos(theta) - 0.35),
+        ('sphereface', 2, lambda theta: math.cos(2 * theta)),
+        ('sphereface_r', 2, lambda theta: math.cos(2 * theta)),
+    ],
+)
+def test_margins_by_name(impl, name, margin, formula):
+    # The own centers are at 30 and 45 degrees, where all of these formulas hold.
+    w = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]], dtype=torch.float64)
+    x = torch.tensor([[3**0.5, 1.0], [2.0, 2.0]], dtype=torch.float64)
+    cosines = [[3**0.5 / 2, 0.5, -math.cos(math.pi / 12)], [0.5**0.5, 0.5**0.5, -1.0]]
+    cosines[0][0], cosines[1][1] = formula(math.pi / 6), formula(math.pi / 4)
+    losses = [
+        math.log(sum(math.exp(8 * (c - row[label])) for c in row))
+        for label, row in enumerate(cosines)
+    ]
+    found = margin_softmax(x, w, torch.tensor([0, 1]), name, 8.0, impl=impl, margin=margin)
+    assert found.item() == pytest.approx(sum(losses) / 2, rel=1e-9)
+
+
+def test_a_named_margin_may_differ_by_sample():
+    torch.manual_seed(0)
+    x, w, y = torch.randn(4, 8), torch.randn(5, 8), torch.arange(4)
+    margins = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    alone = [
+        margin_softmax(x[i : i + 1], w, y[i : i + 1], 'arcface', margin=margin)
+        for i, margin in enumerate((0.1, 0.2, 0.3, 0.4))
+    ]
+    together = margin_softmax(x, w, y, 'arcface', margin=margins)
+    torch.testing.assert_close(together, torch.stack(alone).mean())
+
+
+@pytest.mark.parametrize(
+    ('target_logit', 'margin', 'message'),
+    [
+        (
+            'arkface',
+            0.5,
+            r"target_logit must be a function or one of \['arcface', 'cosface', 'sphereface', "
+            r"'sphereface_r'\], got 'arkface'",
+        ),
+        (0.5, None, r'target_logit must be a function or one of .* got 0\.5'),
+        ('arcface', None, r"margin must be given for target_logit='arcface', got None"),
+        ('arcface', 2.0, r'margin must be in \[0, 1\.571\], got 2\.0'),
+        (lambda c: c, 0.5, r'margin must be None where target_logit is a function.* got 0\.5'),
+    ],
+)
+def test_wrong_names_and_margins(target_logit, margin, message):
+    x, w, y = torch.randn(2, 4), torch.randn(3, 4), torch.tensor([0, 1])
+    with pytest.raises(ValueError, match=message):
+        margin_softmax(x, w, y, target_logit, margin=margin)
 
 
 @pytest.mark.parametrize('num_subcenters', [1, 3])
@@ -241,9 +298,9 @@ def test_empty_batch_is_zero(impl):
 
 def test_large_problems_are_chunked(monkeypatch):
     calls = []
-    real = module.other_classes
+    real = module.nontarget_sums
     monkeypatch.setattr(
-        module, 'other_classes', lambda *a, **k: calls.append(k['keep']) or real(*a, **k)
+        module, 'nontarget_sums', lambda *a, **k: calls.append(k['keep']) or real(*a, **k)
     )
     x, w, y = torch.randn(2, 4), torch.randn(8, 4), torch.tensor([0, 1])
     margin_softmax(x, w, y, lambda c: c)

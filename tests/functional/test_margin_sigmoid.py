@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
 from mmarcface.functional.losses import margin_sigmoid
-from mmarcface.functional.margins import Modulation
+from mmarcface.functional.nontarget import Modulation
 
 CUBE = Modulation(lambda c: c**3, lambda c, _: 3 * c**2)
 

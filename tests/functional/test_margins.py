@@ -6,16 +6,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmarcface.functional.margins import (
+from mmarcface.functional import (
     adaface,
     adaptive_margins,
-    angle,
+    angle_from_cosine,
     arcface,
     combined_margin,
     cosface,
-    curricularface,
+    curricularface_nontarget,
     detach_margin,
-    elastic_margins,
+    elasticface_margins,
     interclass_filter,
     magface_margin,
     magface_regularizer,
@@ -171,7 +171,7 @@ def test_magface_margin_and_regularizer():
 def test_curricular_weighs_only_the_hard():
     phi = torch.tensor([[0.2], [0.9]])
     cosine = torch.tensor([[0.1, 0.2, 0.5], [0.1, 0.2, 0.5]])
-    found = curricularface(phi, 0.3)(cosine)
+    found = curricularface_nontarget(phi, 0.3)(cosine)
     assert found[0].tolist() == pytest.approx([0.1, 0.2, 0.5 * (0.3 + 0.5)])
     assert torch.equal(found[1], cosine[1])
 
@@ -182,14 +182,14 @@ def test_filter_zeroes_what_is_above():
 
 
 ELEMENTWISE = {
-    'curricular': curricularface(torch.full((1, 1), 0.2, dtype=torch.float64), 0.3),
+    'curricular': curricularface_nontarget(torch.full((1, 1), 0.2, dtype=torch.float64), 0.3),
     'filter': interclass_filter(0.4),
     'smaller angle': sphereface_r_nontarget(1.5),
     'sphereface2': sphereface2_similarity(3.0),
-    'curricular of the filtered': curricularface(torch.full((1, 1), 0.2), 0.3).after(
+    'curricular of the filtered': curricularface_nontarget(torch.full((1, 1), 0.2), 0.3).compose(
         interclass_filter(0.4)
     ),
-    'similarity of the smaller angle': sphereface2_similarity(2.5).after(
+    'similarity of the smaller angle': sphereface2_similarity(2.5).compose(
         sphereface_r_nontarget(1.3)
     ),
     'detached': sphereface_r_nontarget(1.5).detach_margin(),
@@ -215,7 +215,7 @@ def test_slope_is_finite_up_to_and_past_one(name):
 
 def test_elastic_margins_are_normal():
     torch.manual_seed(0)
-    drawn = elastic_margins(torch.zeros(200_000), torch.full((200_000,), 0.5), 0.05)
+    drawn = elasticface_margins(torch.zeros(200_000), torch.full((200_000,), 0.5), 0.05)
     assert drawn.mean().item() == pytest.approx(0.5, abs=1e-3)
     assert drawn.std().item() == pytest.approx(0.05, rel=1e-2)
     assert (drawn < 0.5 - 0.15).float().mean().item() == pytest.approx(0.00135, rel=0.3)
@@ -225,7 +225,7 @@ def test_elastic_plus_gives_harder_samples_larger_margins():
     """The authors' code sorts by a permutation where its inverse is needed."""
     torch.manual_seed(0)
     cosine = torch.rand(50)
-    drawn = elastic_margins(cosine, torch.zeros(50), 0.05, plus=True)
+    drawn = elasticface_margins(cosine, torch.zeros(50), 0.05, plus=True)
     assert (drawn[cosine.argsort()].diff() <= 0).all()
     theirs = torch.randn(50).sort().values[cosine.sort(descending=True).indices]
     assert not (theirs[cosine.argsort()].diff() <= 0).all()
@@ -272,6 +272,6 @@ def test_curve_is_that_of_the_function():
 
 def test_angle_keeps_its_bounds():
     cosine = torch.tensor([1.0000001, 1.0, -1.0, -1.0000001], requires_grad=True)
-    assert angle(cosine).tolist() == pytest.approx([0, 0, math.pi, math.pi], abs=1e-3)
-    angle(cosine).sum().backward()
+    assert angle_from_cosine(cosine).tolist() == pytest.approx([0, 0, math.pi, math.pi], abs=1e-3)
+    angle_from_cosine(cosine).sum().backward()
     assert not cosine.grad.any()

@@ -9,8 +9,8 @@ from pytorch_metric_learning.utils.inference import CustomKNN
 
 from mmarcface.functional import retrieval
 from mmarcface.functional.retrieval import (
-    average_precision_at_k,
     count_relevant,
+    map_at_k,
     map_at_r,
     r_precision,
     recall_at_k,
@@ -106,19 +106,17 @@ def test_average_precision_equals_a_naive_loop(denominator, k):
     expected = np.mean(
         [naive_average_precision(row, 10, k, denominator) for row in relevance.tolist()]
     )
-    assert average_precision_at_k(relevance, relevant, k, denominator) == pytest.approx(expected)
+    assert map_at_k(relevance, relevant, k, denominator) == pytest.approx(expected)
 
 
 def test_conventions_differ_where_they_should():
     perfect = torch.ones(1, 10, dtype=torch.bool)
     relevant = torch.tensor([20])
-    values = [average_precision_at_k(perfect, relevant, 10, d) for d in ('relevant', 'min')]
+    values = [map_at_k(perfect, relevant, 10, d) for d in ('relevant', 'min')]
     assert values == [0.5, 1.0]
 
 
-@pytest.mark.parametrize(
-    'figure', [map_at_r, r_precision, lambda r, n: average_precision_at_k(r, n, 1)]
-)
+@pytest.mark.parametrize('figure', [map_at_r, r_precision, lambda r, n: map_at_k(r, n, 1)])
 def test_query_without_a_relevant_item_is_named(figure):
     with pytest.raises(ValueError, match='2 have none, the first is query 1'):
         figure(torch.zeros(3, 4, dtype=torch.bool), torch.tensor([1, 0, 0]))
@@ -127,7 +125,7 @@ def test_query_without_a_relevant_item_is_named(figure):
 def test_unknown_convention_and_short_relevance():
     relevance, relevant = torch.zeros(1, 2, dtype=torch.bool), torch.tensor([3])
     with pytest.raises(ValueError, match="got 'all'"):
-        average_precision_at_k(relevance, relevant, 1, 'all')
+        map_at_k(relevance, relevant, 1, 'all')
     with pytest.raises(ValueError, match='must reach rank 3'):
         map_at_r(relevance, relevant)
 

@@ -11,13 +11,13 @@ from scipy.stats import norm
 from sklearn.metrics import precision_score, recall_score
 
 from mmarcface.functional.subcenter import (
-    angles_to_centers,
-    count_by_subcenter,
+    angles_to_subcenters,
+    clean_mask,
     dead_subcenters,
     dominant_subcenters,
     fit_angle_mixture,
-    keep_mask,
     subcenter_cosines,
+    subcenter_counts,
 )
 
 CLASSES, WIDTH = 5, 4
@@ -87,7 +87,7 @@ def test_counts_are_those_of_a_loop(ways):
     expected = [[0] * ways for _ in range(CLASSES)]
     for row, label in zip(cosines.tolist(), labels.tolist(), strict=True):
         expected[label][row.index(max(row))] += 1
-    counts = count_by_subcenter(cosines, labels, CLASSES)
+    counts = subcenter_counts(cosines, labels, CLASSES)
     assert counts.dtype == torch.long
     assert counts.tolist() == expected
     assert dominant_subcenters(counts).tolist() == [row.index(max(row)) for row in expected]
@@ -100,7 +100,7 @@ def test_counts_are_those_of_a_loop(ways):
 
 def test_of_equals_the_first_counts():
     cosines = torch.tensor([[0.5, 0.5, 0.5], [0.1, 0.7, 0.7], [0.0, 0.0, 0.0]])
-    counts = count_by_subcenter(cosines, torch.tensor([0, 1, 1]), 3)
+    counts = subcenter_counts(cosines, torch.tensor([0, 1, 1]), 3)
     assert counts.tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 0]]
     assert dominant_subcenters(counts).tolist() == [0, 0, 0]
     assert dead_subcenters(counts).tolist() == [
@@ -114,27 +114,27 @@ def test_nothing_gives_nothing():
     embeddings, weight, labels = problem(number=0)
     cosines = subcenter_cosines(embeddings, weight, labels, 3)
     assert cosines.shape == (0, 3)
-    counts = count_by_subcenter(cosines, labels, CLASSES)
+    counts = subcenter_counts(cosines, labels, CLASSES)
     assert counts.shape == (CLASSES, 3)
     assert not counts.any()
     assert not dead_subcenters(counts).any()
-    angles = angles_to_centers(cosines, dominant_subcenters(counts)[labels])
+    angles = angles_to_subcenters(cosines, dominant_subcenters(counts)[labels])
     assert angles.shape == (0,)
     for least in (0, 2):
-        keep = keep_mask(angles, labels, min_per_class=least)
+        keep = clean_mask(angles, labels, min_per_class=least)
         assert keep.shape == (0,)
         assert keep.dtype == torch.bool
 
 
 def test_angles_are_in_degrees():
     cosines = torch.tensor([[1.0, 0.0], [-1.0, 0.5], [0.0, math.sqrt(0.5)], [0.3, 0.3]])
-    angles = angles_to_centers(cosines, torch.tensor([0, 1, 1, 0]))
+    angles = angles_to_subcenters(cosines, torch.tensor([0, 1, 1, 0]))
     expected = [0, 60, 45, math.degrees(math.acos(0.3))]
     assert angles.tolist() == pytest.approx(expected, abs=1e-4)
 
 
 def test_angles_exist_where_rounding_makes_a_cosine_exceed_1():
-    angles = angles_to_centers(torch.tensor([[1 + 1e-6], [-1 - 1e-6]]), torch.tensor([0, 0]))
+    angles = angles_to_subcenters(torch.tensor([[1 + 1e-6], [-1 - 1e-6]]), torch.tensor([0, 0]))
     assert angles.tolist() == [0, 180]
 
 
@@ -165,7 +165,7 @@ SAMPLES = st.lists(
 def test_mask_is_that_of_a_loop(samples, threshold, with_dominant, least):
     angles, labels, on_dominant = [list(v) for v in zip(*samples, strict=True)] or [[], [], []]
     given_labels = torch.tensor(labels, dtype=torch.long)
-    keep = keep_mask(
+    keep = clean_mask(
         torch.tensor(angles),
         given_labels,
         threshold,
@@ -189,7 +189,7 @@ def test_order_of_the_samples_plays_no_part(samples, least, random):
 
     def kept(samples):
         angles, labels, on_dominant = zip(*samples, strict=True) if samples else ((), (), ())
-        keep = keep_mask(
+        keep = clean_mask(
             torch.tensor(angles, dtype=torch.double),
             torch.tensor(labels, dtype=torch.long),
             75.0,
@@ -214,7 +214,7 @@ def test_counts_of_parts_add_up_in_any_order(samples, cut, random):
     def count(samples):
         labels = torch.tensor([label for label, _ in samples], dtype=torch.long)
         cosines = torch.tensor([row for _, row in samples]).view(-1, 3)
-        return count_by_subcenter(cosines, labels, 4)
+        return subcenter_counts(cosines, labels, 4)
 
     whole = count(samples)
     assert whole.sum() == len(samples)
@@ -229,9 +229,9 @@ def test_counts_of_parts_add_up_in_any_order(samples, cut, random):
 def test_labels_need_not_be_dense_and_few_may_stay():
     angles = torch.tensor([80.0, 79.0, 10.0, 100.0])
     labels = torch.tensor([9, 9, 0, 4])
-    assert keep_mask(angles, labels).tolist() == [False, True, True, True]
-    assert keep_mask(angles, labels, min_per_class=0).tolist() == [False, False, True, False]
-    assert keep_mask(angles, labels, min_per_class=99).all()
+    assert clean_mask(angles, labels).tolist() == [False, True, True, True]
+    assert clean_mask(angles, labels, min_per_class=0).tolist() == [False, False, True, False]
+    assert clean_mask(angles, labels, min_per_class=99).all()
 
 
 def test_of_a_small_class_the_nearest_stay_beside_those_kept():
@@ -239,21 +239,21 @@ def test_of_a_small_class_the_nearest_stay_beside_those_kept():
     on_dominant = torch.tensor([True, False, False])
     labels = torch.zeros(3, dtype=torch.long)
     for least, wanted in (1, [True, False, False]), (2, [True, True, False]), (3, [True] * 3):
-        keep = keep_mask(angles, labels, 75.0, on_dominant, least)
+        keep = clean_mask(angles, labels, 75.0, on_dominant, least)
         assert keep.tolist() == wanted
 
 
 def test_arguments_are_left_as_they_were():
     angles, labels = torch.tensor([80.0, 70.0]), torch.tensor([0, 0])
     on_dominant = torch.tensor([True, False])
-    keep_mask(angles, labels, 75.0, on_dominant)
+    clean_mask(angles, labels, 75.0, on_dominant)
     assert angles.tolist() == [80, 70]
     assert on_dominant.tolist() == [True, False]
 
 
 def test_wrong_minimum():
     with pytest.raises(ValueError, match='min_per_class must be at least 0, got -1'):
-        keep_mask(torch.ones(1), torch.zeros(1, dtype=torch.long), min_per_class=-1)
+        clean_mask(torch.ones(1), torch.zeros(1, dtype=torch.long), min_per_class=-1)
 
 
 RIGHT, WRONG, NUMBER = (30.0, 0.2), (85.0, 0.08), 20000

@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics
 
-from mmarcface.functional import verification
-from mmarcface.functional.verification import (
-    area_under_curve,
+from mmarcface.functional import (
     calibrate,
     convert_threshold,
     equal_error_rate,
     few_pairs_warning,
     kfold_accuracy,
     pair_similarity,
+    roc_auc,
     roc_curve,
     tar_at_far,
     tar_interval,
+    verification,
     wilson_interval,
 )
 
@@ -45,7 +45,7 @@ def test_roc_and_auc_equal_scikit_learn(drawn):
     for ours, theirs in zip((far, tar, thresholds), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
     auc = metrics.roc_auc_score(is_same, similarity)
-    assert area_under_curve(far, tar) == pytest.approx(auc, abs=1e-12)
+    assert roc_auc(far, tar) == pytest.approx(auc, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_every_type_of_similarity(convert):
         is_same, scores > 2 if convert(scores).dtype == bool else scores
     )
     far, tar, _ = roc_curve(convert(scores), is_same)
-    assert area_under_curve(far, tar) == pytest.approx(expected, abs=1e-12)
+    assert roc_auc(far, tar) == pytest.approx(expected, abs=1e-12)
 
 
 @given(both_kinds, st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0]))

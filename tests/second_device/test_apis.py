@@ -23,7 +23,7 @@ from mmarcface.apis.inversion.state import SearchState
 from mmarcface.datasets import ORLFaces
 from mmarcface.evaluation.thresholds import save_thresholds
 from mmarcface.fingerprints import fingerprint_model
-from mmarcface.functional.verification import calibrate
+from mmarcface.functional.calibration import calibrate
 from tests.apis.colors import Told, known_model, random_colors, write_colors
 from tests.apis.inversion.test_search import RESNET, RETRIEVER, Tiny, built, config, weight
 

@@ -4,8 +4,8 @@ import torch
 from matplotlib.colors import to_hex
 from sklearn.decomposition import TruncatedSVD
 
-from mmarcface.functional.angles import smallest_angle
-from mmarcface.visualization import EmbeddingPanel, draw_embeddings, to_image
+from mmarcface.functional.angles import min_inter_class_angle
+from mmarcface.visualization import EmbeddingPanel, draw_embeddings, figure_to_image
 from mmarcface.visualization.embeddings import COLORS
 
 
@@ -96,7 +96,7 @@ def test_title_and_figures():
 def test_without_centers_the_directions_of_classes_are_drawn():
     vectors, labels, centers = rays(2)
     panel = EmbeddingPanel('', vectors, labels)
-    assert smallest_angle(torch.tensor(panel.centers)) == panel.between
+    assert min_inter_class_angle(torch.tensor(panel.centers)) == panel.between
     (axes,) = draw_embeddings([panel]).axes
     units = centers / np.linalg.norm(centers, axis=1, keepdims=True)
     ends = np.array([line.get_xydata()[-1] for line in axes.lines])
@@ -125,7 +125,7 @@ def test_many_classes_and_many_panels():
     assert [axes.get_title() for axes in figure.axes] == list('0123')
     # Thirty names would hide what there is to see.
     assert not figure.axes[0].texts
-    image = to_image(figure, dpi=50)
+    image = figure_to_image(figure, dpi=50)
     assert image.shape == (310, 405, 3)
     assert image.dtype == np.uint8
     assert len(np.unique(image.reshape(-1, 3), axis=0)) > 100
@@ -134,7 +134,7 @@ def test_many_classes_and_many_panels():
 def test_zero_embeddings_are_drawn():
     (axes,) = draw_embeddings([EmbeddingPanel('', np.zeros((3, 2)), np.arange(3))]).axes
     assert not axes.lines
-    to_image(axes.figure)
+    figure_to_image(axes.figure)
 
 
 def test_nothing_to_draw():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mmarcface.visualization import draw_audit, draw_convergence, image_grid, to_image
+from mmarcface.visualization import draw_audit, draw_convergence, figure_to_image, image_grid
 
 
 def report_of(number, **changes):
@@ -94,7 +94,7 @@ def test_audit_of_any_number_of_identities(number, ranks):
     assert [rank for rank in ranks if rank in said] == ranks
     assert ('Median' in said) == (number > 2)
     assert len(figure.axes) == 2 + 2 * len(ranks)
-    assert to_image(figure).shape[1] == 800
+    assert figure_to_image(figure).shape[1] == 800
 
 
 def test_words_are_inside_the_page_and_apart():
@@ -103,7 +103,7 @@ def test_words_are_inside_the_page_and_apart():
     report['per_identity'] = report['per_identity'][:3]
     report['per_identity'][0]['name'] = 'n000001'
     figure = draw_audit(report, images_of(range(3), number=20))
-    picture = to_image(figure)
+    picture = figure_to_image(figure)
     renderer = figure.canvas.get_renderer()
     boxes = [text.get_window_extent(renderer) for text in figure.texts]
     boxes += [axes.get_tightbbox(renderer) for axes in figure.axes]
@@ -165,7 +165,7 @@ def test_convergence_shows_every_term():
     for line in axes.lines:
         np.testing.assert_array_equal(line.get_xdata(), history['step'])
         np.testing.assert_array_equal(line.get_ydata(), history[line.get_label()])
-    assert len(np.unique(to_image(figure).reshape(-1, 3), axis=0)) > 10
+    assert len(np.unique(figure_to_image(figure).reshape(-1, 3), axis=0)) > 10
 
 
 @pytest.mark.parametrize('history', [{}, dict(step=[1]), dict(loss=[1]), dict(step=[], loss=[])])

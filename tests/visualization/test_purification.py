@@ -8,8 +8,8 @@ from mmarcface.visualization import (
     draw_angles,
     draw_dropped,
     draw_subcenters,
+    figure_to_image,
     purification,
-    to_image,
 )
 
 from .test_inversion import texts
@@ -24,7 +24,7 @@ def no_warnings():
 
 
 def assert_inside_and_apart(figure):
-    picture = to_image(figure)
+    picture = figure_to_image(figure)
     renderer = figure.canvas.get_renderer()
     written = [text for axes in figure.axes for text in axes.texts] + figure.texts
     boxes = [text.get_window_extent(renderer) for text in written]
@@ -227,7 +227,7 @@ def test_number_where_no_font_has_the_characters(monkeypatch):
     figure = draw_dropped([row_of(1, label) for label in range(5)], names)
     shown = [text.get_text() for text in figure.axes[0].texts if text.get_fontsize() == 10]
     assert shown[3:] == ['0', 'caf\u00e9', '2', 'two lines', '4']
-    to_image(figure)
+    figure_to_image(figure)
 
 
 def test_wrong_rows():

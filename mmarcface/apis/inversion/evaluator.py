@@ -24,7 +24,7 @@ from mmarcface.datasets import LoadImageFromFile, labels_of
 from mmarcface.functional.inversion_metrics import (
     RealEmbeddings,
     evaluate_inversions,
-    nearest_distance,
+    nearest_image_rms,
 )
 from mmarcface.models import embed_images
 from mmarcface.registry import DATASETS
@@ -129,7 +129,7 @@ class InversionEvaluator(BaseInferencer):
         if (height, width) not in self._yardsticks:
             self._yardsticks[height, width] = self._read_yardstick(height, width)
         real, between_real = self._yardsticks[height, width]
-        nearest = nearest_distance(images, real)
+        nearest = nearest_image_rms(images, real)
         if len(self.reference.vectors) < len(self.real):
             report['notes'].append(
                 f'{len(self.reference.vectors)} of the {len(self.real)} real images were embedded'
@@ -256,7 +256,7 @@ class InversionEvaluator(BaseInferencer):
         some = np.arange(len(real))
         if len(real) > MAX_YARDSTICKS:
             some = random.choice(len(real), MAX_YARDSTICKS, replace=False)
-        return real, float(nearest_distance(real[some], real, leave_out=some).mean())
+        return real, float(nearest_image_rms(real[some], real, leave_out=some).mean())
 
 
 def _check_images(images: ArrayLike) -> np.ndarray:

@@ -12,8 +12,8 @@ from mmarcface.functional.inversion import (
     BatchStatistics,
     batch_statistics,
     bn_prior,
-    embedding_distances,
-    image_energy,
+    squared_l2_distances,
+    squared_l2_norm,
     total_variation,
 )
 
@@ -173,11 +173,11 @@ class Objective:
             terms['target'] = self.net.class_loss(feats, samples)
         if vectors is not None:
             name = 'target' if samples is None else 'center'
-            terms[name] = embedding_distances(self.net.embeddings(feats), vectors).mean()
+            terms[name] = squared_l2_distances(self.net.embeddings(feats), vectors).mean()
         if prior is not None:
             terms['bn'] = prior
         terms['total_variation'] = total_variation(images, self.settings.tv_variant)
-        terms['l2'] = image_energy(images)
+        terms['l2'] = squared_l2_norm(images)
         weights = self.settings.weights
         objective = sum(weights[name] * value for name, value in terms.items() if weights[name])
         return terms | dict(objective=objective)

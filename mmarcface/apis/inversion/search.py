@@ -24,7 +24,7 @@ from torch import nn
 from mmarcface.functional.inversion import (
     batch_norm_layers,
     batch_statistics,
-    refuse_untrained,
+    check_trained,
 )
 
 from .descent import Descent
@@ -155,7 +155,7 @@ def invert(
         **settings,
     )
     layers = batch_norm_layers(net.model) if settings.bn_weight else {}
-    refuse_untrained(layers)
+    check_trained(layers)
     with net.frozen(), torch.enable_grad():
         beside = resolve_targets(net, list(companions)) if companions else None
         search = _Search(net, layers, target, beside, settings, seed)

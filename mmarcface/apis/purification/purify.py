@@ -21,13 +21,13 @@ from mmarcface.datasets import labels_of
 from mmarcface.datasets.sample_ids import fingerprint_of, sample_ids
 from mmarcface.functional.subcenter import (
     AngleMixture,
-    angles_to_centers,
-    count_by_subcenter,
+    angles_to_subcenters,
+    clean_mask,
     dead_subcenters,
     dominant_subcenters,
     fit_angle_mixture,
-    keep_mask,
     subcenter_cosines,
+    subcenter_counts,
 )
 from mmarcface.functional.vectors import normalize
 from mmarcface.models import unwrap_model
@@ -118,7 +118,7 @@ class Purification:
         sizes = torch.bincount(self.labels, minlength=len(self.counts))
         lost = torch.bincount(self.labels[~self.keep], minlength=len(self.counts))
         worst = torch.argsort(lost / sizes.clamp(min=1), descending=True, stable=True)[:20]
-        plain = keep_mask(self.angles, self.labels, self.threshold, self._on_dominant, 0)
+        plain = clean_mask(self.angles, self.labels, self.threshold, self._on_dominant, 0)
         kept = torch.bincount(self.labels[plain], minlength=len(self.counts))
         return dict(
             data_set=self.data_set,
@@ -246,9 +246,9 @@ def purify(
             [subcenter_cosines(found, weight, labels[places], number) for places, found in embedded]
         )
         nearest = cosines.argmax(1)
-        counts = count_by_subcenter(cosines, labels, len(weight) // number)
+        counts = subcenter_counts(cosines, labels, len(weight) // number)
         dominant = dominant_subcenters(counts)
-        angles = angles_to_centers(cosines, dominant[labels])
+        angles = angles_to_subcenters(cosines, dominant[labels])
         groups = weight.unflatten(0, (-1, number))
         centers = normalize(groups[torch.arange(len(groups)), dominant])
         present = counts.sum(1) > 0
@@ -258,7 +258,7 @@ def purify(
             mixture = _fit(angles, nontarget_angles)
             threshold = mixture.threshold
         on_dominant = nearest == dominant[labels] if rule == 'center' else None
-        keep = keep_mask(angles, labels, threshold, on_dominant, min_per_class)
+        keep = clean_mask(angles, labels, threshold, on_dominant, min_per_class)
         proposed = None
         if relabel:
             device = next(model.parameters()).device
@@ -375,7 +375,7 @@ def _nontarget_angles(
         step = torch.randint(1, len(present), (number,), generator=generator)
         others = present[(rank[labels[places][rows]] + step) % len(present)]
         cosines = (normalize(found[rows]) * centers[others]).sum(1, keepdim=True)
-        angles.append(angles_to_centers(cosines, torch.zeros(number, dtype=torch.long)))
+        angles.append(angles_to_subcenters(cosines, torch.zeros(number, dtype=torch.long)))
     return torch.cat(angles)
 
 
@@ -419,7 +419,7 @@ def _propose(
             cosines[:, absent] = -math.inf
             cosines[torch.arange(len(rows)), labels[rows].to(device)] = -math.inf
             best, classes = (one.cpu() for one in cosines.max(1))
-            away = angles_to_centers(best[:, None], torch.zeros_like(rows))
+            away = angles_to_subcenters(best[:, None], torch.zeros_like(rows))
             fits = (away <= threshold) & (away < angles[rows])
             proposed[rows] = torch.where(fits, classes, -1)
     return proposed

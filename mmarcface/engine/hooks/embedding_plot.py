@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from mmarcface.engine.saved_weights import refuse_other_figures, saved_model
 from mmarcface.registry import HOOKS
-from mmarcface.visualization import EmbeddingPanel, draw_embeddings, to_image
+from mmarcface.visualization import EmbeddingPanel, draw_embeddings, figure_to_image
 
 NEEDED = ('embedding', 'gt_label', 'sample_idx')
 
@@ -126,7 +126,7 @@ class EmbeddingPlotHook(Hook):
             (metrics or {}).get('accuracy/top1'),
         )
         visualizer = runner.visualizer
-        image = to_image(draw_embeddings([self.panel]), dpi=200)
+        image = figure_to_image(draw_embeddings([self.panel]), dpi=200)
         visualizer.add_image('embeddings', image, runner.iter)
         for backend in visualizer._vis_backends.values():
             if isinstance(backend, TensorboardVisBackend):

@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 
 from mmarcface.engine.saved_weights import trained_model
 from mmarcface.functional.subcenter import (
-    angles_to_centers,
+    angles_to_subcenters,
     dead_subcenters,
     dominant_subcenters,
     subcenter_cosines,
@@ -94,7 +94,7 @@ class SubCenterHook(Hook):
         nearest, one = cosines.argmax(1), labels.new_ones(())
         self.counts.index_put_((labels, nearest), one, accumulate=True)
         centers = (self._dominant_so_far() if self.dominant is None else self.dominant)[labels]
-        places = (angles_to_centers(cosines, centers) * BINS_PER_DEGREE).long()
+        places = (angles_to_subcenters(cosines, centers) * BINS_PER_DEGREE).long()
         self.histogram.index_put_((places.clamp(0, len(self.histogram) - 1),), one, accumulate=True)
         self.on_dominant += (nearest == centers).sum()
 

@@ -9,7 +9,7 @@ import torch
 from mmarcface.functional.arguments import as_ranks, as_rates
 from mmarcface.functional.identification import (
     SearchResults,
-    cumulative_match,
+    cmc_curve,
     search_distractors,
     search_gallery,
     tpir_at_fpir,
@@ -124,6 +124,6 @@ def identification_figures(
         rank_at: the ranks k.
         fpir: the rates, in [0, 1].
     """
-    curve = cumulative_match(searches.ranks, max(rank_at))
+    curve = cmc_curve(searches.ranks, max(rank_at))
     figures = {f'Rank-{rank}': 100 * float(curve[rank - 1]) for rank in rank_at}
     return figures | {f'TPIR@FPIR={rate:g}': 100 * tpir_at_fpir(searches, rate) for rate in fpir}

@@ -12,8 +12,8 @@ from mmengine.logging import print_log
 from mmarcface.functional.arguments import as_ranks
 from mmarcface.functional.retrieval import (
     DENOMINATORS,
-    average_precision_at_k,
     count_relevant,
+    map_at_k,
     map_at_r,
     r_precision,
     recall_at_k,
@@ -39,7 +39,7 @@ class RetrievalMetric(EmbeddingMetric):
         recall_at: the ranks of Recall@k; none for no such figure.
         map_at: the ranks of mAP@k; none for no such figure.
         map_denominator: the convention of mAP@k, 'relevant' (mmpretrain's), 'min' or 'retrieved';
-            see :func:`mmarcface.functional.retrieval.average_precision_at_k`.
+            see :func:`mmarcface.functional.retrieval.map_at_k`.
         ignore_lone_queries: leave out the queries that have no image of their identity to find,
             for which no figure is defined. Their number is the figure ``lone_queries``, and a
             warning in the log names the first. Where no sample has a role they are still among the
@@ -153,9 +153,7 @@ class RetrievalMetric(EmbeddingMetric):
         """Means over a block of queries, in [0, 1]."""
         figures = {f'Recall@{k}': recall_at_k(relevance, k) for k in self.recall_at}
         for k in self.map_at:
-            figures[f'mAP@{k}'] = average_precision_at_k(
-                relevance, num_relevant, k, self.map_denominator
-            )
+            figures[f'mAP@{k}'] = map_at_k(relevance, num_relevant, k, self.map_denominator)
         figures['MAP@R'] = map_at_r(relevance, num_relevant)
         figures['R-Precision'] = r_precision(relevance, num_relevant)
         return figures

@@ -8,15 +8,15 @@ import numpy as np
 import torch
 
 from mmarcface.datasets.ijb import Templates
+from mmarcface.functional import (
+    equal_error_rate,
+    pair_similarity,
+    roc_auc,
+    roc_curve,
+)
 from mmarcface.functional.arguments import as_rates
 from mmarcface.functional.identification import search_gallery
 from mmarcface.functional.templates import pool_templates
-from mmarcface.functional.verification import (
-    area_under_curve,
-    equal_error_rate,
-    pair_similarity,
-    roc_curve,
-)
 from mmarcface.registry import METRICS
 
 from .embedding_metric import EmbeddingMetric, Embeddings
@@ -120,7 +120,7 @@ class TemplateVerificationMetric(EmbeddingMetric):
                 pair_similarity(pooled, indices).numpy(), templates.pairs.is_same
             )
             far, tar, _ = roc_curve(similarity, is_same)
-            rates = {'AUC': area_under_curve(far, tar), 'EER': equal_error_rate(far, tar)}
+            rates = {'AUC': roc_auc(far, tar), 'EER': equal_error_rate(far, tar)}
             rates |= tar_figures(similarity, is_same, self.far, 'templates')
             figures |= {name: 100 * rate for name, rate in rates.items()}
         if templates.galleries:

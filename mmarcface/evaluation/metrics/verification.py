@@ -10,19 +10,19 @@ import torch
 from mmengine.logging import print_log
 
 from mmarcface.datasets.formats.pairs import Pairs
-from mmarcface.functional.arguments import as_rates, check_number
-from mmarcface.functional.verification import (
-    area_under_curve,
+from mmarcface.functional import (
     calibrate,
     consecutive_folds,
     equal_error_rate,
     few_pairs_warning,
     kfold_accuracy,
     pair_similarity,
+    roc_auc,
     roc_curve,
     tar_at_far,
     tar_interval,
 )
+from mmarcface.functional.arguments import as_rates, check_number
 from mmarcface.registry import METRICS
 
 from .embedding_metric import ONE_SET, EmbeddingMetric, Embeddings
@@ -60,7 +60,7 @@ class VerificationMetric(EmbeddingMetric):
 
     Attributes:
         calibrations: after evaluation, on the main process: by name of the set ('' where there is
-            but one) a :class:`mmarcface.functional.verification.Calibration` for each FAR.
+            but one) a :class:`mmarcface.functional.Calibration` for each FAR.
 
     Raises:
         ValueError: if ``far`` is not in [0, 1], ``num_folds`` below 2, ``max_pairs`` below 1 or a
@@ -166,7 +166,7 @@ class VerificationMetric(EmbeddingMetric):
         figures = {
             'Accuracy': accuracies.mean(),
             'Accuracy_std': accuracies.std(),
-            'AUC': area_under_curve(far, tar),
+            'AUC': roc_auc(far, tar),
             'EER': equal_error_rate(far, tar),
         } | tar_figures(similarity, is_same, self.far, name)
         self.calibrations[name] = [calibrate(similarity, is_same, rate) for rate in self.far]

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from mmarcface.functional.arguments import check_number, height_and_width, is_number
+from mmarcface.functional.arguments import as_height_width, check_number, is_number
 from mmarcface.registry import MODELS
 
 BLOCKS_PER_STAGE = {
@@ -129,7 +129,7 @@ class IResNet(BaseModule):
             maximum=len(BLOCKS_PER_STAGE[depth]),
             whole=True,
         )
-        height, width = height_and_width('input_size', input_size)
+        height, width = as_height_width('input_size', input_size)
         self.input_size = (height, width)
         self.with_cp = with_cp
         self.frozen_stages = frozen_stages

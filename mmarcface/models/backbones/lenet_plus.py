@@ -8,7 +8,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import nn
 
-from mmarcface.functional.arguments import check_number, height_and_width
+from mmarcface.functional.arguments import as_height_width, check_number
 from mmarcface.registry import MODELS
 
 
@@ -46,7 +46,7 @@ class LeNetPlus(BaseModule):
             embedding_dim=embedding_dim, in_channels=in_channels, base_channels=base_channels
         ).items():
             check_number(name, value, minimum=1, whole=True)
-        height, width = height_and_width('input_size', input_size, minimum=8)
+        height, width = as_height_width('input_size', input_size, minimum=8)
         self.in_channels = in_channels
         self.input_size = (height, width)
 

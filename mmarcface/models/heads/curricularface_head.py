@@ -10,7 +10,8 @@ from mmengine.dist import all_reduce
 
 from mmarcface.functional.arguments import check_number
 from mmarcface.functional.losses import target_cosines
-from mmarcface.functional.margins import arcface, curricularface
+from mmarcface.functional.margins import arcface
+from mmarcface.functional.nontarget import curricularface_nontarget
 from mmarcface.registry import MODELS
 
 from .class_margins import ClassMargins
@@ -22,7 +23,7 @@ class CurricularFaceHead(MarginHead):
     """ArcFace whose hard classes weigh little at first and more as training comes on.
 
     `CurricularFace <https://arxiv.org/abs/2004.00288>`_; see
-    :func:`mmarcface.functional.margins.curricularface`. t is the running mean of the target
+    :func:`mmarcface.functional.curricularface_nontarget`. t is the running mean of the target
     cosines, over all processes together, and part of the checkpoint.
 
     Args:
@@ -66,7 +67,9 @@ class CurricularFaceHead(MarginHead):
             self._observe(cosines)
         limit = arcface(cosines, self.margins(labels))[:, None]
         # A copy of t, as the backward pass may come after the next update.
-        return super().class_loss(embeddings, labels, curricularface(limit, self.t.clone()))
+        return super().class_loss(
+            embeddings, labels, curricularface_nontarget(limit, self.t.clone())
+        )
 
     def _observe(self, cosines: torch.Tensor) -> None:
         sums = torch.stack([torch.full_like(cosines.sum(), len(cosines)), cosines.sum()])

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from mmarcface.functional.arguments import check_number
-from mmarcface.functional.margins import arcface, cosface, elastic_margins
+from mmarcface.functional.margins import arcface, cosface, elasticface_margins
 from mmarcface.registry import MODELS
 
 from .class_margins import ClassMargins
@@ -23,7 +23,7 @@ class ElasticFaceHead(MarginHead):
     """ArcFace or CosFace with a margin drawn anew for each sample.
 
     `ElasticFace <https://arxiv.org/abs/2109.09416>`_; see
-    :func:`mmarcface.functional.margins.elastic_margins`.
+    :func:`mmarcface.functional.margins.elasticface_margins`.
 
     Args:
         num_classes: number of classes.
@@ -74,5 +74,5 @@ class ElasticFaceHead(MarginHead):
         means = self.margins(labels)
         if not self.training:
             return self.function(cosines, means)
-        drawn = elastic_margins(cosines, means, self.sigma, self.plus)
+        drawn = elasticface_margins(cosines, means, self.sigma, self.plus)
         return self.function(cosines, drawn.clamp(0, self.margins.most))

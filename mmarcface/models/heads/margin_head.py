@@ -8,7 +8,8 @@ import torch
 
 from mmarcface.functional.arguments import check_number
 from mmarcface.functional.losses import class_cosines, margin_softmax
-from mmarcface.functional.margins import Modulation, detach_margin, interclass_filter
+from mmarcface.functional.margins import detach_margin
+from mmarcface.functional.nontarget import Modulation, interclass_filter
 from mmarcface.functional.vectors import norms
 
 from .class_head import ClassHead
@@ -29,9 +30,9 @@ class MarginHead(ClassHead):
         num_subcenters: K, centers of each class; at least 1.
         gradient: 'exact', or 'detached' for the margin as a constant in the backward pass, which
             bounds the target's gradient by that of the cosine: see
-            :func:`mmarcface.functional.margins.detached`.
+            :func:`mmarcface.functional.detach_margin`.
         filter_threshold: other classes whose cosine is above count as unrelated: see
-            :func:`mmarcface.functional.margins.interclass_filter`. None for no filter.
+            :func:`mmarcface.functional.interclass_filter`. None for no filter.
         impl: how the loss is computed: see :class:`ClassHead`.
         init_cfg: mmengine initialization.
         **unknown: refused as by :class:`ClassHead`.
@@ -91,7 +92,7 @@ class MarginHead(ClassHead):
         if self.filter_threshold is None:
             return function
         filtered = interclass_filter(self.filter_threshold)
-        return filtered if function is None else function.after(filtered)
+        return filtered if function is None else function.compose(filtered)
 
     def scale_of(self, embeddings: torch.Tensor) -> float | torch.Tensor:
         """S for embeddings (N, in_channels): one number, or one a sample, (N,)."""

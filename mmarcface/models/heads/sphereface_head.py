@@ -10,12 +10,8 @@ from torch import nn
 
 from mmarcface.functional.arguments import are_numbers, check_number, is_number
 from mmarcface.functional.losses import margin_sigmoid
-from mmarcface.functional.margins import (
-    sphereface,
-    sphereface2_similarity,
-    sphereface_r,
-    sphereface_r_nontarget,
-)
+from mmarcface.functional.margins import sphereface, sphereface_r
+from mmarcface.functional.nontarget import sphereface2_similarity, sphereface_r_nontarget
 from mmarcface.functional.vectors import EPS, norms
 from mmarcface.registry import MODELS
 
@@ -104,7 +100,7 @@ class SphereFaceRHead(MarginHead):
     `SphereFace-R <https://arxiv.org/abs/2109.05565>`_, with embeddings of fixed length (HFN).
     Version 1 makes the target's angle larger, :func:`mmarcface.functional.margins.sphereface_r`;
     version 2 makes the other classes' smaller,
-    :func:`mmarcface.functional.margins.sphereface_r_nontarget`. The authors scale the loss by 50 /
+    :func:`mmarcface.functional.sphereface_r_nontarget`. The authors scale the loss by 50 /
     s, which is here left to the learning rate.
 
     Args:
@@ -168,7 +164,7 @@ class SphereFace2Head(MarginHead):
         scale: s (the paper's r), positive.
         margin: m, in units of g, in [0, 2].
         alpha: weight of the target's part, in (0, 1).
-        exponent: t of :func:`mmarcface.functional.margins.sphereface2_similarity`, at least 1.
+        exponent: t of :func:`mmarcface.functional.sphereface2_similarity`, at least 1.
         loss_weight: factor on the loss, positive.
         **kwargs: as :class:`MarginHead`. The authors train with ``gradient='detached'``.
 
