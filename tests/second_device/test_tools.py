@@ -1,16 +1,14 @@
 """The commands, in this process and so on the device: train, test, invert and purify a net."""
 
 import json
-import runpy
-import sys
 
 import pytest
 import torch
 from mmengine.config import Config
 
 from tests.apis.inversion.test_evaluator import PIXELS
-from tests.conftest import ROOT
 from tests.engine.test_inversion import tiny
+from tests.in_process import call_tool
 from tests.tools.test_purify import config_of
 
 
@@ -29,8 +27,7 @@ def tool(device, tmp_path, monkeypatch):
         devices.clear()
         with monkeypatch.context() as patch:
             patch.setattr(torch.nn.Module, 'to', noted)
-            patch.setattr(sys, 'argv', [name, *map(str, words)])
-            runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
+            call_tool(name, *words)
         # It was the device that worked.
         assert set(devices) == {device}
 

@@ -2,9 +2,7 @@
 
 import io
 import re
-import runpy
 import shutil
-import sys
 from dataclasses import replace
 
 import cv2
@@ -27,8 +25,8 @@ from mmarcface.datasets.formats.recordio import RecordFile, RecordWriter
 from mmarcface.evaluation import VerificationMetric
 from mmarcface.models import EmbeddingRetriever, IResNet
 from mmarcface.models.weights.insightface import from_insightface
-from tests.conftest import ROOT
 from tests.evaluation.test_metrics import evaluate
+from tests.in_process import call_tool
 
 LOAD = [LoadImageFromFile()]
 # Serializing collects garbage, each time for longer than a test takes otherwise.
@@ -260,8 +258,7 @@ def tool(monkeypatch, capsys):
     """The tool, in this process, for speed; gives what it prints."""
 
     def call(*words):
-        monkeypatch.setattr(sys, 'argv', ['convert.py', *map(str, words)])
-        runpy.run_path(str(ROOT / 'tools' / 'convert.py'), run_name='__main__')
+        call_tool('convert.py', *words)
         return capsys.readouterr().out
 
     return call

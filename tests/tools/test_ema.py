@@ -1,17 +1,16 @@
 """Averaged weights: training, test tool, thresholds and inferencer speak of one model."""
 
 import json
-import runpy
-import sys
 
 import pytest
 import torch
 from mmengine.config import Config
 
 from mmarcface.apis import VerificationInferencer
-from tests.conftest import ORL, ROOT
+from tests.conftest import ORL
 from tests.engine.test_statistics_hooks import Figures
 from tests.engine.training import loader, orl, settings, train
+from tests.in_process import call_tool
 
 RECOMPUTE = dict(type='mmarcface.RecomputeStatisticsHook')
 AVERAGES = [
@@ -28,9 +27,7 @@ def names(average: dict) -> str:
 
 @pytest.mark.parametrize('recomputed', [True, False], ids=['recomputed', 'plain'])
 @pytest.mark.parametrize('average', AVERAGES, ids=names)
-def test_all_of_them_are_of_the_weights_that_a_plain_load_gives(
-    tmp_path, monkeypatch, average, recomputed
-):
+def test_all_of_them_are_of_the_weights_that_a_plain_load_gives(tmp_path, average, recomputed):
     evaluation = dict(
         test_dataloader=loader(orl([4, 5])),
         test_cfg=dict(),
@@ -46,8 +43,7 @@ def test_all_of_them_are_of_the_weights_that_a_plain_load_gives(
         Config(settings(tmp_path / name, kept, **evaluation)).dump(config)
         out = tmp_path / 'figures.json'
         arguments = [config, checkpoint, '--out', out, '--work-dir', tmp_path / name]
-        monkeypatch.setattr(sys, 'argv', ['test.py', *map(str, arguments)])
-        runpy.run_path(str(ROOT / 'tools' / 'test.py'), run_name='__main__')
+        call_tool('test.py', *arguments)
         figures = json.loads(out.read_text())
         assert figures.items() <= wanted.items()
         # It refuses thresholds of other weights.

@@ -2,7 +2,6 @@
 
 import json
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from mmarcface.apis.inversion.state import SearchState
 from mmarcface.engine.launch import build_runner
 from tests.conftest import ROOT
 from tests.engine.test_inversion import tiny, train
+from tests.in_process import call_tool
 
 INVERSION = dict(
     targets='classes',
@@ -51,8 +51,7 @@ def run(nets, tmp_path, monkeypatch, capsys):
     def call(*flags, command=(), checkpoint=None, config='net.py', out='out'):
         checkpoint = checkpoint or nets / 'net' / 'epoch_1.pth'
         words = [*command, nets / config, checkpoint, '--out', tmp_path / out, *flags]
-        monkeypatch.setattr(sys, 'argv', ['invert.py', *map(str, words)])
-        runpy.run_path(str(ROOT / 'tools' / 'invert.py'), run_name='__main__')
+        call_tool('invert.py', *words)
         report = json.loads((tmp_path / out / 'report.json').read_text())
         return tmp_path / out, report, ' '.join(capsys.readouterr().out.split())
 
@@ -134,10 +133,8 @@ def test_embeddings(run, nets, orl, tmp_path):
     out, _, _ = run('--embeddings', tmp_path / 'two.npy', '--per-target', 1)
     assert files_in(out) == ['embedding0_0.png', 'embedding1_0.png']
 
-    monkey = ['test.py', str(nets / 'net.py'), str(nets / 'net' / 'epoch_1.pth')]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, 'argv', [*monkey, '--out', str(tmp_path / 'all.pkl')])
-        runpy.run_path(str(ROOT / 'tools' / 'test.py'), run_name='__main__')
+    net = nets / 'net.py', nets / 'net' / 'epoch_1.pth'
+    call_tool('test.py', *net, '--out', tmp_path / 'all.pkl')
     out, report, _ = run('--embeddings', tmp_path / 'all.pkl', '--per-target', 1)
     assert report['number'] == 20
     for wrong, error in (('none.npy', FileNotFoundError), ('all.txt', ValueError)):

@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import re
-import runpy
 import shlex
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from mmarcface.datasets import ORLFaces
 from mmarcface.engine.purification_pipeline import training_set
 from tests.conftest import ROOT
 from tests.engine.test_inversion import PIPELINE, tiny
+from tests.in_process import call_tool
 
 PEOPLE = (3, 5, 7, 11)
 ORL = dict(type='mmarcface.ORLFaces', people=list(PEOPLE))
@@ -47,13 +47,8 @@ def trained(tmp_path_factory):
     config_of().dump(folder / 'net.py')
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        call(patch, 'run', folder / 'net.py', '--ceiling', '--seeds', 4)
+        call_tool('purify.py', 'run', folder / 'net.py', '--ceiling', '--seeds', 4)
     return folder
-
-
-def call(patch, *words, name='purify.py'):
-    patch.setattr(sys, 'argv', [name, *map(str, words)])
-    runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
 
 
 def next_command(said):
@@ -69,7 +64,7 @@ def tool(tmp_path, monkeypatch, capsys):
 
     def run(*words):
         capsys.readouterr()
-        call(monkeypatch, *words)
+        call_tool('purify.py', *words)
         return capsys.readouterr().out
 
     return run
@@ -367,7 +362,7 @@ def test_data_sets_of_mmpretrain(orl, tmp_path, tool, repeated):
 
 
 @pytest.mark.parametrize('repeated', [False, True], ids=['bare', 'repeated'])
-def test_next_command_suits_the_data_set(orl, trained, tmp_path, tool, monkeypatch, repeated):
+def test_next_command_suits_the_data_set(orl, trained, tmp_path, tool, repeated):
     """As of mmpretrain's, which know no lists."""
     lines = [
         f'{orl}/s{person}/{number}.pgm {label}'
@@ -379,7 +374,7 @@ def test_next_command_suits_the_data_set(orl, trained, tmp_path, tool, monkeypat
     dataset = dict(type='RepeatDataset', dataset=custom, times=2) if repeated else custom
     config_of(dataset).dump(tmp_path / 'net.py')
     said = tool(tmp_path / 'net.py', checkpoint_in(trained), '--out', tmp_path / 'out')
-    call(monkeypatch, *next_command(said), name='train.py')
+    call_tool('train.py', *next_command(said))
     state = torch.load(tmp_path / 'out' / 'purified' / 'epoch_1.pth', weights_only=True)
     kept = len(rows_of(tmp_path / 'out' / 'keep.csv')) * (2 if repeated else 1)
     assert state['meta']['iter'] == kept // BATCH

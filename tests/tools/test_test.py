@@ -1,15 +1,13 @@
 """tools/test.py, in this process: which weights it tests."""
 
 import json
-import runpy
-import sys
 
 import pytest
 import torch
 
 from mmarcface.apis import get_model
-from tests.conftest import ROOT
 from tests.engine.test_inversion import tiny
+from tests.in_process import call_tool
 
 NO_DATA = '--cfg-options', 'test_dataloader.dataset.data_root=nowhere'
 VERIFICATION = dict(type='mmarcface.VerificationMetric', prefix='verification')
@@ -23,9 +21,7 @@ def tool(tmp_path, monkeypatch):
     config.dump(tmp_path / 'net.py')
 
     def run(*words):
-        words = 'net.py', *map(str, words), '--out', 'figures.json'
-        monkeypatch.setattr(sys, 'argv', ['test.py', *words])
-        runpy.run_path(str(ROOT / 'tools' / 'test.py'), run_name='__main__')
+        call_tool('test.py', 'net.py', *words, '--out', 'figures.json')
         return json.loads((tmp_path / 'figures.json').read_text())
 
     return run

@@ -1,14 +1,12 @@
 """tools/train.py, in this process, on a net that trains for a second: what it goes on from."""
 
-import runpy
 import shutil
-import sys
 
 import pytest
 import torch
 
-from tests.conftest import ROOT
 from tests.engine.test_inversion import tiny
+from tests.in_process import call_tool
 
 
 @pytest.fixture(scope='module')
@@ -17,7 +15,7 @@ def trained(tmp_path_factory):
     tiny().dump(folder / 'net.py')
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        train(patch, 'net.py')
+        call_tool('train.py', 'net.py')
     return folder
 
 
@@ -32,15 +30,10 @@ def tool(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
 
     def run(*words):
-        train(monkeypatch, *words)
+        call_tool('train.py', *words)
 
     run.folder = folder
     return run
-
-
-def train(patch, *words):
-    patch.setattr(sys, 'argv', ['train.py', *map(str, words)])
-    runpy.run_path(str(ROOT / 'tools' / 'train.py'), run_name='__main__')
 
 
 MORE = '--cfg-options', 'train_cfg.max_epochs=2'
