@@ -11,7 +11,7 @@ with read_base():
 from mmarcface.datasets import VirtualIdentities
 from mmarcface.engine import RecomputeStatisticsHook
 
-# 20 people are few to learn from: upside down, as negatives and both they count as 60 more.
+# 20 people are few to learn from. Upside down, as negatives, and as both, they count as 60 more.
 train_dataloader.dataset.pipeline.insert(-2, dict(type=VirtualIdentities, num_identities=20))
 custom_hooks.insert(0, dict(type=RecomputeStatisticsHook))
 custom_hooks.append(results_table)

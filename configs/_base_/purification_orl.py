@@ -14,7 +14,7 @@ from mmarcface.datasets import VirtualIdentities
 from mmarcface.engine import RecomputeStatisticsHook, SubCenterHook
 from mmarcface.models import SubCenterArcFaceHead
 
-# 20 people are few to learn from: upside down, as negatives and both they count as 60 more.
+# 20 people are few to learn from. Upside down, as negatives, and as both, they count as 60 more.
 train_dataloader.dataset.pipeline.insert(-2, dict(type=VirtualIdentities, num_identities=20))
 train_dataloader.update(sampler=dict(type=InfiniteSampler, shuffle=True))
 model.update(

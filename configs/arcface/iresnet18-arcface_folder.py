@@ -3,10 +3,10 @@
     python tools/train.py configs/arcface/iresnet18-arcface_folder.py \
         --cfg-options model.head.num_classes=20
 
-data/faces/train/PERSON/*.jpg to learn from, data/faces/test/PERSON/*.jpg, other people with at least
-two images each, to test on. For hundreds of people or more raise model.head.scale to 64 and
-model.head.margin to 0.5; for tens see VirtualIdentities in iresnet18-arcface_orl.py. 120 epochs. With the
-ORL people s1..s20 and s21..s40 as folders, in percent: Recall@1 99.50, AUC 95.89, TAR@FAR=0.01 63.00.
+The net learns from data/faces/train/PERSON/*.jpg for 120 epochs, and is tested on data/faces/test/PERSON/*.jpg, other people
+with at least two images each. For hundreds of people or more raise model.head.scale to 64 and model.head.margin to 0.5; for
+tens see VirtualIdentities in iresnet18-arcface_orl.py. With the ORL people s1..s20 and s21..s40 as folders it has, in
+percent, Recall@1 99.50, AUC 95.89, TAR@FAR=0.01 63.00.
 """
 
 from mmengine.config import read_base

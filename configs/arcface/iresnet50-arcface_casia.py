@@ -2,9 +2,9 @@
 
     python tools/train.py configs/arcface/iresnet50-arcface_casia.py
 
-For 4 GPUs (tools/dist_train.sh CONFIG 4), batches of 512 in all, or one with --cfg-options
-train_dataloader.batch_size=512; it was not measured here, as it takes the data and the GPUs. Tested on LFW, CFP-FP and
-AgeDB-30 after every epoch. Published for this schedule in the ArcFace paper: 99.53, 95.56 and 95.15.
+The schedule is for 4 GPUs (tools/dist_train.sh CONFIG 4), with batches of 512 in all, or for one with --cfg-options
+train_dataloader.batch_size=512. It was not measured here, as it needs the data and the GPUs. LFW, CFP-FP and AgeDB-30 are
+tested after every epoch; the ArcFace paper publishes 99.53, 95.56 and 95.15 for this schedule.
 """
 
 from mmengine.config import read_base

@@ -2,10 +2,10 @@
 
     python tools/train.py configs/arcface/iresnet50-arcface_celeba-lfw.py
 
-Lists, landmarks and img_align_celeba in data/celeba, lfw.bin in data/faces. The checkpoint of the best accuracy is kept
-as best_*.pth, and training stops where five epochs bring no better one. For 4 GPUs, batches of 512
-in all, or one with --cfg-options train_dataloader.batch_size=512; it was not measured here, as it takes the data and
-the GPUs.
+Put the lists, landmarks and img_align_celeba in data/celeba, and lfw.bin in data/faces. The checkpoint of the best accuracy is
+kept as best_*.pth, and training stops after five epochs without a better one. The schedule is for 4 GPUs, with batches of
+512 in all, or for one with --cfg-options train_dataloader.batch_size=512. It was not measured here, as it needs the data
+and the GPUs.
 """
 
 from mmengine.config import read_base

@@ -2,9 +2,9 @@
 
     python tools/train.py configs/arcface/resnet50-arcface_celeba-128d.py
 
-A public recipe for those without landmarks: the middle of the images that CelebA and LFW give, m=1.2 as long as the
-angle is below 90 degrees. data/celeba, and data/lfw with lfw/ and pairs.txt. For 4 GPUs, or one with
---cfg-options train_dataloader.batch_size=512; it was not measured here, as it takes the data and the GPUs.
+This is a public recipe for those without landmarks. It takes the middle of the images of CelebA and LFW, and m=1.2 as long
+as the angle is below 90 degrees. Put CelebA in data/celeba, and lfw/ and pairs.txt in data/lfw. The schedule is for 4 GPUs, or
+for one with --cfg-options train_dataloader.batch_size=512. It was not measured here, as it needs the data and the GPUs.
 """
 
 from mmengine.config import read_base

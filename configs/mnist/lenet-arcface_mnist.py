@@ -2,7 +2,7 @@
 
     python tools/train.py configs/mnist/lenet-arcface_mnist.py
 
-About a minute on one CPU core. Seed 0, on 1000 held-out digits: accuracy 97.2 percent,
+A run takes about a minute on one CPU core. Seed 0 has, on 1000 held-out digits, accuracy 97.2 percent,
 3.6 degrees within a class, 26.2 degrees between the nearest two.
 """
 

@@ -2,8 +2,8 @@
 
     python tools/test.py configs/verification/iresnet18_orl-1n.py CHECKPOINT
 
-With a checkpoint of configs/arcface/iresnet18-arcface_orl.py, seconds on 2 CPU cores.
-Median of three seeds, in percent: Rank-1 96.67, Rank-5 100.00, TPIR@FPIR=0.01 79.17, TPIR@FPIR=0.1 93.33.
+The checkpoint is one of configs/arcface/iresnet18-arcface_orl.py, and the test takes seconds on 2 CPU cores.
+The median of three seeds, in percent, is Rank-1 96.67, Rank-5 100.00, TPIR@FPIR=0.01 79.17, TPIR@FPIR=0.1 93.33.
 """
 
 from mmengine.config import read_base
@@ -21,7 +21,7 @@ from mmarcface.evaluation import IdentificationMetric
 
 data_preprocessor = dict(mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True)
 
-# Photographs 1 and 2 of s21..s35; all others of s21..s40 are probes.
+# Photographs 1 and 2 of s21..s35 are enrolled; all others of s21..s40 are probes.
 people = list(range(21, 41))
 enrolled = [10 * person + number for person in range(15) for number in range(2)]
 # Data sets are named, not imported: mmpretrain.get_model looks them up by their names.

@@ -2,9 +2,9 @@
 
     python tools/test.py configs/verification/iresnet50_ijbc.py CHECKPOINT
 
-data/IJBC as insightface hands it out, with loose_crop/ and meta/; 469,375 faces. It was not measured here, as it takes
-the data and a GPU. IJB-B: --cfg-options test_dataloader.dataset.data_root=data/IJBB
-test_dataloader.dataset.benchmark=ijbb. insightface's backbone.pth becomes a checkpoint with
+data/IJBC has 469,375 faces, as insightface hands it out, in loose_crop/ and meta/. It was not measured here, as it needs
+the data and a GPU. For IJB-B add --cfg-options test_dataloader.dataset.data_root=data/IJBB
+test_dataloader.dataset.benchmark=ijbb. To test insightface's backbone.pth, make it a checkpoint with
 python tools/convert.py insightface backbone.pth CHECKPOINT.
 """
 
@@ -30,6 +30,6 @@ test_dataloader = dict(
     dataset=dict(type='mmarcface.IJB', data_root='data/IJBC', benchmark='ijbc', pipeline=test_pipeline),
     sampler=dict(type=DefaultSampler, shuffle=False),
 )
-# The length of an embedding and the score of its detection both weigh, as in insightface's script.
+# Embeddings weigh by their length and by the score of their detection, as in insightface's script.
 test_evaluator = dict(type=TemplateVerificationMetric, weighting=('quality', 'detection'))
 test_cfg = dict()

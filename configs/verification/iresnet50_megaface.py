@@ -2,8 +2,8 @@
 
     python tools/test.py configs/verification/iresnet50_megaface.py CHECKPOINT
 
-Aligned faces of 112 x 112 pixels, a folder for each person in data/megaface/facescrub and the distractors in folders in
-data/megaface/distractors. It was not measured here, as it takes the data and a GPU.
+Aligned faces of 112 x 112 pixels are in data/megaface/facescrub, a folder for each person, and the distractors are in folders
+in data/megaface/distractors. It was not measured here, as it needs the data and a GPU.
 """
 
 from mmengine.config import read_base

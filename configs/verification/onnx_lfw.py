@@ -2,9 +2,9 @@
 
     python tools/test.py configs/verification/onnx_lfw.py
 
-No checkpoint: the file brings its weights. Put insightface's w600k_r50.onnx in data/models and the lfw.bin of
-its data sets in data/faces; it was not measured here, as it takes the model and the data. Another model of
-112 x 112 pixels: --cfg-options model.image_encoder.path=FILE; if it normalizes inside the graph, also
+The file brings its weights, so there is no checkpoint. Put insightface's w600k_r50.onnx in data/models and the lfw.bin of
+its data sets in data/faces. It was not measured here, as it needs the model and the data. For another model of
+112 x 112 pixels add --cfg-options model.image_encoder.path=FILE, and if it normalizes inside the graph also
 model.data_preprocessor.mean=[0,0,0] model.data_preprocessor.std=[1,1,1].
 """
 
