@@ -2,8 +2,8 @@
 
     python tools/train.py configs/magface/iresnet18-magface_celeba_20k-iter.py
 
-Put the lists, landmarks and img_align_celeba in data/celeba, and lfw.bin in data/faces. The schedule is for one GPU. It was
-not measured here, as it needs the data and the GPU.
+Put the lists, landmarks and img_align_celeba in data/celeba, and lfw.bin in data/faces. The schedule is for one GPU.
+It was not measured here, as it needs the data and the GPU.
 """
 
 from mmengine.config import read_base
