@@ -12,6 +12,7 @@ from mmarcface.evaluation.thresholds import save_thresholds
 from mmarcface.fingerprints import fingerprint_model
 from mmarcface.functional.calibration import calibrate
 
+pytestmark = pytest.mark.both_stacks
 ORL = 'iresnet18-arcface_orl'
 
 

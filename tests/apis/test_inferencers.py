@@ -26,6 +26,7 @@ from mmarcface.registry import DATASETS
 from tests.conftest import ROOT
 from tests.datasets import writers
 
+pytestmark = pytest.mark.both_stacks
 NUMBERS = (1, 2, 9)
 # Of three photographs; the faces are not all upright.
 POINTS = [

@@ -14,6 +14,7 @@ from mmarcface.engine.resuming import SameClassesHook
 
 from .test_inversion import PIPELINE, loader, tiny
 
+pytestmark = pytest.mark.both_stacks
 NAMES = ['ben', 'carl', 'dora']
 
 
