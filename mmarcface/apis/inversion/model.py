@@ -16,6 +16,7 @@ from torch import nn
 from mmarcface.functional.arguments import check_number
 from mmarcface.models import ArcFaceHead, SoftmaxHead, unwrap_model
 from mmarcface.models.embedding import embeddings_of_feats, embeds_itself, extract_feats
+from mmarcface.models.heads.centers import longest_centers
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class InversionModel:
     Attributes:
         model: the model; only read.
         head: what gives the loss of a class, or None.
-        centers: one vector a class, (C, D), or None without a head.
+        centers: one vector a class, (C, D), of several sub-centers the longest, see
+            :func:`mmarcface.models.heads.centers.longest_centers`; None where there are none.
         mean: of the normalization, in pixel values [0, 255], (channels, 1, 1).
         std: of the normalization, the same.
         rgb: whether the first channel of the normalized images is red.
@@ -121,7 +123,7 @@ class InversionModel:
         return cls(
             model,
             head,
-            None if head is None else dominant_centers(head),
+            None if head is None else longest_centers(head),
             *(
                 torch.tensor(values, device=parameter.device, dtype=torch.float)
                 .expand(channels)
@@ -194,30 +196,6 @@ class InversionModel:
         elif self.rgb:
             images = images.flip(1)
         return (images - self.mean) / self.std
-
-
-def dominant_centers(head: ClsHead) -> torch.Tensor | None:
-    """One vector a class, (C, D), of a head; None for one that has no weight of this shape.
-
-    Of several sub-centers it is the longest. A center's gradient is perpendicular to it, so that
-    each sample that pulls it makes it longer, and weight decay shortens those that no sample
-    pulls: without the training data, length tells which one the class lives on, after a training
-    that was long enough for its weight decay. After a short one it tells little.
-    """
-    weight = getattr(head, 'weight', None)
-    if weight is None:
-        # Of mmpretrain's LinearClsHead and ArcFaceClsHead.
-        layer = getattr(head, 'fc', None) or getattr(head, 'norm_product', None)
-        weight = getattr(layer, 'weight', None)
-    if weight is None or weight.dim() != 2:
-        return None
-    weight = weight.detach()
-    number = getattr(head, 'num_subcenters', 1)
-    if number == 1:
-        return weight
-    groups = weight.unflatten(0, (-1, number))
-    longest = groups.float().norm(dim=2).argmax(1)
-    return groups[torch.arange(len(groups), device=weight.device), longest]
 
 
 def _as_head(head: nn.Module | torch.Tensor, scale: float | None) -> ClsHead:

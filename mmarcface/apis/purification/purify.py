@@ -31,6 +31,7 @@ from mmarcface.functional.subcenter import (
 )
 from mmarcface.functional.vectors import normalize
 from mmarcface.models import unwrap_model
+from mmarcface.models.heads.centers import class_centers
 
 from .embedding_store import EmbeddingStore
 
@@ -314,16 +315,15 @@ def check_settings(
 def _centers(model: nn.Module) -> tuple[torch.Tensor, int]:
     """The centers of a model's head, (C * K, D), and K."""
     head = getattr(model, 'head', None)
-    # mmpretrain's ArcFaceClsHead has them a level deeper.
-    weight = getattr(getattr(head, 'norm_product', head), 'weight', None)
-    number = getattr(head, 'num_subcenters', 1)
-    if not isinstance(weight, torch.Tensor) or number < 2:
+    centers = class_centers(head)
+    number = 1 if centers is None else centers.shape[1]
+    if number < 2:
         raise ValueError(
             'purification needs a head with several centers a class, which was trained with them, '
             f'such as SubCenterArcFaceHead; the head here, {type(head).__name__}, has '
             f'{number} (num_subcenters): train with num_subcenters=3 first'
         )
-    return weight.detach(), number
+    return centers.flatten(0, 1), number
 
 
 def _labels(dataset: BaseDataset, num_classes: int) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -14,6 +14,7 @@ from mmpretrain.structures import DataSample
 from torch.utils.data import DataLoader
 
 from mmarcface.engine.saved_weights import refuse_other_figures, saved_model
+from mmarcface.models.heads.centers import class_centers
 from mmarcface.registry import HOOKS
 from mmarcface.visualization import EmbeddingPanel, draw_embeddings, figure_to_image
 
@@ -106,13 +107,12 @@ class EmbeddingPlotHook(Hook):
         labels, vectors = np.array(labels), np.stack(vectors)
         classes = _classes(runner.val_dataloader)
         # Not the trained model, whose embeddings these are not under an EMAHook.
-        head = getattr(saved_model(runner), 'head', None)
-        weight = getattr(head, 'weight', None)
+        centers = class_centers(getattr(saved_model(runner), 'head', None))
         # Of other people the numbers may be the same, where those in validation are unseen.
         learned = _classes(runner.train_dataloader)
         has_centers = (
-            isinstance(weight, torch.Tensor)
-            and weight.shape[1:] == vectors.shape[1:]
+            centers is not None
+            and centers.shape[2:] == vectors.shape[1:]
             and classes is not None
             and learned == classes
         )
@@ -120,8 +120,8 @@ class EmbeddingPlotHook(Hook):
             f'iteration {runner.iter}',
             vectors,
             labels,
-            weight.detach().float().cpu().numpy() if has_centers else None,
-            getattr(head, 'num_subcenters', 1),
+            centers.flatten(0, 1).float().cpu().numpy() if has_centers else None,
+            centers.shape[1] if has_centers else 1,
             classes,
             (metrics or {}).get('accuracy/top1'),
         )

@@ -30,11 +30,12 @@ from mmarcface.apis import (
     save_inversion,
 )
 from mmarcface.apis.inversion import descent
-from mmarcface.apis.inversion.model import InversionModel, dominant_centers
+from mmarcface.apis.inversion.model import InversionModel
 from mmarcface.apis.inversion.search import _is_better, _Search
 from mmarcface.apis.inversion.state import SearchState, WorkItem
 from mmarcface.functional.inversion import BN_PRIORS, batch_norm_layers
-from mmarcface.models import ArcFaceHead, SoftmaxHead, SubCenterArcFaceHead
+from mmarcface.models import ArcFaceHead, SoftmaxHead
+from mmarcface.models.heads.centers import class_centers
 from mmarcface.registry import MODELS
 from tests.conftest import ROOT
 from tests.models.test_heads import HEADS
@@ -503,44 +504,6 @@ def test_every_head_gives_the_term_of_a_class(name):
     assert again.terms == found.terms
 
 
-def test_longest_subcenter_is_the_dominant_one():
-    """With a tenth of the labels wrong, after weight decay has had its time."""
-    torch.manual_seed(0)
-    means = torch.randn(10, 8)
-    net = nn.Sequential(
-        nn.Linear(8, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 16), nn.BatchNorm1d(16)
-    )
-    head = SubCenterArcFaceHead(10, 16, num_subcenters=3, scale=16.0, margin=0.3)
-    optimizer = torch.optim.SGD(
-        [*net.parameters(), *head.parameters()], lr=0.1, momentum=0.9, weight_decay=0.01
-    )
-    true = torch.randint(10, (1000,))
-    images = means[true] + 0.5 * torch.randn(1000, 8)
-    labels = torch.where(torch.rand(1000) < 0.1, torch.randint(10, (1000,)), true)
-    for step in range(1500):
-        optimizer.param_groups[0]['lr'] = 0.1 if step < 1200 else 0.01
-        batch = torch.randint(1000, (128,))
-        optimizer.zero_grad()
-        head.class_loss(net(images[batch]), labels[batch])['loss'].backward()
-        optimizer.step()
-    with torch.no_grad():
-        embeddings = nn.functional.normalize(net.eval()(means))
-    cosines = nn.functional.normalize(dominant_centers(head)) @ embeddings.T
-    assert (cosines.argmax(1) == torch.arange(10)).sum() >= 9
-    assert cosines.diagonal().median() > 0.9
-
-
-def test_dominant_centers():
-    head = SubCenterArcFaceHead(2, 3, num_subcenters=2)
-    rows = torch.tensor([[1.0, 0, 0], [0, 2, 0], [0, 0, 5], [1, 1, 1]])
-    with torch.no_grad():
-        head.weight.copy_(rows)
-    assert torch.equal(dominant_centers(head), rows[[1, 2]])
-    linear = LinearClsHead(2, 3)
-    assert torch.equal(dominant_centers(linear), linear.fc.weight)
-    assert dominant_centers(nn.Identity()) is None
-
-
 # Settings.
 
 
@@ -906,7 +869,7 @@ def test_companions_are_searched_for_and_not_returned():
 
 def test_heads_of_mmpretrain_have_centers():
     head = ArcFaceClsHead(CLASSES, WIDTH, num_subcenters=2)
-    assert dominant_centers(head).shape == (CLASSES, WIDTH)
+    assert class_centers(head).shape == (CLASSES, 2, WIDTH)
     found = search(head=head)
     assert {'center', 'cosine'} <= set(found.terms)
 
