@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -98,11 +99,7 @@ def nontarget_sums(
     """
     if reduction not in REDUCTIONS:
         raise ValueError(f'reduction must be one of {REDUCTIONS}, got {reduction!r}')
-    return _NontargetSums.apply(
-        embeddings,
-        weight,
-        bias,
-        labels,
+    options = _Options(
         function,
         scale,
         reduction,
@@ -110,6 +107,19 @@ def nontarget_sums(
         normalize_weight,
         keep and torch.is_grad_enabled(),
     )
+    return _NontargetSums.apply(embeddings, weight, bias, labels, options)
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What :func:`nontarget_sums` is told besides tensors."""
+
+    function: Modulation | None
+    scale: float
+    reduction: str
+    num_subcenters: int
+    normalize_weight: bool
+    keep: bool
 
 
 class _Block:
@@ -213,44 +223,33 @@ def _to_nearest(
 
 class _NontargetSums(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx,
-        x,
-        weight,
-        bias,
-        labels,
-        function,
-        scale,
-        reduction,
-        num_subcenters,
-        normalize_weight,
-        keep,
-    ):
-        number, centers = len(x), weight.unflatten(0, (-1, num_subcenters))
-        inverse_norms = x.new_empty(centers.shape[:2]) if normalize_weight else None
+    def forward(ctx, x, weight, bias, labels, options: _Options):
+        number, centers = len(x), weight.unflatten(0, (-1, options.num_subcenters))
+        inverse_norms = x.new_empty(centers.shape[:2]) if options.normalize_weight else None
         target = x.new_empty(number)
         total = x.new_zeros(number)
         highest = x.new_full((number,), torch.finfo(x.dtype).min)
         in_block = number * min(_block_size(centers, labels), len(centers))
         scratch, scratch_nearest = x.new_empty(in_block), x.new_empty(in_block)
-        buffer = None if keep else x.new_empty(num_subcenters * in_block)
+        buffer = None if options.keep else x.new_empty(options.num_subcenters * in_block)
         kept = []
         for block in _blocks(centers, labels):
-            if normalize_weight:
+            if inverse_norms is not None:
                 inverse_norms[block.classes] = block.inverse_norms()
             # Taken here, not all at once before: the allocator keeps such memory between steps.
-            products = x.new_empty(block.shape(x)) if keep else _shaped(buffer, *block.shape(x))
+            shape = block.shape(x)
+            products = x.new_empty(shape) if options.keep else _shaped(buffer, *shape)
             block.multiply(x, inverse_norms, out=products)
-            if keep:
+            if options.keep:
                 kept.append(products)
             nearest = _nearest(products, scratch_nearest)
             target[block.targets[0]] = nearest[block.targets]
-            values = nearest if function is None else function.value(nearest)
-            logits = _affine(values, scale, bias, block, scratch)
+            values = nearest if options.function is None else options.function.value(nearest)
+            logits = _affine(values, options.scale, bias, block, scratch)
             # Put back below, for these may be the very products that are kept.
             own = logits[block.targets]
             logits[block.targets] = -torch.inf
-            if reduction == 'logsumexp':
+            if options.reduction == 'logsumexp':
                 higher = torch.maximum(highest, logits.amax(1))
                 terms = torch.sub(logits, higher[:, None], out=_shaped(scratch, *logits.shape))
                 terms.exp_()
@@ -259,11 +258,10 @@ class _NontargetSums(torch.autograd.Function):
             else:
                 total += _sum_of_softplus(logits, _shaped(scratch, *logits.shape))
             logits[block.targets] = own
-        if reduction == 'logsumexp':
+        if options.reduction == 'logsumexp':
             total = highest + total.log()
         ctx.save_for_backward(x, weight, bias, labels, inverse_norms, total, *kept)
-        ctx.function, ctx.scale, ctx.reduction = function, scale, reduction
-        ctx.num_subcenters = num_subcenters
+        ctx.options = options
         return target, total
 
     @staticmethod
@@ -274,7 +272,8 @@ class _NontargetSums(torch.autograd.Function):
                 "use impl='reference'"
             )
         x, weight, bias, labels, inverse_norms, total, *kept = ctx.saved_tensors
-        number, centers = len(x), weight.unflatten(0, (-1, ctx.num_subcenters))
+        options = ctx.options
+        number, centers = len(x), weight.unflatten(0, (-1, options.num_subcenters))
         for_x = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
         for_centers = torch.empty_like(centers) if ctx.needs_input_grad[1] else None
         for_bias = torch.empty_like(bias) if ctx.needs_input_grad[2] else None
@@ -282,16 +281,16 @@ class _NontargetSums(torch.autograd.Function):
         in_block = number * min(_block_size(centers, labels), len(centers))
         scratch, scratch_along = x.new_empty(in_block), x.new_empty(in_block)
         scratch_nearest = x.new_empty(in_block)
-        buffer = None if kept else x.new_empty(ctx.num_subcenters * in_block)
+        buffer = None if kept else x.new_empty(options.num_subcenters * in_block)
         for i, block in enumerate(_blocks(centers, labels)):
             products = kept[i] if kept else _shaped(buffer, *block.shape(x))
             if not kept:
                 block.multiply(x, inverse_norms, out=products)
             nearest = _nearest(products, scratch_nearest)
-            values = nearest if ctx.function is None else ctx.function.value(nearest)
-            logits = _affine(values, ctx.scale, bias, block, scratch)
+            values = nearest if options.function is None else options.function.value(nearest)
+            logits = _affine(values, options.scale, bias, block, scratch)
             gradient = _shaped(scratch, *nearest.shape)
-            if ctx.reduction == 'logsumexp':
+            if options.reduction == 'logsumexp':
                 torch.sub(logits, total[:, None], out=gradient).exp_()
             else:
                 torch.sigmoid(logits, out=gradient)
@@ -299,10 +298,10 @@ class _NontargetSums(torch.autograd.Function):
             if for_bias is not None:
                 gradient[block.targets] = 0
                 for_bias[block.classes] = gradient.sum(0)
-            if ctx.function is not None:
-                gradient *= ctx.function.slope(nearest, values)
-            if ctx.scale != 1:
-                gradient *= ctx.scale
+            if options.function is not None:
+                gradient *= options.function.slope(nearest, values)
+            if options.scale != 1:
+                gradient *= options.scale
             gradient[block.targets] = of_target[block.targets[0]]
             for k, share in enumerate(_to_nearest(gradient, nearest, products)):
                 own = block.centers[:, k]
@@ -321,4 +320,4 @@ class _NontargetSums(torch.autograd.Function):
                         of_own.addcmul_(own, along[:, None], value=-1)
         if for_centers is not None:
             for_centers = for_centers.view_as(weight)
-        return for_x, for_centers, for_bias, *[None] * 7
+        return for_x, for_centers, for_bias, None, None
