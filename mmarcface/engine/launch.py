@@ -21,11 +21,10 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmarcface.checkpoint import open_checkpoint, open_training
-from mmarcface.datasets import labels_of
 from mmarcface.datasets.class_names import class_names
 from mmarcface.datasets.image_sizes import require_equal_sizes
 from mmarcface.datasets.joined_identities import refuse_folded_labels
-from mmarcface.evaluation.metrics.embedding_metric import ONE_SET, ROLES, EmbeddingMetric
+from mmarcface.evaluation.metrics.embedding_metric import EmbeddingMetric, check_dataset
 
 from .resuming import SameClassesHook, SaveStoppedHook, latest_checkpoint, refuse_other_classes
 from .saved_weights import (
@@ -94,8 +93,8 @@ def check_data(loop: BaseLoop) -> None:
 
     Raises:
         ValueError: if no batch is left to train on, it is a benchmark's, or a label means several
-            classes; if a hook has figures of other weights than are saved; if places or roles of
-            samples get lost on their way to the metrics; or see :meth:`EmbeddingMetric.check`.
+            classes; if a hook has figures of other weights than are saved; or see
+            :func:`mmarcface.evaluation.metrics.embedding_metric.check_dataset`.
     """
     loader = loop.dataloader
     if len(loader) == 0:
@@ -117,32 +116,9 @@ def check_data(loop: BaseLoop) -> None:
         _refuse_single_images(loop)
     if not hasattr(loop, 'evaluator') or not hasattr(loader.dataset, 'get_data_info'):
         return
-    samples = [loader.dataset.get_data_info(index) for index in range(len(loader.dataset))]
-    roles = [sample.get('role') for sample in samples]
-    try:
-        labels = labels_of(samples)
-    except ValueError:
-        return  # The metric names the sample when it comes to it.
-    if not set(roles) <= set(ROLES):
-        return  # As above.
-    if any(roles) and 'role' not in loader.dataset[0]['data_samples']:
-        raise ValueError(
-            'the samples of this data set have a role, and its pipeline loses it: add it to '
-            "meta_keys of PackInputs, meta_keys=('sample_idx', 'img_path', 'role')"
-        )
-    names = [sample.get('img_path', f'sample {i}') for i, sample in enumerate(samples)]
     metrics = [m for m in loop.evaluator.metrics if isinstance(m, EmbeddingMetric)]
-    moved = [i for i, sample in enumerate(samples) if sample.get('sample_idx', i) != i]
-    if moved and metrics:
-        raise ValueError(
-            f'{type(metrics[0]).__name__} needs the place of each sample in the data set as '
-            f'sample_idx: in this {type(loader.dataset).__name__} sample {moved[0]} has '
-            f'{samples[moved[0]]["sample_idx"]}; {ONE_SET}'
-        )
-    for metric in metrics:
-        metric.check(
-            torch.from_numpy(labels), torch.tensor([ROLES.index(role) for role in roles]), names
-        )
+    if metrics:
+        check_dataset(loader.dataset, metrics)
 
 
 def _refuse_too_few_classes(loop: BaseLoop) -> None:

@@ -12,6 +12,9 @@ import torch
 from mmengine.dist import broadcast_object_list, collect_results, get_world_size, is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
+from torch.utils.data import Dataset
+
+from mmarcface.datasets import labels_of
 
 ROLES = ('query', None, 'gallery')
 # Batches are merged into pieces of this size, in bytes, which go back to the system when freed.
@@ -20,6 +23,10 @@ ONE_SET = (
     'evaluate a data set that is not wrapped, several sets of pairs as VerificationSets, and '
     "queries with their gallery as one data set, such as InShop with split='test' or "
     'ProbesAndGallery'
+)
+PLACES = (
+    'each sample needs its place in the data set as sample_idx, which a ConcatDataset counts anew '
+    'in each part and a RepeatDataset repeats'
 )
 
 
@@ -108,23 +115,9 @@ class EmbeddingMetric(BaseMetric):
             )
         if sample['gt_label'].numel() != 1:
             raise ValueError(f'sample {place} must have one label, got {sample["gt_label"]}')
-        if role not in ROLES:
-            raise ValueError(
-                f"role must be 'query' or 'gallery' or absent, got {role!r} in sample {place}"
-            )
-        expected = (self.dataset_meta or {}).get('roles') if self.by_role else None
-        if not expected or role in expected:
-            return
-        rule = f'each sample of this data set has a role, one of {tuple(expected)}'
-        if role is None:
-            raise ValueError(
-                f'{rule}, and sample {place} arrives without: its pipeline loses it; add it to '
-                "meta_keys of PackInputs, meta_keys=('sample_idx', 'img_path', 'role')"
-            )
-        raise ValueError(
-            f'{rule}, and sample {place} arrives as {role!r}: a wrapper such as ConcatDataset has '
-            f'the metainfo of its first part only; {ONE_SET}'
-        )
+        _refuse_unknown_role(role, place)
+        if self.by_role:
+            _refuse_other_role(role, place, (self.dataset_meta or {}).get('roles'))
 
     def _merge_batches(self) -> None:
         """Merge the batches at the end of the results once they make up a piece."""
@@ -209,8 +202,7 @@ class EmbeddingMetric(BaseMetric):
         if distinct != size:
             raise ValueError(
                 f'the data set has {size} samples and {distinct} distinct sample_idx were '
-                'evaluated: each sample needs its place in the data set as sample_idx, which a '
-                f'ConcatDataset counts anew in each part and a RepeatDataset repeats; {ONE_SET}'
+                f'evaluated: {PLACES}; {ONE_SET}'
             )
         row = (roles * (sample_idx.max() + 1) + sample_idx).unique(return_inverse=True)[1]
         vectors = torch.empty(size, batches[0].vectors.shape[1])
@@ -237,3 +229,58 @@ class EmbeddingMetric(BaseMetric):
         names = [f'sample {index} of the data set' for index in range(size)]
         self.check(joined.labels[place], joined.roles[place], names)
         return joined
+
+
+def check_dataset(dataset: Dataset, metrics: Sequence[EmbeddingMetric]) -> None:
+    """Refuse a data set that has no figures before its images are embedded.
+
+    Args:
+        dataset: the data set that is to be evaluated, with ``get_data_info``.
+        metrics: what it is evaluated with.
+
+    Raises:
+        ValueError: if a sample has another place than its ``sample_idx`` says, or an unknown role;
+            if the pipeline loses roles that a metric needs; or see :meth:`EmbeddingMetric.check`.
+    """
+    samples = [dataset.get_data_info(place) for place in range(len(dataset))]
+    try:
+        labels = torch.from_numpy(labels_of(samples))
+    except ValueError:
+        return  # EmbeddingMetric.process names the sample, unless the pipeline adds the label.
+    for place, sample in enumerate(samples):
+        if sample.get('sample_idx', place) != place:
+            raise ValueError(
+                f'{PLACES}; in this {type(dataset).__name__} sample {place} has '
+                f'{sample["sample_idx"]}; {ONE_SET}'
+            )
+        _refuse_unknown_role(sample.get('role'), place)
+    roles = [sample.get('role') for sample in samples]
+    if any(metric.by_role for metric in metrics) and any(roles):
+        arriving = dataset[0]['data_samples'].get('role')
+        _refuse_other_role(arriving, 0, sorted(set(roles), key=ROLES.index))
+    names = [sample.get('img_path', f'sample {place}') for place, sample in enumerate(samples)]
+    for metric in metrics:
+        metric.check(labels, torch.tensor([ROLES.index(role) for role in roles]), names)
+
+
+def _refuse_unknown_role(role: object, place: int) -> None:
+    if role not in ROLES:
+        raise ValueError(
+            f"role must be 'query' or 'gallery' or absent, got {role!r} in sample {place}"
+        )
+
+
+def _refuse_other_role(role: str | None, place: int, expected: Sequence[str | None] | None) -> None:
+    """Refuse a role that no sample of the data set has."""
+    if not expected or role in expected:
+        return
+    rule = f'each sample of this data set has a role, one of {tuple(expected)}'
+    if role is None:
+        raise ValueError(
+            f'{rule}, and sample {place} arrives without: its pipeline loses it; add it to '
+            "meta_keys of PackInputs, meta_keys=('sample_idx', 'img_path', 'role')"
+        )
+    raise ValueError(
+        f'{rule}, and sample {place} arrives as {role!r}: a wrapper such as ConcatDataset has the '
+        f'metainfo of its first part only; {ONE_SET}'
+    )
