@@ -68,11 +68,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar='auto|DEGREES',
         help='largest angle to the dominant center; auto, the default, finds it from the angles',
     )
-    settings.add_argument(
-        '--rule',
-        choices=('angle', 'center'),
-        help='center: keep only samples of the dominant center; angle, the default: by angle alone',
-    )
     settings.add_argument('--min-per-class', type=int, metavar='N', help='keep so many in any case')
     settings.add_argument(
         '--relabel',
@@ -93,9 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     config = load_config(args)
     settings = dict(config.get('purification', {}))
-    given = {
-        name: getattr(args, name) for name in ('threshold', 'rule', 'min_per_class', 'relabel')
-    }
+    given = {name: getattr(args, name) for name in ('threshold', 'min_per_class', 'relabel')}
     settings |= {name: value for name, value in given.items() if value is not None}
     if args.launcher != 'none':
         start_processes(config)

@@ -110,21 +110,18 @@ def clean_mask(
     angles: torch.Tensor,
     labels: torch.Tensor,
     threshold: float = 75.0,
-    on_dominant: torch.Tensor | None = None,
     min_per_class: int = 1,
 ) -> torch.Tensor:
     """Which samples to keep.
 
-    The article drops those whose angle to the dominant center exceeds 75 degrees; its text can also
-    be read so that only samples of the dominant center may stay, whatever their angle ("drop
-    non-dominant sub-centers and high-confident noisy samples", section 3.3): give ``on_dominant``
-    for this.
+    The article drops those whose angle to the dominant center exceeds 75 degrees. Its text ("drop
+    non-dominant sub-centers and high-confident noisy samples", section 3.3) can also be read so
+    that only samples nearest to the dominant center stay; here the angle alone decides.
 
     Args:
         angles: to the dominant center of the class, in degrees, (N,).
         labels: (N,), int64, at least 0.
         threshold: largest angle to keep, in degrees, at least 0.
-        on_dominant: whether the dominant center is the nearest one, (N,), bool.
         min_per_class: of a class with fewer to keep, so many stay nevertheless, the nearest to
             the dominant center, or as many as it has.
 
@@ -137,13 +134,10 @@ def clean_mask(
     check_number('threshold', threshold, minimum=0)
     check_number('min_per_class', min_per_class, minimum=0, whole=True)
     keep = angles <= threshold
-    if on_dominant is not None:
-        keep = keep & on_dominant
     if not len(labels):
         return keep
-    # Rank of each sample in its class: those kept first, then by angle.
+    # Rank of each sample in its class, by angle.
     order = torch.argsort(angles, stable=True)
-    order = order[torch.argsort((~keep[order]).int(), stable=True)]
     order = order[torch.argsort(labels[order], stable=True)]
     sizes = torch.bincount(labels)
     ranks = torch.empty_like(labels)

@@ -138,8 +138,8 @@ def test_angles_exist_where_rounding_makes_a_cosine_exceed_1():
     assert angles.tolist() == [0, 180]
 
 
-def keep_by_loops(angles, labels, threshold, on_dominant, least) -> list[bool]:
-    keep = [a <= threshold and d for a, d in zip(angles, on_dominant, strict=True)]
+def keep_by_loops(angles, labels, threshold, least) -> list[bool]:
+    keep = [angle <= threshold for angle in angles]
     for label in set(labels):
         members = [i for i, one in enumerate(labels) if one == label]
         kept = sum(keep[i] for i in members)
@@ -154,27 +154,18 @@ SAMPLES = st.lists(
     st.tuples(
         st.sampled_from([0.0, 30.0, 60.0, 75.0, 75.5, 90.0, 180.0]),
         st.sampled_from([0, 1, 2, 7]),
-        st.booleans(),
     ),
     max_size=30,
 )
 
 
 @settings(deadline=None)
-@given(SAMPLES, st.sampled_from([0.0, 60.0, 75.0, 180.0]), st.booleans(), st.integers(0, 5))
-def test_mask_is_that_of_a_loop(samples, threshold, with_dominant, least):
-    angles, labels, on_dominant = [list(v) for v in zip(*samples, strict=True)] or [[], [], []]
+@given(SAMPLES, st.sampled_from([0.0, 60.0, 75.0, 180.0]), st.integers(0, 5))
+def test_mask_is_that_of_a_loop(samples, threshold, least):
+    angles, labels = [list(v) for v in zip(*samples, strict=True)] or [[], []]
     given_labels = torch.tensor(labels, dtype=torch.long)
-    keep = clean_mask(
-        torch.tensor(angles),
-        given_labels,
-        threshold,
-        torch.tensor(on_dominant, dtype=torch.bool) if with_dominant else None,
-        least,
-    )
-    if not with_dominant:
-        on_dominant = [True] * len(angles)
-    assert keep.tolist() == keep_by_loops(angles, labels, threshold, on_dominant, least)
+    keep = clean_mask(torch.tensor(angles), given_labels, threshold, least)
+    assert keep.tolist() == keep_by_loops(angles, labels, threshold, least)
     sizes, kept = torch.bincount(given_labels), torch.bincount(given_labels[keep], minlength=8)
     for label in labels:
         assert kept[label] >= min(least, sizes[label])
@@ -184,16 +175,15 @@ def test_mask_is_that_of_a_loop(samples, threshold, with_dominant, least):
 @given(SAMPLES, st.integers(0, 3), st.randoms(use_true_random=False))
 def test_order_of_the_samples_plays_no_part(samples, least, random):
     # Without ties, of which the first would stay.
-    samples = [(a + i / 1000, y, d) for i, (a, y, d) in enumerate(samples)]
+    samples = [(a + i / 1000, y) for i, (a, y) in enumerate(samples)]
     shuffled = random.sample(samples, len(samples))
 
     def kept(samples):
-        angles, labels, on_dominant = zip(*samples, strict=True) if samples else ((), (), ())
+        angles, labels = zip(*samples, strict=True) if samples else ((), ())
         keep = clean_mask(
             torch.tensor(angles, dtype=torch.double),
             torch.tensor(labels, dtype=torch.long),
             75.0,
-            torch.tensor(on_dominant, dtype=torch.bool),
             least,
         )
         return {sample for sample, stays in zip(samples, keep.tolist(), strict=True) if stays}
@@ -235,20 +225,18 @@ def test_labels_need_not_be_dense_and_few_may_stay():
 
 
 def test_of_a_small_class_the_nearest_stay_beside_those_kept():
-    angles = torch.tensor([50.0, 20.0, 60.0])
-    on_dominant = torch.tensor([True, False, False])
+    angles = torch.tensor([90.0, 20.0, 80.0])
     labels = torch.zeros(3, dtype=torch.long)
-    for least, wanted in (1, [True, False, False]), (2, [True, True, False]), (3, [True] * 3):
-        keep = clean_mask(angles, labels, 75.0, on_dominant, least)
+    for least, wanted in (1, [False, True, False]), (2, [False, True, True]), (3, [True] * 3):
+        keep = clean_mask(angles, labels, 75.0, least)
         assert keep.tolist() == wanted
 
 
 def test_arguments_are_left_as_they_were():
     angles, labels = torch.tensor([80.0, 70.0]), torch.tensor([0, 0])
-    on_dominant = torch.tensor([True, False])
-    clean_mask(angles, labels, 75.0, on_dominant)
+    clean_mask(angles, labels, 75.0)
     assert angles.tolist() == [80, 70]
-    assert on_dominant.tolist() == [True, False]
+    assert labels.tolist() == [0, 0]
 
 
 def test_wrong_minimum():

@@ -247,7 +247,7 @@ def test_judge_of_another_kind(device, orl):
 # Purification.
 
 
-@pytest.mark.parametrize('settings', [dict(threshold=60.0, rule='center'), dict()], ids=str)
+@pytest.mark.parametrize('settings', [dict(threshold=60.0), dict()], ids=str)
 def test_purification(device, settings, tmp_path):
     sizes = [30] * 8
     write_colors(tmp_path / 'data', random_colors(sizes))

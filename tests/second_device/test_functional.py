@@ -82,7 +82,7 @@ CALLS = {
     'angles_to_subcenters': [(OWN, LABELS % 3)],
     'clean_mask': [
         (COSINES.acos().rad2deg(), LABELS),
-        (COSINES.acos().rad2deg(), LABELS, 50.0, SAME, 3),
+        (COSINES.acos().rad2deg(), LABELS, 50.0, 3),
     ],
     'fit_angle_mixture': [(OF_OWN, OF_OTHERS)],
     'pool_templates': [

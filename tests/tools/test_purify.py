@@ -223,10 +223,10 @@ def test_settings(trained, tmp_path, tool):
     net = trained / 'net.py', checkpoint_in(trained)
     tool(*net, '--out', tmp_path / 'a', '--threshold', 180)
     assert len(rows_of(tmp_path / 'a' / 'keep.csv')) == 40
-    flags = '--threshold', 50, '--rule', 'center', '--min-per-class', 4, '--relabel'
+    flags = '--threshold', 50, '--min-per-class', 4, '--relabel'
     tool(*net, '--out', tmp_path / 'b', *flags, '--format', 'parquet')
     summary = json.loads((tmp_path / 'b' / 'summary.json').read_text())
-    wanted = dict(threshold=50, rule='center', min_per_class=4, samples=40)
+    wanted = dict(threshold=50, min_per_class=4, samples=40)
     assert wanted.items() <= summary.items()
     assert (tmp_path / 'b' / 'keep.parquet').exists()
     assert not (tmp_path / 'b' / 'keep.csv').exists()
@@ -234,7 +234,7 @@ def test_settings(trained, tmp_path, tool):
     folder = tmp_path / 'work_dirs' / 'net' / 'purification'
     assert f'are in {folder.relative_to(tmp_path)}' in said
     summary = json.loads((folder / 'summary.json').read_text())
-    assert dict(threshold=65, rule='angle', min_per_class=2).items() <= summary.items()
+    assert dict(threshold=65, min_per_class=2).items() <= summary.items()
     assert min(sum(int(row['label']) == y for row in rows_of(folder / 'keep.csv')) for y in range(
         4
     )) >= 2  # fmt: skip

@@ -35,7 +35,6 @@ from mmarcface.models.heads.centers import class_centers
 
 from .embedding_store import EmbeddingStore
 
-RULES = ('angle', 'center')
 # Angles between samples and other classes that are drawn to find a threshold.
 MAX_PAIRS, PAIRS_PER_SAMPLE = 1_000_000, 20
 # Products of samples and classes at a time.
@@ -59,7 +58,6 @@ class Purification:
         threshold: in degrees.
         mixture: how the threshold was found; None where it was given.
         nontarget_angles: of samples to dominant centers of other classes, in degrees, (M,).
-        rule: 'angle' or 'center'.
         min_per_class: so many of a class stay in any case.
         data_set: fingerprint of the data set.
         true_labels: where the data set knows them, (N,), -1 for none of the classes; else None.
@@ -76,7 +74,6 @@ class Purification:
     threshold: float
     mixture: AngleMixture | None
     nontarget_angles: torch.Tensor
-    rule: str
     min_per_class: int
     data_set: str
     true_labels: torch.Tensor | None = None
@@ -119,11 +116,10 @@ class Purification:
         sizes = torch.bincount(self.labels, minlength=len(self.counts))
         lost = torch.bincount(self.labels[~self.keep], minlength=len(self.counts))
         worst = torch.argsort(lost / sizes.clamp(min=1), descending=True, stable=True)[:20]
-        plain = clean_mask(self.angles, self.labels, self.threshold, self._on_dominant, 0)
+        plain = clean_mask(self.angles, self.labels, self.threshold, 0)
         kept = torch.bincount(self.labels[plain], minlength=len(self.counts))
         return dict(
             data_set=self.data_set,
-            rule=self.rule,
             threshold=self.threshold,
             auto=self.mixture and asdict(self.mixture),
             min_per_class=self.min_per_class,
@@ -175,18 +171,11 @@ class Purification:
             relabeled_right=_mean(proposals),
         )
 
-    @property
-    def _on_dominant(self) -> torch.Tensor | None:
-        if self.rule == 'angle':
-            return None
-        return self.nearest == dominant_subcenters(self.counts)[self.labels]
-
 
 def purify(
     model: nn.Module,
     dataset: BaseDataset,
     threshold: float | str = 'auto',
-    rule: str = 'angle',
     min_per_class: int = 1,
     relabel: bool = False,
     state: str | Path | None = None,
@@ -212,11 +201,9 @@ def purify(
         threshold: largest angle to keep, in degrees in (0, 180]; the article has 75, for millions
             of faces. 'auto' finds it from the angles: see
             :func:`mmarcface.functional.subcenter.fit_angle_mixture`.
-        rule: 'angle' keeps what is within the threshold of the dominant center; 'center' also asks
-            that no other center of the class is nearer.
         min_per_class: so many of each class stay, those nearest to the dominant center.
         relabel: propose another class for a sample, instead of dropping it, where it is within
-            the threshold of that one's dominant center, and nearer than to its own.
+            the threshold of that one's dominant center.
         state: folder of the embeddings, N * D * 4 bytes, where an interrupted call goes on, and
             another threshold costs no embedding; shared by all processes. By default one of this
             machine's own that is gone when this returns.
@@ -231,7 +218,7 @@ def purify(
             have no labels or the same name, an argument is out of its range, or 'auto' finds no
             threshold.
     """
-    check_settings(threshold, rule, min_per_class)
+    check_settings(threshold, min_per_class)
     model = unwrap_model(model)
     weight, number = _centers(model)
     labels, true_labels = _labels(dataset, len(weight) // number)
@@ -258,14 +245,11 @@ def purify(
         if threshold == 'auto':
             mixture = _fit(angles, nontarget_angles)
             threshold = mixture.threshold
-        on_dominant = nearest == dominant[labels] if rule == 'center' else None
-        keep = clean_mask(angles, labels, threshold, on_dominant, min_per_class)
+        keep = clean_mask(angles, labels, threshold, min_per_class)
         proposed = None
         if relabel:
             device = next(model.parameters()).device
-            proposed = _propose(
-                embedded, centers.to(device), present, keep, labels, angles, threshold
-            )
+            proposed = _propose(embedded, centers.to(device), present, keep, labels, threshold)
     return Purification(
         names=names,
         labels=labels,
@@ -277,7 +261,6 @@ def purify(
         threshold=threshold,
         mixture=mixture,
         nontarget_angles=nontarget_angles,
-        rule=rule,
         min_per_class=min_per_class,
         data_set=data_set,
         true_labels=true_labels,
@@ -286,7 +269,6 @@ def purify(
 
 def check_settings(
     threshold: float | str = 'auto',
-    rule: str = 'angle',
     min_per_class: int = 1,
     relabel: bool = False,
 ) -> None:
@@ -294,7 +276,6 @@ def check_settings(
 
     Args:
         threshold: see :func:`purify`.
-        rule: the same.
         min_per_class: the same.
         relabel: the same.
 
@@ -306,8 +287,6 @@ def check_settings(
         raise ValueError(f"threshold must be degrees or 'auto', got {threshold!r}")
     if not isinstance(threshold, str) and not 0 < threshold <= 180:
         raise ValueError(f'threshold must be in (0, 180] degrees, got {threshold}')
-    if rule not in RULES:
-        raise ValueError(f'rule must be one of {RULES}, got {rule!r}')
     if min_per_class < 0:
         raise ValueError(f'min_per_class must be at least 0, got {min_per_class}')
 
@@ -403,7 +382,6 @@ def _propose(
     present: torch.Tensor,
     keep: torch.Tensor,
     labels: torch.Tensor,
-    angles: torch.Tensor,
     threshold: float,
 ) -> torch.Tensor:
     """Another class for the samples that are not kept, (N,), -1 for none."""
@@ -420,8 +398,7 @@ def _propose(
             cosines[torch.arange(len(rows)), labels[rows].to(device)] = -math.inf
             best, classes = (one.cpu() for one in cosines.max(1))
             away = angles_to_subcenters(best[:, None], torch.zeros_like(rows))
-            fits = (away <= threshold) & (away < angles[rows])
-            proposed[rows] = torch.where(fits, classes, -1)
+            proposed[rows] = torch.where(away <= threshold, classes, -1)
     return proposed
 
 
