@@ -24,7 +24,7 @@ from mmarcface.apis import get_model, invert, read_embeddings, save_inversion
 from mmarcface.apis.inversion.search import prepare_inversion
 from mmarcface.checkpoint import has_head, open_checkpoint
 from mmarcface.datasets.class_names import class_mismatch
-from mmarcface.datasets.formats.image_files import find_images, note_left_out
+from mmarcface.datasets.formats.image_files import find_images, log_left_out
 from mmarcface.engine.inversion_plan import InversionPlan, find_judge, plan_inversion
 from mmarcface.engine.launch import start_processes
 from mmarcface.fingerprints import fingerprint_weights
@@ -140,7 +140,7 @@ def choose(args: argparse.Namespace, config: Config, default: str | list[int]) -
         paths = [args.images] if os.path.isfile(args.images) else []
         if os.path.isdir(args.images):
             paths, others = find_images(args.images)
-            note_left_out(args.images, others)
+            log_left_out(args.images, others)
         if not paths:
             raise FileNotFoundError(f'there are no images in {args.images}')
         # Numbered, as images in two folders, or in two formats, may have one name.

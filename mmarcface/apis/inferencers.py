@@ -17,7 +17,7 @@ from mmpretrain.registry import DATASETS, TRANSFORMS
 from torch.utils.data import DataLoader
 
 from mmarcface.datasets import AlignFace, IdentityRecords, LoadImageFromFile
-from mmarcface.datasets.formats.image_files import find_images, note_left_out
+from mmarcface.datasets.formats.image_files import find_images, log_left_out
 from mmarcface.datasets.formats.landmarks import are_exchanged
 from mmarcface.datasets.transforms.align_face import EXCHANGED
 from mmarcface.datasets.wrappers import pipeline_of, with_pipeline
@@ -105,7 +105,7 @@ def _prepare(
         prototype, others = find_images(folder)
         if not prototype:
             raise ValueError(f'the gallery is empty: there are no images in {folder}')
-        note_left_out(folder, others)
+        log_left_out(folder, others)
     if isinstance(prototype, list):
         if not prototype:
             raise ValueError('the gallery is empty: prototype is a list of no images')

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmarcface.registry import DATASETS
 
-from .formats.image_files import find_images, note_left_out
+from .formats.image_files import find_images, log_left_out
 from .identity_dataset import IdentityDataset
 
 # In a folder that is being written.
@@ -63,7 +63,6 @@ class IdentityFolder(IdentityDataset):
             _check_identities(identities)
         self.identities = identities
         self.extensions = extensions
-        self._told = False
         super().__init__(ann_file='', data_root=data_root, **kwargs)
 
     def load_data_list(self) -> list[dict]:
@@ -101,22 +100,20 @@ class IdentityFolder(IdentityDataset):
                 )
             samples += [dict(img_path=path, gt_label=label, identity=name) for path in images]
             left_out += others
-        self._tell(root, left_out)
+        if self.extensions is None:
+            self._log_left_out(root, left_out)
         self._metainfo['classes'] = tuple(names)
         return samples
 
-    def _tell(self, root: Path, left_out: list[str]) -> None:
-        """Count, once, the files that are not used, unless arguments ask for some alone."""
-        if self.extensions is not None or self._told:
-            return
-        self._told = True
+    def _log_left_out(self, root: Path, left_out: list[str]) -> None:
+        """Count the files that are not used and that no argument leaves out."""
         if self.identities is None:
             left_out = left_out + sorted(
                 str(path)
                 for path in root.iterdir()
                 if not path.is_dir() and not path.name.startswith('.')
             )
-        note_left_out(str(root), left_out, 'no image, or not in the folder of an identity')
+        log_left_out(str(root), left_out, 'no image, or not in the folder of an identity', self)
 
 
 def _check_identities(identities: Sequence[str]) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from mmengine.logging import print_log
 
 from mmarcface.registry import DATASETS
 
@@ -14,6 +13,7 @@ from .formats.packed import address, open_once
 from .formats.recordio import RecordFile, advice
 from .identity_dataset import IdentityDataset
 from .lazy_samples import LazySamples
+from .log_once import log_once
 
 # Labels are fp32, which has every whole number up to here.
 EXACT = 1 << 24
@@ -48,7 +48,6 @@ class IdentityRecords(IdentityDataset):
     """
 
     def __init__(self, path: str, **kwargs):
-        self._told = False
         super().__init__(ann_file=path, **kwargs)
 
     def load_data_list(self) -> Sequence[dict]:
@@ -58,12 +57,11 @@ class IdentityRecords(IdentityDataset):
             keys, identities, empty = _images_of(records)
         except ValueError as error:
             raise ValueError(f'{error}. {advice(self.ann_file, _images_of)}') from None
-        if empty and not self._told:
-            self._told = True
-            print_log(
+        if empty:
+            log_once(
+                self,
                 f'{self.ann_file}: left out {len(empty)} of {len(records.keys)} records, which '
                 f'hold no image, such as record {empty[0]}',
-                logger='current',
             )
         numbers, labels = np.unique(identities, return_inverse=True)
         self._metainfo['classes'] = tuple(map(str, numbers.tolist()))

@@ -129,7 +129,7 @@ def test_no_face_is_mirrored():
 def said(monkeypatch) -> list[str]:
     lines = []
     monkeypatch.setattr(
-        'mmarcface.datasets.transforms.align_face.print_log',
+        'mmarcface.datasets.log_once.print_log',
         lambda text, *_: lines.append(text),
     )
     return lines

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import cv2
 import numpy as np
 from mmengine.logging import print_log
+
+from mmarcface.datasets.log_once import log_once
 
 # How files of each format begin, and the usual ending of their names. PFM is none of them: OpenCV
 # reads it, and takes its floats for values of 8 bits.
@@ -103,18 +105,26 @@ def find_images(
     return images, others
 
 
-def note_left_out(folder: str, others: Sequence[str], why: str = 'no image') -> None:
-    """Say in the log how many files of a folder are not used, and name some.
+def log_left_out(
+    folder: str, others: Sequence[str], why: str = 'no image', owner: Any = None
+) -> None:
+    """Log how many files of a folder are not used, and name some.
 
     Args:
-        folder: where they are.
-        others: their paths; nothing is said where there are none.
-        why: what they are not.
+        folder: the folder that they are in.
+        others: their paths; nothing is logged where there are none.
+        why: why they are not used.
+        owner: object that logs the same message once only; each call logs it by default.
     """
-    if others:
-        names = ', '.join(os.path.relpath(path, folder) for path in others[:EXAMPLES])
-        count = '1 file' if len(others) == 1 else f'{len(others)} files'
-        print_log(f'{folder}: {count} left out ({why}), such as {names}', logger='current')
+    if not others:
+        return
+    names = ', '.join(os.path.relpath(path, folder) for path in others[:EXAMPLES])
+    count = '1 file' if len(others) == 1 else f'{len(others)} files'
+    message = f'{folder}: {count} left out ({why}), such as {names}'
+    if owner is None:
+        print_log(message, 'current')
+    else:
+        log_once(owner, message)
 
 
 def _is_image(path: str, extensions: Sequence[str] | None) -> bool:

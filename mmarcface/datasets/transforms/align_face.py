@@ -12,9 +12,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
-from mmengine.logging import print_log
 
 from mmarcface.datasets.formats.landmarks import are_exchanged, read_landmarks
+from mmarcface.datasets.log_once import log_once
 from mmarcface.registry import TRANSFORMS
 
 # Eyes, nose and corners of the mouth in the 112 x 112 crops of the ArcFace models, x and y.
@@ -71,7 +71,6 @@ class AlignFace(BaseTransform):
         self.size = (size, size) if isinstance(size, int) else tuple(size)
         if len(self.size) != 2 or min(self.size) < 1:
             raise ValueError(f'size must be a height and a width in pixels, got {size}')
-        self.told = set()
         self.file = landmarks
         self.img_prefix = img_prefix
         self.landmarks = {} if landmarks is None else read_landmarks(landmarks)
@@ -93,7 +92,7 @@ class AlignFace(BaseTransform):
             raise ValueError(
                 f'the landmarks of {_name(results)} must be different points, got {points.tolist()}'
             )
-        self._tell(_name(results), points, matrix)
+        self._warn(_name(results), points, matrix)
         height, width = self.size
         image = cv2.warpAffine(results['img'], matrix, (width, height), flags=cv2.INTER_LINEAR)
         points = points @ matrix[:, :2].T + matrix[:, 2]
@@ -127,7 +126,7 @@ class AlignFace(BaseTransform):
             )
         return points
 
-    def _tell(self, name: str, points: np.ndarray, matrix: np.ndarray) -> None:
+    def _warn(self, name: str, points: np.ndarray, matrix: np.ndarray) -> None:
         """Warn of an image whose crop may be upside down or none of a face, once in a process."""
         angle = math.degrees(math.atan2(matrix[1, 0], matrix[0, 0]))
         if are_exchanged(points):
@@ -136,9 +135,7 @@ class AlignFace(BaseTransform):
             text = f'{name} is turned by {angle:.0f} degrees by its landmarks: is it upside down?'
         else:
             return
-        if text not in self.told:
-            self.told.add(text)
-            print_log(text, 'current', logging.WARNING)
+        log_once(self, text, logging.WARNING)
 
     def __repr__(self) -> str:
         return (
