@@ -37,28 +37,35 @@ LESS_IS_BETTER = ('EER',)
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     argv = sys.argv[1:] if argv is None else list(argv)
-    run = argv[:1] == ['run']
     parser = argparse.ArgumentParser(
-        prog='purify.py run' if run else None,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_common_arguments(parser)
-    if run:
-        parser.add_argument(
-            '--seeds',
-            type=int,
-            nargs='+',
-            help='of training and of NoisyLabels; all of it once for each',
-        )
-        parser.add_argument(
-            '--ceiling', action='store_true', help='also train on the truth, if NoisyLabels has it'
-        )
-    else:
-        parser.add_argument('checkpoint', help='path or URL of the checkpoint')
-        parser.add_argument(
-            '--out', metavar='DIR', help='./work_dirs/CONFIG/purification by default'
-        )
+    commands = parser.add_subparsers(metavar='COMMAND', required=True)
+    find = commands.add_parser('find', help='purify with a checkpoint; may be left out')
+    add_common_arguments(find)
+    find.add_argument('checkpoint', help='path or URL of the checkpoint')
+    find.add_argument('--out', metavar='DIR', help='./work_dirs/CONFIG/purification by default')
+    find.set_defaults(run=purify_once)
+    stages = commands.add_parser('run', help='train, purify, and train on what is kept')
+    add_common_arguments(stages)
+    stages.add_argument(
+        '--seeds',
+        type=int,
+        nargs='+',
+        help='seeds of training and of NoisyLabels; all is done once for each',
+    )
+    stages.add_argument(
+        '--ceiling', action='store_true', help='also train on the truth, if NoisyLabels has it'
+    )
+    stages.set_defaults(run=run_for_seeds)
+    for command in (find, stages):
+        _add_settings(command)
+    if argv and argv[0] not in (*commands.choices, '-h', '--help'):
+        argv = ['find', *argv]
+    return parser.parse_args(argv)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
     settings = parser.add_argument_group(
         'settings', "those of the config's purification by default"
     )
@@ -68,16 +75,18 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar='auto|DEGREES',
         help='largest angle to the dominant center; auto, the default, finds it from the angles',
     )
-    settings.add_argument('--min-per-class', type=int, metavar='N', help='keep so many in any case')
+    settings.add_argument(
+        '--min-per-class', type=int, metavar='N', help='keep at least N samples of each class'
+    )
     settings.add_argument(
         '--relabel',
         action='store_true',
         default=None,
         help='give a sample to another class, instead of dropping it, where one is near',
     )
-    parser.add_argument('--format', choices=('csv', 'parquet'), default='csv', help='of the lists')
-    parser.set_defaults(run=run)
-    return parser.parse_args(argv[1:] if run else argv)
+    parser.add_argument(
+        '--format', choices=('csv', 'parquet'), default='csv', help='format of the lists'
+    )
 
 
 def degrees(text: str) -> float | str:
@@ -92,9 +101,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings |= {name: value for name, value in given.items() if value is not None}
     if args.launcher != 'none':
         start_processes(config)
-    if args.run:
-        run(args, config, settings)
-        return
+    args.run(args, config, settings)
+
+
+def purify_once(args: argparse.Namespace, config: Config, settings: dict) -> None:
     out = Path(args.out or Path(config.work_dir, 'purification'))
     summary = purify_checkpoint(config, args.checkpoint, out, settings, args.format)
     if summary is not None:
@@ -105,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
 
 
-def run(args: argparse.Namespace, config: Config, settings: dict) -> None:
+def run_for_seeds(args: argparse.Namespace, config: Config, settings: dict) -> None:
     seeds = args.seeds or [config.get('randomness', {}).get('seed') or 0]
     runs = []
     for seed in seeds:
