@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmarcface.functional.arguments import check_number
 from mmarcface.registry import DATASETS
 
 from .identity_dataset import IdentityDataset
@@ -63,8 +64,7 @@ class HanGlyphs(IdentityDataset):
             ('renderings', renderings, 1),
             ('first_rendering', first_rendering, 0),
         ):
-            if value < minimum:
-                raise ValueError(f'{name} must be at least {minimum}, got {value}')
+            check_number(name, value, minimum=minimum, whole=True)
         if fonts is not None and (isinstance(fonts, str) or not fonts):
             raise ValueError(f'fonts must be a list of one path or more, got {fonts!r}')
         if characters is not None:

@@ -143,6 +143,7 @@ def test_workers_give_the_same_images(start):
     [
         (dict(num_classes=0), 'num_classes must be at least 1, got 0'),
         (dict(renderings=0), 'renderings must be at least 1, got 0'),
+        (dict(renderings=2.5), 'renderings must be a whole number of at least 1, got 2.5'),
         (dict(first_rendering=-1), 'first_rendering must be at least 0, got -1'),
         (dict(fonts=[]), r'fonts must be .* got \[\]'),
         (dict(fonts=FONTS[0]), 'fonts must be a list .*DejaVuSans.ttf'),
@@ -184,8 +185,8 @@ def test_without_fonttools(monkeypatch):
         (dict(degrees=-1), r'degrees must be in \[0, 180\], got -1'),
         (dict(degrees=181), r'degrees must be in \[0, 180\], got 181'),
         (dict(shift=1.1), r'shift must be in \[0, 1\], got 1.1'),
-        (dict(blur=-0.1), r'blur must be in \[0, inf\], got -0.1'),
-        (dict(noise=float('nan')), r'noise must be in \[0, inf\], got nan'),
+        (dict(blur=-0.1), 'blur must be at least 0, got -0.1'),
+        (dict(noise=float('nan')), 'noise must be a finite number of at least 0, got nan'),
         (dict(scale=(0, 1)), r'scale must be two numbers.* got \(0, 1\)'),
         (dict(scale=(1.1, 0.9)), r'scale must be two numbers.* got \(1.1, 0.9\)'),
         (dict(scale=(1,)), r'scale must be two numbers.* got \(1,\)'),

@@ -22,7 +22,7 @@ from mmarcface.datasets import (
 )
 from mmarcface.datasets.formats.bin_file import BinFile
 from mmarcface.datasets.formats.landmarks import read_landmarks
-from mmarcface.datasets.formats.packed import address
+from mmarcface.datasets.formats.packed import image_uri
 from mmarcface.datasets.formats.recordio import RecordFile
 
 from . import writers
@@ -626,7 +626,7 @@ def test_unreadable_images_inside_files(tmp_path, image):
 @pytest.mark.parametrize('place', [2, -1])
 def test_unknown_image_of_a_bin(tmp_path, place):
     path = writers.write_bin(tmp_path / 'lfw.bin', GOOD_BIN)
-    where = address('bin', path, place)
+    where = image_uri('bin', path, place)
     check(lambda: LoadImageFromFile()(dict(img_path=where)), Path(path), f' has no image {place}')
 
 
@@ -674,7 +674,7 @@ def test_align_face_with_a_list(tmp_path):
     check(lambda: AlignFace(landmarks=str(path)), path, ":1: .*got 'b.png 1 2 3'")
 
 
-@pytest.mark.parametrize('size', [0, -1, (112, 0), (112,), (112, 96, 3)])
+@pytest.mark.parametrize('size', [0, -1, (112, 0), (112,), (112, 96, 3), 112.5, '112', None, True])
 def test_align_face_size(size):
     with pytest.raises(ValueError, match=r'size must be a height and a width in pixels, got '):
         AlignFace(size)

@@ -148,8 +148,9 @@ def test_interval(tmp_path):
 
 @pytest.mark.parametrize('name', ['interval', 'max_points'])
 def test_wrong_arguments(name):
-    with pytest.raises(ValueError, match=f'{name} must be at least 1, got 0'):
-        HOOKS.build({'type': 'mmarcface.EmbeddingPlotHook', name: 0})
+    for value, rule in ((0, 'at least 1'), (1.5, 'a whole number of at least 1')):
+        with pytest.raises(ValueError, match=f'{name} must be {rule}, got {value}'):
+            HOOKS.build({'type': 'mmarcface.EmbeddingPlotHook', name: value})
 
 
 def test_samples_without_embeddings(tmp_path):

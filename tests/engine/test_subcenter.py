@@ -258,5 +258,6 @@ def test_other_margin_heads_may_have_subcenters():
 
 
 def test_wrong_interval():
-    with pytest.raises(ValueError, match='interval must be at least 1, got 0'):
-        SubCenterHook(0)
+    for interval, rule in ((0, 'at least 1'), (0.5, 'a whole number of at least 1')):
+        with pytest.raises(ValueError, match=f'interval must be {rule}, got {interval}'):
+            SubCenterHook(interval)

@@ -15,6 +15,7 @@ from mmcv.transforms import BaseTransform
 
 from mmarcface.datasets.formats.landmarks import are_exchanged, read_landmarks
 from mmarcface.datasets.log_once import log_once
+from mmarcface.functional.arguments import are_numbers, is_number
 from mmarcface.registry import TRANSFORMS
 
 # Eyes, nose and corners of the mouth in the 112 x 112 crops of the ArcFace models, x and y.
@@ -68,9 +69,10 @@ class AlignFace(BaseTransform):
         landmarks: str | None = None,
         img_prefix: str = '',
     ):
-        self.size = (size, size) if isinstance(size, int) else tuple(size)
-        if len(self.size) != 2 or min(self.size) < 1:
-            raise ValueError(f'size must be a height and a width in pixels, got {size}')
+        both = (size, size) if is_number(size) else size
+        if not are_numbers(both, 2, whole=True) or min(both) < 1:
+            raise ValueError(f'size must be a height and a width in pixels, got {size!r}')
+        self.size = tuple(both)
         self.file = landmarks
         self.img_prefix = img_prefix
         self.landmarks = {} if landmarks is None else read_landmarks(landmarks)

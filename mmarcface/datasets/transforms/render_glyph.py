@@ -10,6 +10,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from PIL import Image, ImageDraw, ImageFont
 
+from mmarcface.functional.arguments import are_numbers, check_number
 from mmarcface.registry import TRANSFORMS
 
 # Drawn larger than needed, as a small glyph would lose by being turned, or come as a bitmap.
@@ -50,17 +51,12 @@ class RenderGlyph(BaseTransform):
         blur: float = 0.7,
         noise: float = 10.0,
     ):
-        if size < 1:
-            raise ValueError(f'size must be at least 1, got {size}')
-        for name, value, maximum in (
-            ('degrees', degrees, 180),
-            ('shift', shift, 1),
-            ('blur', blur, np.inf),
-            ('noise', noise, np.inf),
-        ):
-            if not 0 <= value <= maximum:
-                raise ValueError(f'{name} must be in [0, {maximum}], got {value}')
-        if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
+        check_number('size', size, minimum=1, whole=True)
+        check_number('degrees', degrees, minimum=0, maximum=180)
+        check_number('shift', shift, minimum=0, maximum=1)
+        check_number('blur', blur, minimum=0)
+        check_number('noise', noise, minimum=0)
+        if not are_numbers(scale, 2) or not 0 < scale[0] <= scale[1]:
             raise ValueError(f'scale must be two numbers, 0 < smallest <= largest, got {scale}')
         self.size = size
         self.degrees = degrees

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from mmarcface.functional.arguments import check_number
 from mmarcface.registry import TRANSFORMS
 
 NUM_VARIANTS = 4
@@ -29,8 +30,7 @@ class VirtualIdentities(BaseTransform):
     """
 
     def __init__(self, num_identities: int):
-        if num_identities < 1:
-            raise ValueError(f'num_identities must be at least 1, got {num_identities}')
+        check_number('num_identities', num_identities, minimum=1, whole=True)
         self.num_identities = num_identities
 
     def transform(self, results: dict) -> dict:

@@ -14,6 +14,7 @@ from mmpretrain.structures import DataSample
 from torch.utils.data import DataLoader
 
 from mmarcface.engine.saved_weights import refuse_other_figures, saved_model
+from mmarcface.functional.arguments import check_number
 from mmarcface.models.heads.centers import class_centers
 from mmarcface.registry import HOOKS
 from mmarcface.visualization import EmbeddingPanel, draw_embeddings, figure_to_image
@@ -44,9 +45,8 @@ class EmbeddingPlotHook(Hook):
     priority = 'VERY_LOW'
 
     def __init__(self, interval: int = 1, max_points: int = 2000):
-        for name, value in dict(interval=interval, max_points=max_points).items():
-            if value < 1:
-                raise ValueError(f'{name} must be at least 1, got {value}')
+        check_number('interval', interval, minimum=1, whole=True)
+        check_number('max_points', max_points, minimum=1, whole=True)
         self.interval = interval
         self.max_points = max_points
         self.validations = 0

@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmarcface.engine.saved_weights import trained_model
+from mmarcface.functional.arguments import check_number
 from mmarcface.functional.subcenter import (
     angles_to_subcenters,
     dead_subcenters,
@@ -47,8 +48,8 @@ class SubCenterHook(Hook):
     """
 
     def __init__(self, interval: int | None = None):
-        if interval is not None and interval < 1:
-            raise ValueError(f'interval must be at least 1, got {interval}')
+        if interval is not None:
+            check_number('interval', interval, minimum=1, whole=True)
         self.interval = interval
 
     def before_train(self, runner: Runner) -> None:
