@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from mmarcface.datasets.formats.packed import file_of
+from mmarcface.datasets.formats.packed import containing_file
 
 
 def fingerprint_model(model: nn.Module) -> str:
@@ -51,7 +51,7 @@ def fingerprint_images(dataset: Dataset) -> str:
         for name, value in sorted(sample.items()):
             if isinstance(value, np.ndarray):
                 digest.update(f'{name} {value.dtype} {value.shape}'.encode() + value.tobytes())
-        digest.update(state_of(file_of(sample.get('img_path', ''))).encode())
+        digest.update(state_of(containing_file(sample.get('img_path', ''))).encode())
     return digest.hexdigest()
 
 

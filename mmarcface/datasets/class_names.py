@@ -32,13 +32,13 @@ def class_names(dataset) -> list[str] | None:
     return [' / '.join(sorted(set(filter(None, names)))) for names in columns] or None
 
 
-def class_mismatch(meta: dict[str, Any], dataset, all_of_them: bool = True) -> str | None:
+def class_mismatch(meta: dict[str, Any], dataset, allow_fewer: bool = False) -> str | None:
     """What tells the classes of a data set from those that a checkpoint was trained on.
 
     Args:
         meta: that of the checkpoint.
         dataset: as for :func:`class_names`.
-        all_of_them: also count classes that the data set lacks at the end.
+        allow_fewer: whether the data set may lack classes at the end.
 
     Returns:
         The first label that means something else and both numbers of classes, in words; None where
@@ -52,7 +52,7 @@ def class_mismatch(meta: dict[str, Any], dataset, all_of_them: bool = True) -> s
     if not then or not now:
         return None
     for label, names in enumerate(zip_longest(map(str, then), now)):
-        if names[0] != names[1] and (all_of_them or names[1] is not None):
+        if names[0] != names[1] and (names[1] is not None or not allow_fewer):
             was, now_is = ('no class' if name is None else repr(name) for name in names)
             counts = f'{len(then)} classes then, {len(now)} now'
             return f'label {label} was {was} and is {now_is} ({counts})'

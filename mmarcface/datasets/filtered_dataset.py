@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 
 from mmarcface.registry import DATASETS
 
-from .formats.keep_list import KeepList, fingerprint_samples, read_list
+from .formats.keep_list import KeepList, fingerprint_samples, read_keep_list
 from .labels import num_classes_of
 from .relabeled_dataset import RelabeledDataset
 
@@ -76,7 +76,7 @@ class FilteredDataset(RelabeledDataset):
             )
         ids, labels = self._ids_and_labels(samples)
         self._fingerprint = fingerprint_samples(ids, labels.tolist())
-        kept = read_list(expanduser(self.filter_file))
+        kept = read_keep_list(expanduser(self.filter_file))
         return samples.take(*self._choose(kept, ids, labels, type(samples.dataset).__name__))
 
     def _choose(

@@ -9,8 +9,8 @@ import numpy as np
 
 from mmarcface.registry import DATASETS
 
-from .formats.packed import address, open_once
-from .formats.recordio import RecordFile, advice
+from .formats.packed import image_uri, open_cached
+from .formats.recordio import RecordFile, index_advice
 from .identity_dataset import IdentityDataset
 from .lazy_samples import LazySamples
 from .log_once import log_once
@@ -53,10 +53,10 @@ class IdentityRecords(IdentityDataset):
     def load_data_list(self) -> Sequence[dict]:
         """One dict for each image, made when asked for: ``img_path`` and ``gt_label``."""
         try:
-            records = open_once(RecordFile, self.ann_file)
+            records = open_cached(RecordFile, self.ann_file)
             keys, identities, empty = _images_of(records)
         except ValueError as error:
-            raise ValueError(f'{error}. {advice(self.ann_file, _images_of)}') from None
+            raise ValueError(f'{error}. {index_advice(self.ann_file, _images_of)}') from None
         if empty:
             log_once(
                 self,
@@ -76,7 +76,7 @@ class _Samples(LazySamples):
 
     def make(self, place: int) -> dict:
         return dict(
-            img_path=address('rec', self.path, self.keys[place]),
+            img_path=image_uri('rec', self.path, self.keys[place]),
             gt_label=int(self.labels[place]),
         )
 
@@ -155,7 +155,7 @@ def _of_all_records(records: RecordFile) -> tuple[np.ndarray, np.ndarray, list[i
 
 def _refuse_a_part(records: RecordFile, ends: Sequence[int]) -> None:
     """Refuse an index that leaves records out, as far as the ends of some tell."""
-    missing = records.not_in_index(ends)
+    missing = records.find_unindexed(ends)
     if missing is not None:
         raise ValueError(
             f'{records.path} has a record at byte {missing}, and its .idx, of {len(records.keys)} '

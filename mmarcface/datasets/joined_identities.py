@@ -19,8 +19,6 @@ from .labels import num_classes_of
 from .lazy_samples import LazySamples
 from .relabeled_dataset import RelabeledSamples
 
-LABELS = ('offset', 'name')
-
 
 @DATASETS.register_module()
 class JoinedIdentities(IdentityDataset):
@@ -37,7 +35,6 @@ class JoinedIdentities(IdentityDataset):
     ...         casia=dict(type='mmarcface.IdentityRecords', path='data/casia/train.rec'),
     ...         own=dict(type='mmarcface.IdentityFolder', data_root='data/own'),
     ...     ),
-    ...     labels='offset',
     ... )
 
     Args:
@@ -55,16 +52,14 @@ class JoinedIdentities(IdentityDataset):
             'name', classes without one; else as the sets and :class:`IdentityDataset`.
     """
 
-    def __init__(self, sets: dict[str, dict], labels: str = 'offset', **kwargs):
+    def __init__(self, sets: dict[str, dict], merge_by_name: bool = False, **kwargs):
         if not sets:
             raise ValueError('sets must name data sets of identities, got none')
         for name in sets:
             if '/' in name:
                 raise ValueError(f'sets must have names without a slash, got {name!r}')
-        if labels not in LABELS:
-            raise ValueError(f'labels must be one of {list(LABELS)}, got {labels!r}')
         self.sets = sets
-        self.labels = labels
+        self.merge_by_name = merge_by_name
         super().__init__(ann_file='', **kwargs)
 
     def load_data_list(self) -> Sequence[dict]:
@@ -72,17 +67,17 @@ class JoinedIdentities(IdentityDataset):
         parts, labels, names, label_of = {}, [], [], {}
         for name, config in self.sets.items():
             dataset = DATASETS.build(config)
-            parts[name] = RelabeledSamples.of(dataset)
+            parts[name] = RelabeledSamples.from_dataset(dataset)
             classes = self._classes(name, dataset, parts[name].labels)
             new = [label_of.setdefault(of, len(label_of)) for of in classes]
             labels.append(np.array(new, np.int64)[parts[name].labels])
             names += classes
         self._metainfo['classes'] = tuple(label_of)
-        if self.labels == 'name':
-            self._tell_shared(names)
+        if self.merge_by_name:
+            self._log_shared(names)
         *starts, number = np.cumsum([0, *map(len, parts.values())]).tolist()
         return _JoinedSamples(
-            parts, starts, self.labels == 'offset', np.arange(number), np.concatenate(labels)
+            parts, starts, not self.merge_by_name, np.arange(number), np.concatenate(labels)
         )
 
     def _classes(self, name: str, dataset: BaseDataset, labels: np.ndarray) -> list[str]:
@@ -93,24 +88,25 @@ class JoinedIdentities(IdentityDataset):
         number = num_classes_of(metainfo, labels)
         classes = [str(of) for of in metainfo.get('classes') or ()]
         if len(classes) < number:
-            if self.labels == 'name':
+            if self.merge_by_name:
                 raise ValueError(
                     f'{what} must name its {number} classes, and names {len(classes)}: set '
-                    "metainfo=dict(classes=[...]) in its config, or take labels='offset'"
+                    'metainfo=dict(classes=[...]) in its config, or leave out merge_by_name'
                 )
             classes = list(map(str, range(number)))
         if len(set(classes)) < number:
             twice = next(of for of in classes if classes.count(of) > 1)
             raise ValueError(f'{what} must have classes of different names, got {twice!r} twice')
-        return classes if self.labels == 'name' else [f'{name}/{of}' for of in classes]
+        return classes if self.merge_by_name else [f'{name}/{of}' for of in classes]
 
-    def _tell_shared(self, names: list[str]) -> None:
+    def _log_shared(self, names: list[str]) -> None:
         shared = [name for name, times in Counter(names).items() if times > 1]
         text = f'{len(shared)} classes are in several of {", ".join(self.sets)} by their names'
         numbers = any(map(str.isdecimal, shared))
         if numbers:
             text += (
-                ", which are numbers: unless the sets count the same people, take labels='offset'"
+                ', which are numbers: unless the sets count the same people, leave out '
+                'merge_by_name'
             )
         print_log(text, 'current', logging.WARNING if numbers else logging.INFO)
 
@@ -141,7 +137,7 @@ class _JoinedSamples(LazySamples):
         return _JoinedSamples(self.parts, self.starts, self.apart, self.places[places], labels)
 
 
-def refuse_folded_labels(dataset) -> None:
+def refuse_label_collisions(dataset) -> None:
     """Refuse to train on data sets that were put together so that a label means several classes.
 
     Args:
@@ -153,13 +149,13 @@ def refuse_folded_labels(dataset) -> None:
     """
     parts = getattr(dataset, 'datasets', ())
     for part in parts or filter(None, [getattr(dataset, 'dataset', None)]):
-        refuse_folded_labels(part)
+        refuse_label_collisions(part)
     if len(parts) < 2:
         return
     advice = (
         'ConcatDataset leaves labels as they are: where equal labels are different people, use '
         'mmarcface.JoinedIdentities(sets=dict(a=..., b=...)) in its place, which gives each '
-        "person a label (labels='offset', or 'name' to join people by their names)"
+        'person a label (with merge_by_name=True also each name)'
     )
     named = []
     for number, part in enumerate(parts):

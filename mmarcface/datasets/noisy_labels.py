@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmarcface.functional.arguments import check_number
 from mmarcface.registry import DATASETS
 
 from .formats.keep_list import digest
@@ -67,8 +68,7 @@ class NoisyLabels(RelabeledDataset):
     ):
         rates = dict(symmetric=symmetric, asymmetric=asymmetric, open_set=open_set)
         for name, rate in rates.items():
-            if not 0 <= rate <= 1:
-                raise ValueError(f'{name} must be in [0, 1], got {rate}')
+            check_number(name, rate, minimum=0, maximum=1)
         if sum(rates.values()) > 1 + 1e-9:
             raise ValueError(f'the rates of noise must be at most 1 together, got {rates}')
         if (strangers is not None) != (open_set > 0):
@@ -76,6 +76,7 @@ class NoisyLabels(RelabeledDataset):
                 'strangers must be given if open_set is above 0, and only then; got '
                 f'{"none" if strangers is None else "some"} with open_set={open_set}'
             )
+        check_number('seed', seed, whole=True)
         self.strangers = strangers
         self.rates = rates
         self.mapping = mapping
@@ -131,7 +132,7 @@ class NoisyLabels(RelabeledDataset):
         """The data set of strangers, if there are enough."""
         if self.strangers is None:
             return None
-        strangers = RelabeledSamples.of(DATASETS.build(self.strangers))
+        strangers = RelabeledSamples.from_dataset(DATASETS.build(self.strangers))
         if len(strangers) < number:
             raise ValueError(
                 f'strangers must have {number} samples, as open_set={self.rates["open_set"]} '

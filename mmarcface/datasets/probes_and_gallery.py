@@ -52,7 +52,7 @@ class ProbesAndGallery(SubsettableDataset):
             part = DATASETS.build(config)
             role = 'query' if name == 'probes' else 'gallery'
             for sample in map(part.get_data_info, range(len(part))):
-                identity = identity_of(sample, part)
+                identity = _identity_name(sample, part)
                 if identity is None and name != 'distractors':
                     raise ValueError(
                         f'{name} must be a data set that names identities, such as IdentityFolder '
@@ -64,16 +64,11 @@ class ProbesAndGallery(SubsettableDataset):
         return samples
 
 
-def identity_of(sample: dict, dataset: BaseDataset) -> str | None:
+def _identity_name(sample: dict, dataset: BaseDataset) -> str | None:
     """The name of a sample's identity, by which other data sets may know it too.
 
-    Args:
-        sample: from ``get_data_info``.
-        dataset: the data set.
-
-    Returns:
-        The name of its class, to which a keep-list may have moved it, else its ``identity``; None
-        where there is neither.
+    It is that of its class, to which a keep-list may have moved it, else its ``identity``; None
+    where there is neither.
     """
     classes = dataset.CLASSES
     return classes[sample['gt_label']] if classes else sample.get('identity')

@@ -40,7 +40,7 @@ class RelabeledDataset(IdentityDataset):
         names = class_names(dataset)
         own = {} if names is None else dict(classes=tuple(names))
         self._metainfo = dataset.metainfo | own | self._metainfo
-        return RelabeledSamples.of(dataset)
+        return RelabeledSamples.from_dataset(dataset)
 
 
 @dataclass
@@ -60,7 +60,7 @@ class RelabeledSamples(LazySamples):
     labels: np.ndarray
 
     @classmethod
-    def of(cls, dataset: BaseDataset) -> RelabeledSamples:
+    def from_dataset(cls, dataset: BaseDataset) -> RelabeledSamples:
         """All samples of a data set, under the labels that they have there.
 
         Args:
@@ -72,7 +72,7 @@ class RelabeledSamples(LazySamples):
         """See :meth:`LazySamples.make`."""
         origin = int(self.places[place])
         sample = self.dataset.get_data_info(origin)
-        sample_id = self.ids.of(origin, sample)
+        sample_id = self.ids.id_of(origin, sample)
         return sample | dict(gt_label=int(self.labels[place]), sample_id=sample_id)
 
     def take(self, places: np.ndarray | slice, labels: np.ndarray) -> RelabeledSamples:

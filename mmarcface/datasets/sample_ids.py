@@ -1,4 +1,4 @@
-"""Names that samples keep where the data moves and where their order changes."""
+"""Names of samples that stay where the data moves and where their order changes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from .formats.keep_list import fingerprint_samples, first_repeated
-from .formats.packed import file_of
+from .formats.keep_list import fingerprint_samples, first_duplicate
+from .formats.packed import containing_file
 from .labels import labels_of
 
 
@@ -16,13 +16,13 @@ def sample_ids(dataset) -> list[str]:
     """The names of all samples, in their order.
 
     Args:
-        dataset: of ours, of mmpretrain or mmengine, or a wrapper of theirs: whatever has
-            ``get_data_info``.
+        dataset: a data set of ours, of mmpretrain or of mmengine, or a wrapper of theirs: it must
+            have ``get_data_info``.
 
     Returns:
-        One name for each sample. A data set of ours gives its own; others have paths relative to
-        their ``data_root`` or prefix of images, or else to the folder that all images have in
-        common; those of a ConcatDataset follow the number of the part.
+        One name for each sample. A data set of ours gives its own. For others a name is the path
+        relative to ``data_root`` or the prefix of images, or else to the folder that all images
+        have in common. In a ConcatDataset the number of the part comes first.
 
     Raises:
         ValueError: if a sample has neither name nor path, or two have the same name.
@@ -33,14 +33,14 @@ def sample_ids(dataset) -> list[str]:
 
 
 def fingerprint_of(dataset) -> str:
-    """What tells a data set from others; see :func:`fingerprint_samples`.
+    """The fingerprint of the names and labels of all samples; see :func:`fingerprint_samples`.
 
     Args:
-        dataset: as for :func:`sample_ids`.
+        dataset: a data set, as for :func:`sample_ids`.
 
     Returns:
-        For a data set of ours, the fingerprint of all its samples, those among them that it leaves
-        out by ``filter_file`` or ``indices``.
+        The fingerprint. For a data set of ours it counts the samples too that a keep-list or
+        ``indices`` leave out.
 
     Raises:
         ValueError: see :func:`sample_ids` and :func:`labels_of`.
@@ -50,18 +50,18 @@ def fingerprint_of(dataset) -> str:
 
 
 def path_id(path: str, roots: Sequence[str] = ()) -> str:
-    """An image's path without what changes where the data moves.
+    """An image's path without the part that changes where the data moves.
 
     Args:
-        path: of the image, or an address as :func:`mmarcface.datasets.formats.packed.address` makes
-            it.
-        roots: folders, of which the first that the image is in counts.
+        path: path of the image, or its URI
+            (:func:`mmarcface.datasets.formats.packed.image_uri`).
+        roots: folders; the first that the image is in counts.
 
     Returns:
-        The path relative to the folder, with slashes; the whole path if it is in none of them; for
-        an address the name of the file and the key.
+        The path relative to that folder, with slashes; the whole path if it is in none of them; for
+        a URI the name of the file and the key.
     """
-    file = file_of(path)
+    file = containing_file(path)
     if file != path:
         return f'{os.path.basename(file)}#{path.rpartition("#")[2]}'
     inside = _inside(path, roots)
@@ -69,25 +69,25 @@ def path_id(path: str, roots: Sequence[str] = ()) -> str:
 
 
 def sample_id_of(sample: dict, roots: Sequence[str] = ()) -> str:
-    """What a sample is called: its ``sample_id`` if it has one, else after its path.
+    """The name of a sample: its ``sample_id`` if it has one, else one made from its path.
 
     Args:
-        sample: from ``get_data_info``.
-        roots: see :func:`path_id`.
+        sample: the sample, as ``get_data_info`` gives it.
+        roots: folders, see :func:`path_id`.
     """
     return sample['sample_id'] if 'sample_id' in sample else path_id(sample['img_path'], roots)
 
 
 def refuse_repeated_ids(names: Sequence[str]) -> None:
-    """See that every sample has a name of its own.
+    """Refuse two samples of the same name.
 
     Args:
-        names: of all samples.
+        names: names of all samples.
 
     Raises:
-        ValueError: if two samples have the same.
+        ValueError: if two are the same.
     """
-    places = first_repeated(names)
+    places = first_duplicate(names)
     if places:
         raise ValueError(
             f'names of samples must differ, got {names[places[0]]!r} at places {places[0]} and '
@@ -96,10 +96,10 @@ def refuse_repeated_ids(names: Sequence[str]) -> None:
 
 
 class LazySampleIds(Sequence):
-    """The names of a data set's samples by place, made when asked for.
+    """The names of a data set's samples by place, each made when it is asked for.
 
     Args:
-        dataset: as for :func:`sample_ids`.
+        dataset: a data set, as for :func:`sample_ids`.
 
     Raises:
         ValueError: see :func:`sample_ids`; names may be the same here.
@@ -111,7 +111,7 @@ class LazySampleIds(Sequence):
         self.dataset = dataset
         concatenated = hasattr(dataset, 'cumulative_sizes')
         self.parts = [LazySampleIds(part) for part in dataset.datasets] if concatenated else []
-        self.name = None if self.parts else _naming(dataset)
+        self._name_of = None if self.parts else _naming(dataset)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -119,27 +119,27 @@ class LazySampleIds(Sequence):
     def __getitem__(self, place: int) -> str:
         if not 0 <= place < len(self):
             raise IndexError(place)
-        return self.of(place, self.dataset.get_data_info(place))
+        return self.id_of(place, self.dataset.get_data_info(place))
 
-    def of(self, place: int, sample: dict) -> str:
-        """The name of a sample that is at hand.
+    def id_of(self, place: int, sample: dict) -> str:
+        """The name of a sample that has been read.
 
         Args:
-            place: of the sample, in [0, N).
-            sample: what ``get_data_info`` says of it.
+            place: place of the sample in the data set, in [0, N).
+            sample: the sample, as ``get_data_info`` gives it.
         """
         if not self.parts:
-            return self.name(sample)
+            return self._name_of(sample)
         ends = self.dataset.cumulative_sizes
         part = bisect_right(ends, place)
-        return f'{part}/{self.parts[part].of(place - (ends[part - 1] if part else 0), sample)}'
+        return f'{part}/{self.parts[part].id_of(place - (ends[part - 1] if part else 0), sample)}'
 
     def __iter__(self) -> Iterator[str]:
         return map(self.__getitem__, range(len(self)))
 
 
 def _naming(dataset) -> Callable[[dict], str]:
-    """How samples of a data set are named."""
+    """The function that names samples of a data set."""
     if hasattr(dataset, 'sample_id'):
         return dataset.sample_id
     inside = getattr(dataset, 'dataset', None)
@@ -157,7 +157,7 @@ def _naming(dataset) -> Callable[[dict], str]:
                 f'a sample must have img_path or sample_id to be named, that at place {place} '
                 f'of {type(dataset).__name__} has {", ".join(sample)}'
             )
-        if file_of(sample['img_path']) == sample['img_path']:
+        if containing_file(sample['img_path']) == sample['img_path']:
             paths.append(sample['img_path'])
     if any(_inside(path, roots) is None for path in paths):
         roots = [os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])]
@@ -166,7 +166,7 @@ def _naming(dataset) -> Callable[[dict], str]:
 
 def _inside(path: str, roots: Sequence[str]) -> str | None:
     """The path relative to the first folder that it is in, if there is one."""
-    # Most paths start as the folder does, and to make them absolute takes longer.
+    # Most paths start as the folder does; making them absolute takes longer.
     for whole in (os.path.normpath, os.path.abspath):
         found = whole(path)
         for root in roots:

@@ -117,12 +117,12 @@ class SubsettableDataset(BaseDataset):
 
     def _keep_places(self, indices: int | Sequence[int], number: int) -> np.ndarray:
         """Places of the samples to keep, in [0, number), of which alone ``metainfo`` now tells."""
-        places = places_of(indices, number)
+        places = resolve_indices(indices, number)
         self._metainfo = _for_subset(self._metainfo, places, number)
         return places
 
 
-def places_of(indices: int | Sequence[int], number: int) -> np.ndarray:
+def resolve_indices(indices: int | Sequence[int], number: int) -> np.ndarray:
     """The places that mmengine's ``indices`` mean, (P,), int64, in [0, number).
 
     Args:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 from mmengine.logging import print_log
 
+from mmarcface.functional.arguments import check_number
 from mmarcface.functional.verification import consecutive_folds
 from mmarcface.registry import DATASETS
 
 from .formats.bin_file import BinFile
-from .formats.packed import address, open_once
+from .formats.packed import image_uri, open_cached
 from .formats.pairs import Pairs
 from .subsets import SubsettableDataset
 
@@ -35,10 +37,10 @@ class VerificationBin(SubsettableDataset):
     identity connect have one label, and one person's other images another.
 
     Args:
-        path: the ``.bin`` file, which is read without running any of its instructions but those
-            for lists of bytes and bools.
-        num_folds: folds of consecutive pairs, each of which needs both kinds: as many as the file
-            was written with, which it does not say. 1 for pairs without folds.
+        path: the ``.bin`` file, a pickle, of which only the instructions for lists of bytes and
+            bools are run.
+        num_folds: number of folds of consecutive pairs, each of which needs both kinds. Give the
+            number that the file was written with, which it does not say; 1 for pairs without folds.
         **kwargs: see :class:`mmpretrain.datasets.BaseDataset`.
 
     Raises:
@@ -49,15 +51,13 @@ class VerificationBin(SubsettableDataset):
     """
 
     def __init__(self, path: str, num_folds: int = 10, **kwargs):
-        whole = isinstance(num_folds, int | np.integer) and not isinstance(num_folds, bool)
-        if not whole or num_folds < 1:
-            raise ValueError(f'num_folds must be a whole number from 1 on, got {num_folds!r}')
+        check_number('num_folds', num_folds, minimum=1, whole=True)
         self.num_folds = num_folds
         super().__init__(ann_file=path, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         """One dict for each distinct image: ``img_path`` and ``gt_label``."""
-        file = open_once(BinFile, self.ann_file)
+        file = open_cached(BinFile, self.ann_file)
         place_of = {}
         places = [place_of.setdefault(image, len(place_of)) for image in file.images]
         first = {}
@@ -65,41 +65,35 @@ class VerificationBin(SubsettableDataset):
             first.setdefault(place, position)
         pairs = list(zip(places[::2], places[1::2], strict=True))
         same = [pair for pair, is_same in zip(pairs, file.is_same, strict=True) if is_same]
-        is_same = np.array(file.is_same)
+        folds = consecutive_folds(len(pairs), self.num_folds)
+        self._metainfo['pairs'] = Pairs(np.array(pairs), np.array(file.is_same), folds)
         if self.num_folds > 1:
-            _check_folds(self.ann_file, is_same, self.num_folds)
-        self._metainfo['pairs'] = Pairs(
-            np.array(pairs), is_same, consecutive_folds(len(pairs), self.num_folds)
-        )
+            _check_folds(self.ann_file, self._metainfo['pairs'], self.num_folds)
         return [
-            dict(img_path=address('bin', self.ann_file, first[place]), gt_label=label)
+            dict(img_path=image_uri('bin', self.ann_file, first[place]), gt_label=label)
             for place, label in enumerate(_connected(len(first), same))
         ]
 
 
-def _check_folds(path: str, is_same: np.ndarray, num_folds: int) -> None:
-    """Refuse folds of one kind, and warn of unequal ones where another number has equal ones."""
-    same, sizes, gaps = _count(is_same, num_folds)
-    alone = np.flatnonzero((same == 0) | (same == sizes))
-    # More than a tenth of a fold, and more than pairs in random order come to.
-    limits = np.maximum(0.1 * sizes, 2.5 * np.sqrt(sizes * is_same.mean() * (1 - is_same.mean())))
-    if len(alone) == 0 and (gaps <= limits).all():
+def _check_folds(path: str, pairs: Pairs, num_folds: int) -> None:
+    """Refuse folds of one kind of pairs, and warn of uneven ones that another number makes even."""
+    same, other = pairs.count_by_fold()
+    sizes, share = same + other, pairs.is_same.mean()
+    one_kind = np.flatnonzero((same == 0) | (other == 0))
+    surplus = np.abs(same - share * sizes)
+    # More than a tenth of a fold, and more than chance makes of pairs in random order.
+    allowed = np.maximum(0.1 * sizes, 2.5 * np.sqrt(sizes * share * (1 - share)))
+    if not len(one_kind) and (surplus <= allowed).all():
         return
-    worst = {}
-    for number in range(2, MAX_FOLDS + 1):
-        counts, totals, differences = _count(is_same, number)
-        if ((counts > 0) & (counts < totals)).all():
-            worst[number] = round(differences.max(), 6)
-    best = min(worst, key=lambda number: (worst[number], -number), default=None)
-    equal = best is not None and worst[best] <= 0.5
-    if len(alone) == 0 and not equal:
+    best, even = _best_num_folds(pairs)
+    if not len(one_kind) and not even:
         return
-    fold = alone[0] if len(alone) else gaps.argmax()
+    fold = one_kind[0] if len(one_kind) else surplus.argmax()
     found = (
         f'{path}: fold {fold + 1} of num_folds={num_folds} has {same[fold]} pairs of the same '
-        f'identity and {sizes[fold] - same[fold]} of different ones'
+        f'identity and {other[fold]} of different ones'
     )
-    max_folds = min(is_same.sum(), (~is_same).sum())
+    max_folds = min(same.sum(), other.sum())
     if max_folds < num_folds:
         # Too few for the metric, which says so; the images may be wanted for something else.
         print_log(f'{found}: at most {max_folds} folds are possible', 'current', logging.WARNING)
@@ -111,19 +105,25 @@ def _check_folds(path: str, is_same: np.ndarray, num_folds: int) -> None:
         )
     else:
         advice = (
-            f'num_folds={best} gives every fold both{" in equal shares" if equal else ""}; give '
+            f'num_folds={best} gives every fold both{" in equal shares" if even else ""}; give '
             'the number that the file was written with'
         )
-    if len(alone):
+    if len(one_kind):
         raise ValueError(f'{found}, and both kinds are needed: {advice}')
     print_log(f'{found}, unlike others: {advice}', 'current', logging.WARNING)
 
 
-def _count(is_same: np.ndarray, num_folds: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each fold the pairs of the same identity, all pairs, and how far off equal shares."""
-    folds = consecutive_folds(len(is_same), num_folds)
-    same, sizes = (np.bincount(chosen, minlength=num_folds) for chosen in (folds[is_same], folds))
-    return same, sizes, np.abs(same - is_same.mean() * sizes)
+def _best_num_folds(pairs: Pairs) -> tuple[int | None, bool]:
+    """The number of folds that spreads both kinds of pairs best, and whether evenly; or None."""
+    surplus = {}
+    for number in range(2, MAX_FOLDS + 1):
+        folds = consecutive_folds(len(pairs.folds), number)
+        same, other = replace(pairs, folds=folds).count_by_fold()
+        if same.all() and other.all():
+            most = np.abs(same - pairs.is_same.mean() * (same + other)).max()
+            surplus[number] = round(most, 6)
+    best = min(surplus, key=lambda number: (surplus[number], -number), default=None)
+    return best, best is not None and surplus[best] <= 0.5
 
 
 def _connected(number: int, pairs: list[tuple[int, int]]) -> list[int]:

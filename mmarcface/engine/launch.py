@@ -23,8 +23,11 @@ from torch.utils.data import DataLoader
 from mmarcface.checkpoint import open_checkpoint, open_training
 from mmarcface.datasets.class_names import class_names
 from mmarcface.datasets.image_sizes import require_equal_sizes
-from mmarcface.datasets.joined_identities import refuse_folded_labels
-from mmarcface.evaluation.metrics.embedding_metric import EmbeddingMetric, check_dataset
+from mmarcface.datasets.joined_identities import refuse_label_collisions
+from mmarcface.evaluation.metrics.embedding_metric import (
+    EmbeddingMetric,
+    check_dataset,
+)
 
 from .resuming import SameClassesHook, SaveStoppedHook, latest_checkpoint, refuse_other_classes
 from .saved_weights import (
@@ -111,7 +114,7 @@ def check_data(loop: BaseLoop) -> None:
                 f'{type(loader.dataset).__name__} is a benchmark, with {lists.pop()}: train on the '
                 'people of another data set'
             )
-        refuse_folded_labels(loader.dataset)
+        refuse_label_collisions(loader.dataset)
         _refuse_too_few_classes(loop)
         _refuse_single_images(loop)
     if not hasattr(loop, 'evaluator') or not hasattr(loader.dataset, 'get_data_info'):

@@ -18,7 +18,7 @@ from mmarcface.apis import get_model, purify, save_purification
 from mmarcface.apis.purification.purify import check_settings
 from mmarcface.checkpoint import open_checkpoint
 from mmarcface.datasets import FilteredDataset, NoisyLabels
-from mmarcface.datasets.formats.keep_list import fingerprint_samples, import_pyarrow, read_list
+from mmarcface.datasets.formats.keep_list import fingerprint_samples, import_pyarrow, read_keep_list
 from mmarcface.datasets.wrappers import class_of, pipeline_of, without_repeats
 from mmarcface.models import SubCenterArcFaceHead
 from mmarcface.registry import DATASETS, HOOKS, MODELS
@@ -262,7 +262,7 @@ def _filtered(config: Config, path: Path, as_noted: Path | None = None) -> Confi
 
 def _fingerprint(path: Path) -> str:
     """Of what a list keeps, and under which labels."""
-    kept = read_list(path)
+    kept = read_keep_list(path)
     return fingerprint_samples(kept.samples, kept.labels.tolist())
 
 

@@ -173,7 +173,7 @@ class SameClassesHook(Hook):
         learned = self.learned
         if isinstance(runner._train_loop, BaseLoop):
             learned = dict(class_names=class_names(runner.train_dataloader.dataset))
-        difference = class_mismatch(learned, dataset, all_of_them=False)
+        difference = class_mismatch(learned, dataset, allow_fewer=True)
         if difference:
             raise ValueError(
                 'the model tells the classes that it learned, which have other labels in this '

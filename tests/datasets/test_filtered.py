@@ -29,7 +29,7 @@ from mmarcface.datasets import (
     VerificationBin,
     labels_of,
 )
-from mmarcface.datasets.formats.keep_list import fingerprint_samples, write_list
+from mmarcface.datasets.formats.keep_list import fingerprint_samples, write_keep_list
 from mmarcface.datasets.sample_ids import fingerprint_of, path_id, sample_ids
 from mmarcface.registry import DATASETS
 
@@ -56,7 +56,7 @@ def keep(path, dataset, chosen, labels=None, fingerprint=None):
     chosen = list(chosen)[::-1]
     labels = own[chosen] if labels is None else list(labels)[::-1]
     columns = dict(sample=[names[place] for place in chosen], label=labels)
-    write_list(path, columns, fingerprint or fingerprint_of(dataset))
+    write_keep_list(path, columns, fingerprint or fingerprint_of(dataset))
     return str(path)
 
 
@@ -281,7 +281,7 @@ def test_list_of_more_samples(root, tmp_path, warnings):
 def test_unknown_names(root, tmp_path, warnings):
     whole = IdentityFolder(str(root))
     columns = dict(sample=[*sample_ids(whole), 'x', 'y'], label=[*whole.get_gt_labels(), 99, 0])
-    write_list(tmp_path / 'keep.csv', columns, whole.fingerprint)
+    write_keep_list(tmp_path / 'keep.csv', columns, whole.fingerprint)
     message = r"must name samples of the data set: 2 of its 32 samples are not in .*first is 'x'"
     mismatch(root, str(tmp_path / 'keep.csv'), warnings, message, left=30)
 
@@ -305,7 +305,7 @@ def test_label_that_is_no_class(root, tmp_path, label):
 
 
 def test_nothing_is_left(root, tmp_path):
-    write_list(tmp_path / 'keep.csv', dict(sample=['x'], label=[0]), 'abc')
+    write_keep_list(tmp_path / 'keep.csv', dict(sample=['x'], label=[0]), 'abc')
     path = str(tmp_path / 'keep.csv')
     with pytest.raises(ValueError, match=r"1 of its 1 samples are not in .* the first is 'x'"):
         FilteredDataset(folder(root), path)

@@ -17,7 +17,7 @@ from mmarcface.datasets import (
     ProbesAndGallery,
     joined_identities,
 )
-from mmarcface.datasets.joined_identities import refuse_folded_labels
+from mmarcface.datasets.joined_identities import refuse_label_collisions
 from mmarcface.datasets.lazy_samples import LazySamples
 from mmarcface.datasets.sample_ids import sample_ids
 from mmarcface.registry import DATASETS
@@ -76,13 +76,13 @@ def by_loop(sets: dict, join: bool) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize('labels', ['offset', 'name'])
-def test_each_label_is_one_person(sets, labels, said):
-    dataset = JoinedIdentities(sets, labels, pipeline=[LoadImageFromFile()])
-    expected = by_loop(sets, labels == 'name')
+@pytest.mark.parametrize('merge', [False, True])
+def test_each_label_is_one_person(sets, merge, said):
+    dataset = JoinedIdentities(sets, merge, pipeline=[LoadImageFromFile()])
+    expected = by_loop(sets, merge)
     classes = dataset.metainfo['classes']
     assert list(classes) == list(dict.fromkeys(person for person, _ in expected))
-    assert len(classes) == (7 if labels == 'offset' else 5)
+    assert len(classes) == (5 if merge else 7)
     found = [(classes[info['gt_label']], info['sample_id']) for info in infos(dataset)]
     assert found == expected
     assert sample_ids(dataset) == [name for _, name in expected]
@@ -97,19 +97,17 @@ def test_each_label_is_one_person(sets, labels, said):
     np.testing.assert_equal([dataset[i]['img'] for i in range(len(dataset))], images)
     assert isinstance(dataset.data_list, LazySamples)
     told = [text for _, text in said]
-    assert told == (
-        [] if labels == 'offset' else ['2 classes are in several of one, two, rec by their names']
-    )
+    assert told == (['2 classes are in several of one, two, rec by their names'] if merge else [])
 
 
 def test_numbers_are_no_names(tmp_path, said):
     sets = dict(
         a=records(tmp_path / 'a.rec', p3=2, p7=1), b=records(tmp_path / 'b.rec', p7=1, p9=1)
     )
-    assert JoinedIdentities(sets, 'name').CLASSES == ('3', '7', '9')
+    assert JoinedIdentities(sets, merge_by_name=True).CLASSES == ('3', '7', '9')
     level, text = said[0]
     assert re.search(
-        "1 classes .* numbers: unless the sets count the same .* labels='offset'", text
+        '1 classes .* numbers: unless the sets count the same .* leave out merge_by_name', text
     )
     assert level > 20
     assert JoinedIdentities(sets).CLASSES == ('a/3', 'a/7', 'b/7', 'b/9')
@@ -192,7 +190,6 @@ def test_many_samples_stay_arrays(tmp_path, sets):
     ('arguments', 'message'),
     [
         (dict(sets={}), 'sets must name data sets of identities, got none'),
-        (dict(labels='names'), r"labels must be one of \['offset', 'name'\], got 'names'"),
         (dict(sets={'a/b': {}}), "sets must have names without a slash, got 'a/b'"),
         (
             dict(sets=dict(a=dict(type='mmarcface.ORLFaces', people=[1, 2, 1]))),
@@ -244,10 +241,10 @@ def test_classes_without_names(sets, nameless):
     with pytest.raises(
         ValueError, match=r"sets\['a'\], Nameless, must name its 3 classes, .* 0: set"
     ):
-        JoinedIdentities(dict(a=nameless), 'name')
+        JoinedIdentities(dict(a=nameless), merge_by_name=True)
     # As the error advises.
     named = nameless | dict(metainfo=dict(classes=['x', 'y', 'ann']))
-    assert JoinedIdentities(dict(one=sets['one'], a=named), 'name').CLASSES == (
+    assert JoinedIdentities(dict(one=sets['one'], a=named), merge_by_name=True).CLASSES == (
         'ann',
         'bea',
         'x',
@@ -294,13 +291,13 @@ def test_folded_labels_are_refused(tmp_path, first, second):
             with pytest.raises(
                 ValueError, match=rule.replace('part 1', f'part {len(parts.datasets) - 1}')
             ):
-                refuse_folded_labels(dataset)
+                refuse_label_collisions(dataset)
     for dataset in (one, two, TorchConcatDataset([one, one]), TorchConcatDataset([two])):
-        refuse_folded_labels(dataset)
+        refuse_label_collisions(dataset)
     for config in (concatenated(*people), repeated(concatenated(*people))):
         with pytest.raises(ValueError, match='label 1 must be one class'):
-            refuse_folded_labels(DATASETS.build(config))
-    refuse_folded_labels(JoinedIdentities(dict(a=people[0], b=people[1])))
+            refuse_label_collisions(DATASETS.build(config))
+    refuse_label_collisions(JoinedIdentities(dict(a=people[0], b=people[1])))
 
 
 def test_more_classes_of_the_same_names_are_no_fold(tmp_path):
@@ -309,15 +306,15 @@ def test_more_classes_of_the_same_names_are_no_fold(tmp_path):
         folder(tmp_path / 'more', ann=1, bea=1, eve=1),
     )
     for parts in ((few, more), (more, few)):
-        refuse_folded_labels(DATASETS.build(concatenated(*parts)))
+        refuse_label_collisions(DATASETS.build(concatenated(*parts)))
 
 
 def test_classes_that_nobody_names_are_told(tmp_path, said):
     one = DATASETS.build(folder(tmp_path, ann=1))
-    refuse_folded_labels(TorchConcatDataset([one, Nameless()]))
+    refuse_label_collisions(TorchConcatDataset([one, Nameless()]))
     ((level, text),) = said
     assert level > 20
     assert re.search(r'part 1 \(Nameless\) .* does not name its classes.*JoinedIdentities', text)
     for dataset in (TorchConcatDataset([Nameless()]), Nameless(), [1, 2]):
-        refuse_folded_labels(dataset)
+        refuse_label_collisions(dataset)
     assert len(said) == 1

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmarcface.datasets import MNIST, FilteredDataset, LoadImageFromFile, NoisyLabels
-from mmarcface.datasets.formats.keep_list import write_list
+from mmarcface.datasets.formats.keep_list import write_keep_list
 from mmarcface.datasets.sample_ids import fingerprint_of, sample_ids
 from mmarcface.registry import DATASETS
 
@@ -180,7 +180,7 @@ def test_a_list_for_noisy_labels(tmp_path):
     good = [s for s in infos(noisy) if s['true_label'] == s['gt_label']]
     columns = dict(sample=[s['sample_id'] for s in good], label=[s['gt_label'] for s in good])
     path = str(tmp_path / 'keep.csv')
-    write_list(path, columns, fingerprint_of(noisy))
+    write_keep_list(path, columns, fingerprint_of(noisy))
     config = dict(type=NoisyLabels, **arguments)
     kept = FilteredDataset(config, path)
     assert kept.fingerprint == noisy.fingerprint
@@ -197,9 +197,11 @@ def test_a_list_for_noisy_labels(tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
+        (dict(seed=0.5), 'seed must be a whole number, got 0.5'),
+        (dict(symmetric='0.1'), r"symmetric must be a finite number in .* got '0.1'"),
         (dict(symmetric=-0.1), r'symmetric must be in \[0, 1\], got -0.1'),
         (dict(asymmetric=1.1), r'asymmetric must be in \[0, 1\], got 1.1'),
-        (dict(open_set=float('nan')), r'open_set must be in \[0, 1\], got nan'),
+        (dict(open_set=float('nan')), r'open_set must be a finite number in \[0, 1\], got nan'),
         (dict(symmetric=0.6, asymmetric=0.5), "must be at most 1 together, got .*'asymmetric'"),
         (dict(open_set=0.5), 'strangers must be given if .* got none with open_set=0.5'),
         (dict(strangers=STRANGERS), 'strangers must be given if .* got some with open_set=0'),

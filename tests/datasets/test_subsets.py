@@ -32,7 +32,7 @@ from mmarcface.datasets import (
 )
 from mmarcface.datasets.formats.pairs import Pairs
 from mmarcface.datasets.lazy_samples import LazySamples
-from mmarcface.datasets.subsets import places_of
+from mmarcface.datasets.subsets import resolve_indices
 from mmarcface.evaluation.metrics import VerificationMetric
 from mmarcface.registry import DATASETS
 
@@ -245,9 +245,9 @@ def test_ends(make, name, serialize):
 
 
 def test_places_of_numbers():
-    assert places_of(3, 5).tolist() == [0, 1, 2]
-    assert places_of(-2, 5).tolist() == [3, 4]
-    assert places_of(np.array([], float), 5).dtype == np.int64
+    assert resolve_indices(3, 5).tolist() == [0, 1, 2]
+    assert resolve_indices(-2, 5).tolist() == [3, 4]
+    assert resolve_indices(np.array([], float), 5).dtype == np.int64
 
 
 @pytest.mark.parametrize('name', NAMES)

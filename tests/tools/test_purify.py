@@ -242,7 +242,7 @@ def test_settings(trained, tmp_path, tool):
 
 def test_wrong_arguments(trained, tool):
     net = trained / 'net.py', checkpoint_in(trained)
-    with pytest.raises(ValueError, match=r'threshold must be in \(0, 180\] degrees, got 200'):
+    with pytest.raises(ValueError, match=r'threshold must be in \(0, 180\], got 200'):
         tool(*net, '--threshold', 200)
     with pytest.raises(SystemExit):
         tool(*net, '--threshold', 'best')

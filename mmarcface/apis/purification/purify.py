@@ -19,6 +19,7 @@ from torch import nn
 
 from mmarcface.datasets import labels_of
 from mmarcface.datasets.sample_ids import fingerprint_of, sample_ids
+from mmarcface.functional.arguments import check_number
 from mmarcface.functional.subcenter import (
     AngleMixture,
     angles_to_subcenters,
@@ -48,7 +49,7 @@ class Purification:
     """What sub-centers say of a training set; all lists are in the order of the data set.
 
     Attributes:
-        names: of the samples, as a keep-list has them, N.
+        sample_ids: names of the samples, as a keep-list has them, N.
         labels: as given, (N,).
         angles: to the dominant center of the given class, in degrees, (N,).
         nearest: which center of the given class is nearest, (N,), in [0, K).
@@ -59,12 +60,12 @@ class Purification:
         mixture: how the threshold was found; None where it was given.
         nontarget_angles: of samples to dominant centers of other classes, in degrees, (M,).
         min_per_class: so many of a class stay in any case.
-        data_set: fingerprint of the data set.
+        fingerprint: fingerprint of the data set.
         true_labels: where the data set knows them, (N,), -1 for none of the classes; else None.
             Used by :meth:`score` and to color a figure, and for nothing else.
     """
 
-    names: list[str]
+    sample_ids: list[str]
     labels: torch.Tensor
     angles: torch.Tensor
     nearest: torch.Tensor
@@ -75,7 +76,7 @@ class Purification:
     mixture: AngleMixture | None
     nontarget_angles: torch.Tensor
     min_per_class: int
-    data_set: str
+    fingerprint: str
     true_labels: torch.Tensor | None = None
 
     def __repr__(self) -> str:
@@ -119,7 +120,7 @@ class Purification:
         plain = clean_mask(self.angles, self.labels, self.threshold, 0)
         kept = torch.bincount(self.labels[plain], minlength=len(self.counts))
         return dict(
-            data_set=self.data_set,
+            data_set=self.fingerprint,
             threshold=self.threshold,
             auto=self.mixture and asdict(self.mixture),
             min_per_class=self.min_per_class,
@@ -224,7 +225,7 @@ def purify(
     labels, true_labels = _labels(dataset, len(weight) // number)
     if is_main_process():
         # Names that will not do are better known before hours of embedding.
-        names, data_set = sample_ids(dataset), fingerprint_of(dataset)
+        names, fingerprint = sample_ids(dataset), fingerprint_of(dataset)
     with _folder(state) as folder:
         embedded = EmbeddingStore(model, dataset, folder, batch_size, num_workers)
         if not is_main_process():
@@ -251,7 +252,7 @@ def purify(
             device = next(model.parameters()).device
             proposed = _propose(embedded, centers.to(device), present, keep, labels, threshold)
     return Purification(
-        names=names,
+        sample_ids=names,
         labels=labels,
         angles=angles,
         nearest=nearest,
@@ -262,7 +263,7 @@ def purify(
         mixture=mixture,
         nontarget_angles=nontarget_angles,
         min_per_class=min_per_class,
-        data_set=data_set,
+        fingerprint=fingerprint,
         true_labels=true_labels,
     )
 
@@ -285,10 +286,9 @@ def check_settings(
     """
     if isinstance(threshold, str) and threshold != 'auto':
         raise ValueError(f"threshold must be degrees or 'auto', got {threshold!r}")
-    if not isinstance(threshold, str) and not 0 < threshold <= 180:
-        raise ValueError(f'threshold must be in (0, 180] degrees, got {threshold}')
-    if min_per_class < 0:
-        raise ValueError(f'min_per_class must be at least 0, got {min_per_class}')
+    if threshold != 'auto':
+        check_number('threshold', threshold, above=0, maximum=180)
+    check_number('min_per_class', min_per_class, minimum=0, whole=True)
 
 
 def _centers(model: nn.Module) -> tuple[torch.Tensor, int]:

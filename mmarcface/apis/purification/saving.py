@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from mmengine.dataset import BaseDataset
 
-from mmarcface.datasets.formats.keep_list import write_list
+from mmarcface.datasets.formats.keep_list import write_keep_list
 from mmarcface.visualization import DroppedRow, draw_angles, draw_dropped, draw_subcenters
 
 from .purify import Purification
@@ -95,8 +95,8 @@ def _write(purification: Purification, places: torch.Tensor, path: Path) -> None
         centre=purification.nearest,
     )
     columns = {name: values[places].numpy() for name, values in columns.items()}
-    names = [purification.names[place] for place in places.tolist()]
-    write_list(path, dict(sample=names) | columns, purification.data_set)
+    names = [purification.sample_ids[place] for place in places.tolist()]
+    write_keep_list(path, dict(sample=names) | columns, purification.fingerprint)
 
 
 def _row(purification: Purification, dataset: BaseDataset, label: int) -> DroppedRow:

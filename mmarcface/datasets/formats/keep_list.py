@@ -72,7 +72,7 @@ def digest(text: str) -> bytes:
     return blake2b(text.encode(errors='surrogateescape'), digest_size=16).digest()
 
 
-def first_repeated(names: Sequence[str]) -> tuple[int, int] | None:
+def first_duplicate(names: Sequence[str]) -> tuple[int, int] | None:
     """Where a name is there again: the earlier and the later place; None where all differ.
 
     Args:
@@ -87,7 +87,7 @@ def first_repeated(names: Sequence[str]) -> tuple[int, int] | None:
         places[name] = place
 
 
-def write_list(path: str | Path, columns: Mapping[str, Sequence], fingerprint: str) -> None:
+def write_keep_list(path: str | Path, columns: Mapping[str, Sequence], fingerprint: str) -> None:
     """Write a keep-list, or another list in its format, so that it is there whole or not at all.
 
     Args:
@@ -126,7 +126,7 @@ def write_list(path: str | Path, columns: Mapping[str, Sequence], fingerprint: s
             pa.parquet.write_table(pa.table(arrays), str(partial))
 
 
-def read_list(path: str | Path) -> KeepList:
+def read_keep_list(path: str | Path) -> KeepList:
     """Read a keep-list; columns that training does not need are left alone.
 
     Semicolons or tabs may be between the columns of a CSV file in place of commas.
@@ -225,7 +225,7 @@ def _array(name: str, values: Sequence) -> pyarrow.Array:
 
 
 def _refuse_repeated(what: str, names: Sequence[str], where: Callable[[int], str]) -> None:
-    places = first_repeated(names)
+    places = first_duplicate(names)
     if places:
         earlier, later = places
         raise ValueError(

@@ -1,7 +1,7 @@
-"""Images inside larger files, as addresses that every reader of images understands.
+"""Images inside larger files, as URIs that every reader of images understands.
 
 ``rec://data/train.rec#17`` is record 17 of a ``.rec`` file, ``bin://data/lfw.bin#5`` image 5 of a
-``.bin`` file. mmengine's file backends give their bytes, so that mmcv's transforms, mmpretrain's
+``.bin`` file. A file backend of mmengine reads them, so that mmcv's transforms, mmpretrain's
 inferencers and whatever else takes a path takes them too.
 """
 
@@ -21,52 +21,52 @@ READERS = {'rec': RecordFile, 'bin': BinFile}
 _OPENED: dict[str, tuple[list, Any]] = {}
 
 
-def address(kind: str, path: str, key: int) -> str:
-    """Where an image is.
+def image_uri(kind: str, path: str, key: int) -> str:
+    """The URI of an image inside a larger file.
 
     Args:
         kind: 'rec' or 'bin'.
-        path: of the file.
-        key: of the record, or place of the image.
+        path: path of the larger file.
+        key: key of the record, or place of the image in the file.
     """
     return f'{kind}://{path}#{key}'
 
 
-def read_inside(where: str) -> bytes | None:
-    """The encoded image at an address; None for the path of a file of its own, or a URL.
+def read_packed_image(uri: str) -> bytes | None:
+    """The encoded image at a URI; None for the path of a file of its own, or a URL.
 
     Args:
-        where: as :func:`address` makes it.
+        uri: URI of :func:`image_uri`, or a path.
 
     Raises:
         FileNotFoundError: if the larger file does not exist.
         ValueError: if it is damaged.
     """
-    kind, _, rest = where.partition('://')
+    kind, _, rest = uri.partition('://')
     if kind not in READERS or not rest:
         return None
     path, _, key = rest.rpartition('#')
-    # Data sets look whether their file has changed, and do so once.
-    opened = _OPENED[path][1] if path in _OPENED else open_once(READERS[kind], path)
+    # Data sets check whether their file has changed, and do so once.
+    opened = _OPENED[path][1] if path in _OPENED else open_cached(READERS[kind], path)
     return opened.image(int(key))
 
 
-def file_of(where: str) -> str:
-    """The file in which an image is: that of an address, or the path itself.
+def containing_file(path: str) -> str:
+    """The larger file that an image is in, or the image's own file.
 
     Args:
-        where: as :func:`address` makes it, or a path.
+        path: URI of :func:`image_uri`, or a path.
     """
-    kind, _, rest = where.partition('://')
-    return rest.rpartition('#')[0] if kind in READERS else where
+    kind, _, rest = path.partition('://')
+    return rest.rpartition('#')[0] if kind in READERS else path
 
 
-def open_once(read: Callable[[str], T], path: str) -> T:
-    """A file as it was read before in this process, if it has not changed.
+def open_cached(read: Callable[[str], T], path: str) -> T:
+    """Open a file, or take it as this process has opened it before, if it has not changed.
 
     Args:
-        read: opens it; raises where it is missing.
-        path: the file.
+        read: function that opens it, and raises where it is missing.
+        path: path of the file.
     """
     if path not in _OPENED or _OPENED[path][0] != _signature(path):
         opened = read(path)
@@ -81,16 +81,16 @@ def _signature(path: str) -> list[tuple[int, int]]:
     return [(status.st_size, status.st_mtime_ns) for status in map(os.stat, files)]
 
 
-class ImageInside(BaseStorageBackend):
-    """mmengine's way to the images inside larger files."""
+class PackedImageBackend(BaseStorageBackend):
+    """File backend of mmengine for the images inside larger files."""
 
     def get(self, filepath: str) -> bytes:
-        """The encoded image at an address."""
-        return read_inside(filepath)
+        """The encoded image at a URI."""
+        return read_packed_image(filepath)
 
     def get_text(self, filepath: str, encoding: str = 'utf-8') -> str:
-        """Refused: an image is no text."""
+        """Refuse: an image is no text."""
         raise ValueError(f'{filepath} is an image, and no text')
 
 
-register_backend('inside', ImageInside, prefixes=list(READERS), force=True)
+register_backend('packed', PackedImageBackend, prefixes=list(READERS), force=True)

@@ -45,6 +45,13 @@ class Pairs(IndexedMetainfo):
         folds[tested] = np.unique(folds[tested], return_inverse=True)[1]
         return Pairs(new[kept.indices], kept.is_same, folds)
 
+    def count_by_fold(self) -> tuple[np.ndarray, np.ndarray]:
+        """How many pairs of each tested fold show one identity, and how many two; each (F,)."""
+        tested = self.folds >= 0
+        folds = np.unique(self.folds[tested], return_inverse=True)[1]
+        same = np.bincount(folds[self.is_same[tested]], minlength=folds.max(initial=-1) + 1)
+        return same, np.bincount(folds) - same
+
     def among(self, there: np.ndarray) -> Pairs:
         """The pairs of which both sides are there; a line in the log says how many these are.
 

@@ -224,7 +224,7 @@ class RecordFile:
             )
         return int(label)
 
-    def not_in_index(self, ends: Sequence[int]) -> int | None:
+    def find_unindexed(self, ends: Sequence[int]) -> int | None:
         """The byte of a record that the index leaves out; None if none is found.
 
         Args:
@@ -262,7 +262,7 @@ class RecordFile:
         return np.array(keys, np.int64), np.array(offsets, np.int64)
 
 
-def advice(path: str | Path, read: Callable[[RecordFile], object]) -> str:
+def index_advice(path: str | Path, read: Callable[[RecordFile], object]) -> str:
     """What to do where reading fails: a new index is tried, for which the whole file is scanned.
 
     Args:

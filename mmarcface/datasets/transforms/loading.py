@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import mmcv
 
-from mmarcface.datasets.formats.packed import read_inside
+from mmarcface.datasets.formats.packed import read_packed_image
 from mmarcface.registry import TRANSFORMS
 
 
@@ -29,7 +29,7 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
         if 'img' in results:
             return results
         path = results['img_path']
-        content = read_inside(path)
+        content = read_packed_image(path)
         try:
             if content is None:
                 return super().transform(results)

@@ -212,12 +212,11 @@ class VerificationMetric(EmbeddingMetric):
     @staticmethod
     def _warn_of_folds(where: str, pairs: Pairs) -> None:
         """Say where a fold has one kind of pairs, so that its accuracy means something else."""
-        folds = np.unique(pairs.folds[pairs.folds >= 0]).tolist()
-        shares = [float(pairs.is_same[pairs.folds == fold].mean()) for fold in folds]
-        one_kind = [fold for fold, share in zip(folds, shares, strict=True) if share in (0, 1)]
-        if one_kind:
+        same, other = pairs.count_by_fold()
+        one_kind = np.flatnonzero((same == 0) | (other == 0))
+        if len(one_kind):
             print_log(
-                f'{len(one_kind)} of {len(folds)} folds of the pairs{where} have pairs of one kind '
+                f'{len(one_kind)} of {len(same)} folds of the pairs{where} have pairs of one kind '
                 f'only, the first is fold {one_kind[0]}, counted from 0: the accuracy is not that '
                 'of mixed folds. Give the number of folds, num_folds, that the pairs were written '
                 'with, or order them so that each fold has both kinds',

@@ -116,13 +116,13 @@ def test_all_is_that_of_a_loop(dataset, tmp_path):
         found = purify(model, dataset, state=tmp_path / 'state', batch_size=2, **settings)
         expected = by_loops(COLORS, LABELS, CENTERS, **settings)
         check(found, expected, settings['relabel'])
-        assert found.names == NAMES
+        assert found.sample_ids == NAMES
         assert found.labels.tolist() == LABELS
         assert found.threshold == settings['threshold']
         assert found.mixture is None
         assert found.true_labels is None
         assert found.score() is None
-        assert found.data_set == dataset.fingerprint
+        assert found.fingerprint == dataset.fingerprint
         seen.add((sum(found.keep.tolist()), sum(found.relabeled.tolist())))
     # Most settings make a difference.
     assert len(seen) > 8
@@ -201,8 +201,9 @@ def test_threshold_that_is_found(tmp_path):
     settings = dict(min_per_class=1, relabel=True)
     expected = by_loops(colors, labels, AXIS_CENTERS, found.threshold, **settings)
     check(found, expected, relabel=True)
-    assert found.keep.tolist() == [truth[n] == y for n, y in zip(found.names, labels, strict=True)]
-    assert found.new_labels.tolist() == [truth[name] for name in found.names]
+    true_labels = [truth[name] for name in found.sample_ids]
+    assert found.keep.tolist() == [t == y for t, y in zip(true_labels, labels, strict=True)]
+    assert found.new_labels.tolist() == true_labels
     assert found.mixture.noise_share == pytest.approx(0.2, abs=0.02)
     wanted = fit_angle_mixture(torch.tensor(expected[0]), found.nontarget_angles)
     assert astuple(found.mixture) == pytest.approx(astuple(wanted), abs=0.02)
@@ -234,7 +235,7 @@ def test_truth_is_for_the_score_only(tmp_path):
             first, *rest = (getattr(found, field.name) for found in all_found)
             if field.name == 'true_labels':
                 assert rest[1] is None
-                assert first.tolist() == [truth[name] for name in all_found[0].names]
+                assert first.tolist() == [truth[name] for name in all_found[0].sample_ids]
             elif isinstance(first, torch.Tensor):
                 assert all(torch.equal(first, other) for other in rest), field.name
             else:
@@ -256,7 +257,7 @@ def test_score_is_that_of_a_count(tmp_path, threshold, relabel):
     rows = [
         (truth[name], label, keep, new, dropped)
         for name, label, keep, new, dropped in zip(
-            found.names,
+            found.sample_ids,
             found.labels.tolist(),
             found.keep.tolist(),
             found.new_labels.tolist(),
@@ -309,7 +310,7 @@ def kept_of(found):
     return {
         name: label
         for name, label, out in zip(
-            found.names, found.new_labels.tolist(), found.dropped.tolist(), strict=True
+            found.sample_ids, found.new_labels.tolist(), found.dropped.tolist(), strict=True
         )
         if not out
     }
@@ -321,9 +322,9 @@ def test_order_plays_no_part(root):
             purify(known_model(CENTERS), Told(str(root), turned=turned), batch_size=2, **settings)
             for turned in (False, True)
         )
-        assert found.names == turned.names[::-1]
+        assert found.sample_ids == turned.sample_ids[::-1]
         assert kept_of(found) == kept_of(turned)
-        assert found.data_set == turned.data_set
+        assert found.fingerprint == turned.fingerprint
 
 
 def test_moved_data_give_the_same_lists(root, tmp_path):
@@ -494,10 +495,11 @@ def test_misfit_is_told(tmp_path, monkeypatch):
     ('arguments', 'message'),
     [
         (dict(threshold='best'), "threshold must be degrees or 'auto', got 'best'"),
-        (dict(threshold=0), r'threshold must be in \(0, 180\] degrees, got 0'),
-        (dict(threshold=181.0), r'threshold must be in \(0, 180\] degrees, got 181.0'),
-        (dict(threshold=math.nan), r'threshold must be in \(0, 180\] degrees, got nan'),
+        (dict(threshold=0), r'threshold must be in \(0, 180\], got 0'),
+        (dict(threshold=181.0), r'threshold must be in \(0, 180\], got 181.0'),
+        (dict(threshold=math.nan), r'threshold must be a finite number in \(0, 180\], got nan'),
         (dict(min_per_class=-1), 'min_per_class must be at least 0, got -1'),
+        (dict(min_per_class=1.5), 'min_per_class must be a whole number of at least 0, got 1.5'),
     ],
 )
 def test_wrong_arguments(dataset, arguments, message):

@@ -11,7 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmarcface.datasets.formats.keep_list import fingerprint_samples, read_list, write_list
+from mmarcface.datasets.formats.keep_list import (
+    fingerprint_samples,
+    read_keep_list,
+    write_keep_list,
+)
 
 SUFFIXES = ('csv', 'parquet')
 # Names of files may have all but surrogates, which no text file has, and the end of a string.
@@ -55,20 +59,20 @@ def write_by_hand(path, rows, header=('sample', 'label', 'data_set')):
 def test_round_trip_of_anything(tmp_path, suffix, rows):
     path = tmp_path / f'keep.{suffix}'
     names, labels = zip(*rows, strict=True)
-    write_list(path, dict(sample=list(names), label=np.array(labels)), 'abc')
-    kept = read_list(path)
+    write_keep_list(path, dict(sample=list(names), label=np.array(labels)), 'abc')
+    kept = read_keep_list(path)
     assert kept.samples == list(names)
     assert kept.labels.tolist() == list(labels)
     assert kept.labels.dtype == np.int64
     assert (kept.path, kept.data_set) == (str(path), 'abc')
-    assert read_list(str(path)) is not None
+    assert read_keep_list(str(path)) is not None
 
 
 def test_other_readers_read_it(tmp_path, suffix):
     path = tmp_path / 'new' / f'keep.{suffix}'
     count = len(AWKWARD)
     angles = np.linspace(0, 180, count, dtype=np.float32) / 7
-    write_list(
+    write_keep_list(
         path,
         dict(
             angle=angles,
@@ -94,31 +98,31 @@ def test_other_readers_read_it(tmp_path, suffix):
 def test_reads_what_others_write(tmp_path, suffix):
     rows = [[name, label, 'abc', 1.5] for label, name in enumerate(AWKWARD)]
     path = write_by_hand(tmp_path / f'k.{suffix}', rows, ['sample', 'label', 'data_set', 'more'])
-    assert read_list(path).samples == AWKWARD
-    assert read_list(path).labels.tolist() == list(range(len(AWKWARD)))
+    assert read_keep_list(path).samples == AWKWARD
+    assert read_keep_list(path).labels.tolist() == list(range(len(AWKWARD)))
 
 
 def test_byte_order_mark(tmp_path):
     path = tmp_path / 'keep.csv'
     path.write_text('\ufeffsample,label,data_set\r\na,1,x\r\n', encoding='utf-8')
-    assert read_list(path).samples == ['a']
+    assert read_keep_list(path).samples == ['a']
 
 
 def test_an_old_list_stays_where_writing_fails(tmp_path, suffix):
     path = tmp_path / f'keep.{suffix}'
-    write_list(path, dict(sample=['a'], label=[1]), 'abc')
+    write_keep_list(path, dict(sample=['a'], label=[1]), 'abc')
     before = path.read_bytes()
     with pytest.raises(ValueError, match='label'):
-        write_list(path, dict(sample=['a'], label=[1.5]), 'abc')
+        write_keep_list(path, dict(sample=['a'], label=[1.5]), 'abc')
     assert path.read_bytes() == before
 
 
 def test_without_rows(tmp_path, suffix):
     path = tmp_path / f'keep.{suffix}'
-    write_list(path, dict(sample=[], label=[], angle=[]), 'abc')
+    write_keep_list(path, dict(sample=[], label=[], angle=[]), 'abc')
     assert rows_of(path) == []
     with pytest.raises(ValueError, match=rf'keep.{suffix} keeps nothing: it has no rows'):
-        read_list(path)
+        read_keep_list(path)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +145,7 @@ def test_without_rows(tmp_path, suffix):
 )
 def test_wrong_columns(tmp_path, columns, message):
     with pytest.raises(ValueError, match=message):
-        write_list(tmp_path / 'keep.csv', columns, 'abc')
+        write_keep_list(tmp_path / 'keep.csv', columns, 'abc')
     assert not list(tmp_path.iterdir())
 
 
@@ -163,26 +167,26 @@ def test_wrong_rows(tmp_path, suffix, rows, place, message):
     path = write_by_hand(tmp_path / f'keep.{suffix}', rows)
     where = rf'keep.csv:{place + 2}' if suffix == 'csv' else rf'keep.parquet, row {place + 1}'
     with pytest.raises(ValueError, match=f'{where}: .*{message}'):
-        read_list(path)
+        read_keep_list(path)
 
 
 def test_types_of_parquet(tmp_path):
     path = tmp_path / 'keep.parquet'
     with pytest.raises(ValueError, match=r"row 2: label must be an integer, got '2.5'"):
-        read_list(write_by_hand(path, [['a', 1.0, 'x'], ['b', 2.5, 'x']]))
+        read_keep_list(write_by_hand(path, [['a', 1.0, 'x'], ['b', 2.5, 'x']]))
     with pytest.raises(ValueError, match='row 2: label must have a value, and has none'):
-        read_list(write_by_hand(path, [['a', 1, 'x'], ['b', None, 'x']]))
+        read_keep_list(write_by_hand(path, [['a', 1, 'x'], ['b', None, 'x']]))
     with pytest.raises(ValueError, match=r'keep.parquet cannot be read'):
-        read_list(write_by_hand(path, [[['a'], 1, 'x']]))
+        read_keep_list(write_by_hand(path, [[['a'], 1, 'x']]))
 
 
 def test_wrong_header(tmp_path, suffix):
     path = tmp_path / f'keep.{suffix}'
     rule = rf'keep.{suffix} must have the columns sample, label, data_set, each once'
     with pytest.raises(ValueError, match=f'{rule}; got name, label, data_set'):
-        read_list(write_by_hand(path, [GOOD], ['name', 'label', 'data_set']))
+        read_keep_list(write_by_hand(path, [GOOD], ['name', 'label', 'data_set']))
     with pytest.raises(ValueError, match=f'{rule}; got sample, label, sample'):
-        read_list(write_by_hand(path, [GOOD], ['sample', 'label', 'sample']))
+        read_keep_list(write_by_hand(path, [GOOD], ['sample', 'label', 'sample']))
 
 
 @pytest.mark.parametrize(
@@ -198,32 +202,32 @@ def test_damaged_csv(tmp_path, content, message):
     path = tmp_path / 'keep.csv'
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f'keep.csv.*{message}'):
-        read_list(path)
+        read_keep_list(path)
 
 
 def test_damaged_parquet(tmp_path):
     path = tmp_path / 'keep.parquet'
-    write_list(path, dict(sample=AWKWARD, label=[0] * len(AWKWARD)), 'abc')
+    write_keep_list(path, dict(sample=AWKWARD, label=[0] * len(AWKWARD)), 'abc')
     whole = path.read_bytes()
     for damaged in (b'', b'garbage', b'PAR1' * 20, *(whole[:n] for n in range(1, len(whole), 97))):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=r'keep.parquet cannot be read, is it damaged'):
-            read_list(path)
+            read_keep_list(path)
 
 
 def test_wrong_files(tmp_path):
     with pytest.raises(ValueError, match=r'must end in .csv or .parquet, got .*keep.txt'):
-        read_list(tmp_path / 'keep.txt')
+        read_keep_list(tmp_path / 'keep.txt')
     with pytest.raises(ValueError, match=r'must end in .csv or .parquet, got keep'):
-        write_list('keep', {}, 'abc')
+        write_keep_list('keep', {}, 'abc')
     with pytest.raises(FileNotFoundError, match=r'keep-list .*gone.csv does not exist'):
-        read_list(tmp_path / 'gone.csv')
+        read_keep_list(tmp_path / 'gone.csv')
 
 
 def test_without_pyarrow(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'pyarrow', None)
     with pytest.raises(ImportError, match=r'pip install "mmarcface\[purify\]"'):
-        read_list(tmp_path / 'keep.csv')
+        read_keep_list(tmp_path / 'keep.csv')
 
 
 SAMPLES = st.lists(st.tuples(NAMES, st.integers(0, 5)), unique_by=lambda row: row[0])
@@ -262,7 +266,7 @@ def test_many_rows(tmp_path, suffix):
     rows = 200_000
     path = tmp_path / f'keep.{suffix}'
     names = [f'{i % 1000}/{i}.jpg' for i in range(rows)]
-    write_list(path, dict(sample=names, label=np.arange(rows) % 1000), 'abc')
-    kept = read_list(path)
+    write_keep_list(path, dict(sample=names, label=np.arange(rows) % 1000), 'abc')
+    kept = read_keep_list(path)
     assert kept.samples == names
     assert (kept.labels == np.arange(rows) % 1000).all()

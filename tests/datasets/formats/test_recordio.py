@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from mmarcface.datasets import IdentityRecords, LoadImageFromFile, identity_records
-from mmarcface.datasets.formats.packed import address
+from mmarcface.datasets.formats.packed import image_uri
 from mmarcface.datasets.formats.recordio import RecordFile, RecordWriter
 from tests.datasets.writers import (
     MAGIC,
@@ -362,12 +362,12 @@ def test_address(orl, tmp_path):
     folder.mkdir()
     (image,) = photographs(orl, 1, 1)['s1']
     path = write_rec(folder / 'train.rec', {17: record([0], png(image))})
-    where = address('rec', path, 17)
+    where = image_uri('rec', path, 17)
     assert where == f'rec://{path}#17'
     assert mmengine.fileio.get(where) == png(image)
     assert (LoadImageFromFile()(dict(img_path=where))['img'] == image).all()
     with pytest.raises(ValueError, match=r'train.rec has no record 18'):
-        mmengine.fileio.get(address('rec', path, 18))
+        mmengine.fileio.get(image_uri('rec', path, 18))
 
 
 def test_changed_file_is_read_anew(tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mmarcface.datasets import IJB, LFW, MNIST, CelebA, InShop
-from mmarcface.datasets.formats.keep_list import read_list, write_list
+from mmarcface.datasets.formats.keep_list import read_keep_list, write_keep_list
 from mmarcface.datasets.formats.landmarks import read_landmarks
 from mmarcface.datasets.formats.pairs import read_pairs, read_people
 from mmarcface.datasets.formats.text_lists import read_lines
@@ -43,7 +43,7 @@ def margins(path: Path) -> list:
 
 
 def keep(path: Path) -> list:
-    kept = read_list(path)
+    kept = read_keep_list(path)
     return [kept.samples, kept.labels.tolist(), kept.data_set]
 
 
@@ -103,7 +103,7 @@ def tree(request, tmp_path) -> Callable[[str], Path]:
         if kind == 'margins':
             path.write_text('0.1\n0.2\n0.3\n')
         elif kind == 'keep':
-            write_list(path, dict(sample=['a b/1.jpg', 'é/2.jpg'], label=[3, 0]), 'abc')
+            write_keep_list(path, dict(sample=['a b/1.jpg', 'é/2.jpg'], label=[3, 0]), 'abc')
         elif kind == 'classes':
             path.write_text(''.join(f'digit {label}\n' for label in range(10)))
             for kind, sizes in (('images-idx3', (1, 1, 1)), ('labels-idx1', (1,))):
@@ -235,7 +235,7 @@ def test_blank_lines_of_a_keep_list_count(tmp_path):
     ):
         path.write_text(content)
         with pytest.raises(ValueError, match=rf"keep.csv:{line}: label must be .* got 'two'"):
-            read_list(path)
+            read_keep_list(path)
 
 
 def test_no_reader_asks_for_the_encoding_of_the_system(tmp_path):
@@ -244,20 +244,20 @@ def test_no_reader_asks_for_the_encoding_of_the_system(tmp_path):
     writers.lfw(tmp_path / 'lfw', FACES)
     writers.celeba(tmp_path / 'celeba', FACES)
     writers.ijb(tmp_path / 'ijb', FACES)
-    write_list(tmp_path / 'keep.csv', dict(sample=['a'], label=[1]), 'x')
+    write_keep_list(tmp_path / 'keep.csv', dict(sample=['a'], label=[1]), 'x')
     inshop = tmp_path / 'inshop' / 'Eval' / 'list_eval_partition.txt'
     writers.write_lines(inshop, ['1', 'image item status', 'a.jpg 1 train'])
     writers.save(tmp_path / 'inshop' / 'Img' / 'a.jpg', writers.tiny(0))
     code = f"""
 import warnings
 from mmarcface.datasets import IJB, LFW, CelebA, InShop
-from mmarcface.datasets.formats.keep_list import read_list
+from mmarcface.datasets.formats.keep_list import read_keep_list
 from mmarcface.models.heads.class_margins import ClassMargins
 warnings.simplefilter('error', EncodingWarning)
 root = {str(tmp_path)!r}
 LFW(root + '/lfw'), LFW(root + '/lfw', 'people'), IJB(root + '/ijb'), InShop(root + '/inshop')
 CelebA(root + '/celeba', 'train', landmarks='list_landmarks_align_celeba.txt')
-read_list(root + '/keep.csv'), ClassMargins(root + '/margins.txt', 1)
+read_keep_list(root + '/keep.csv'), ClassMargins(root + '/margins.txt', 1)
 """
     command = [sys.executable, '-X', 'warn_default_encoding', '-c', code]
     subprocess.run(command, check=True, env=os.environ | dict(PYTHONPATH=':'.join(sys.path)))
