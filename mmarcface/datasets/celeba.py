@@ -37,7 +37,7 @@ class CelebA(IdentityDataset):
         split: 'train', 'val' or 'test'; all images by default.
         landmarks: name of a list of landmarks in ``data_root``, for :class:`AlignFace`; each
             sample then has ``landmarks``, (5, 2).
-        folder: of the images in ``data_root``.
+        folder: folder of the images in ``data_root``.
         **kwargs: see :class:`IdentityDataset`.
 
     Raises:
@@ -76,7 +76,7 @@ class CelebA(IdentityDataset):
             path = Path(self.data_root, self.landmarks)
             landmarks = read_landmarks(path)
             _check_same(names, landmarks, self.ann_file, path)
-        # One listing is much quicker than 202,599 questions.
+        # One listing is much quicker than asking for 202,599 files one by one.
         there = set(os.listdir(self.img_prefix)) if os.path.isdir(self.img_prefix) else set()
         numbers = sorted({identities[name][1] for name in names})
         labels = {number: label for label, number in enumerate(numbers)}

@@ -1,4 +1,4 @@
-"""What the labels of a training set mean, now and when a checkpoint was written."""
+"""The names of classes: of a data set, and of the one that a checkpoint was trained on."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ def class_names(dataset) -> list[str] | None:
     """The names of a data set's classes, in the order of their labels.
 
     Args:
-        dataset: of ours, of mmpretrain or mmengine, or a wrapper of theirs or of torch's.
+        dataset: a data set of ours, of mmpretrain or of mmengine, or a wrapper of theirs or of
+            torch's.
 
     Returns:
-        The names; None where the data set has none. A label that the parts of a ConcatDataset name
-        differently has all these names, joined by slashes.
+        The names; None where the data set has none. Where the parts of a ConcatDataset name a label
+        differently, its name is all of theirs, joined by slashes.
     """
     if hasattr(dataset, 'full_init'):
-        # Most know their classes only when they have their samples.
+        # Most data sets know their classes only after they have loaded their samples.
         dataset.full_init()
     own = _noted_names(dataset)
     parts = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
@@ -33,16 +34,16 @@ def class_names(dataset) -> list[str] | None:
 
 
 def class_mismatch(meta: dict[str, Any], dataset, allow_fewer: bool = False) -> str | None:
-    """What tells the classes of a data set from those that a checkpoint was trained on.
+    """The first difference between the classes of a checkpoint and those of a data set, in words.
 
     Args:
-        meta: that of the checkpoint.
-        dataset: as for :func:`class_names`.
+        meta: ``meta`` of the checkpoint.
+        dataset: a data set, as for :func:`class_names`.
         allow_fewer: whether the data set may lack classes at the end.
 
     Returns:
-        The first label that means something else and both numbers of classes, in words; None where
-        all mean the same, or the names of one side are not known.
+        The first label that means something else, and both numbers of classes; None where all
+        labels mean the same, or the names of one side are not known.
     """
     then, now = meta.get('class_names'), class_names(dataset)
     if then is None:

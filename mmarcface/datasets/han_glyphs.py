@@ -1,4 +1,4 @@
-"""Chinese characters drawn from fonts: as many classes as faces have, and nothing to download."""
+"""Chinese characters drawn from fonts: thousands of classes, and nothing to download."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ IDEOGRAPHS = range(0x4E00, 0xA000)
 class HanGlyphs(IdentityDataset):
     """Han characters as classes, each drawn in a few fonts and many variations.
 
-    The samples say what to draw, ``mmarcface.RenderGlyph`` draws it. Rendering number r is in font
-    r modulo the number of fonts. As the number decides all else about it too, data sets with other
-    numbers have other images: train on 0 to 99 and test on 1000 to 1009, say. The default fonts
-    are Debian's, which ``apt-get install fonts-arphic-ukai fonts-arphic-uming fonts-wqy-zenhei
-    fonts-wqy-microhei`` brings; with them there are up to 18,366 classes.
+    The samples say what to draw, and ``mmarcface.RenderGlyph`` draws it. Rendering number r is in
+    font r modulo the number of fonts. The number decides everything else about the image too, so
+    data sets with other numbers have other images: for example, train on 0 to 99 and test on 1000
+    to 1009. The default fonts are Debian's (``apt-get install fonts-arphic-ukai fonts-arphic-uming
+    fonts-wqy-zenhei fonts-wqy-microhei``); with them there are up to 18,366 classes.
 
     Args:
-        num_classes: how many characters; the label counts them from 0.
-        renderings: images of each character.
+        num_classes: number of characters; the label counts them from 0.
+        renderings: number of images of each character.
         first_rendering: number of the first rendering.
-        fonts: paths of TrueType or OpenType files, of collections the first face is used; the
+        fonts: paths of TrueType or OpenType files; of a collection the first face is used. The
             Debian fonts by default.
-        characters: what to draw, of which the first ``num_classes`` are used; by default the CJK
-            unified ideographs from U+4E00 on that all fonts have.
+        characters: characters to draw, of which the first ``num_classes`` are used; by default the
+            CJK unified ideographs from U+4E00 on that all fonts have.
         **kwargs: see :class:`IdentityDataset`.
 
     Raises:
@@ -119,7 +119,7 @@ class HanGlyphs(IdentityDataset):
 
 
 def _code_points(font: str) -> set[int]:
-    """What a font file can draw."""
+    """The code points of the characters that a font has."""
     try:
         from fontTools.ttLib import TTFont, TTLibError
     except ImportError as error:

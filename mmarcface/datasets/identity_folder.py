@@ -10,7 +10,7 @@ from mmarcface.registry import DATASETS
 from .formats.image_files import find_images, log_left_out
 from .identity_dataset import IdentityDataset
 
-# In a folder that is being written.
+# A file that is in a folder while it is being written.
 UNFINISHED = '.unfinished'
 
 
@@ -27,16 +27,16 @@ class IdentityFolder(IdentityDataset):
             identity_b/
                 ...
 
-    Labels count the identities from 0, in the order of ``identities``. Images are all files that
-    OpenCV reads: by the endings of their names, and files of other names by their content. A line
-    in the log counts the files that are none. Files and folders whose names start with a dot, which
-    programs leave behind, are no images and no identities.
+    Labels count the identities from 0, in the order of ``identities``. All files that OpenCV reads
+    are images: the endings of their names tell, and the content of files with other names. A line
+    in the log counts the other files. Files and folders whose names start with a dot, which
+    programs leave behind, are passed over.
 
     Args:
         data_root: the folder of folders.
         identities: names of the folders to use; all, sorted by name, by default.
-        extensions: endings of image files, such as '.jpg', to use those alone; by default see
-            above.
+        extensions: endings of image files, such as '.jpg', to use only files with these; see above
+            for the default.
         **kwargs: see :class:`IdentityDataset`.
 
     Raises:

@@ -15,7 +15,7 @@ from .identity_dataset import IdentityDataset
 from .lazy_samples import LazySamples
 from .log_once import log_once
 
-# Labels are fp32, which has every whole number up to here.
+# Labels are fp32, which represents every whole number up to here.
 EXACT = 1 << 24
 
 
@@ -29,12 +29,12 @@ class IdentityRecords(IdentityDataset):
             train.rec
             train.idx    rebuilt by scanning, which takes a while, where it is missing
 
-    Record 0 may tell, as in insightface's files, which records stand for identities and, these,
-    which images are theirs; then only they and the ends of their ranges are read in the beginning.
-    Otherwise, as in files of MXNet's im2rec, every record is an image with its identity as first
-    label. Record 0, and one with several labels, may be without an image: a line in the log counts
-    those that are left out. Labels count the identities from 0 in the order of their numbers. An
-    image costs 28 bytes of memory, and workers share them and the pages of the file.
+    In insightface's files record 0 says which records stand for identities, and these say which
+    images are theirs; only they and the ends of their ranges are read in the beginning. In files of
+    MXNet's im2rec every record is an image, and its first label is the identity. Record 0, and
+    records with several labels, may have no image: a line in the log counts those that are left
+    out. Labels count the identities from 0 in the order of their numbers. An image takes 28 bytes
+    of memory, which workers share, as they share the pages of the file.
 
     Args:
         path: the ``.rec`` file.
@@ -85,12 +85,12 @@ class _Samples(LazySamples):
 
 
 def _images_of(records: RecordFile) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Keys and identities of the images, and keys of records that are none for want of one."""
+    """Keys and identities of the images, and keys of the records without an image."""
     return _of_identity_records(records) or _of_all_records(records)
 
 
 def _of_identity_records(records: RecordFile) -> tuple[np.ndarray, np.ndarray, list[int]] | None:
-    """The images where records of identities tell of them, and agree with them."""
+    """The images that records of identities list; None where there are no such records."""
     head = _head(records)
     if head is None:
         return None
@@ -164,7 +164,7 @@ def _refuse_a_part(records: RecordFile, ends: Sequence[int]) -> None:
 
 
 def _head(records: RecordFile) -> tuple[float, float] | None:
-    """The labels of record 0, if they may be keys: of the first identity, and of the end."""
+    """The labels of record 0, if they may be keys: that of the first identity, and the end."""
     head = records.read(0) if records.keys[0] == 0 else None
     if head is None or head.image or len(head.labels) != 2:
         return None

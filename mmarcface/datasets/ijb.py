@@ -1,4 +1,4 @@
-"""IJB-B and IJB-C: people known by templates, sets of photographs and video frames."""
+"""IJB-B and IJB-C: people shown by templates, sets of photographs and video frames."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Templates(IndexedMetainfo):
     """Which samples of a data set make up which template; ``metainfo['templates']``.
 
     Attributes:
-        template: of each sample, (N,), counted from 0.
-        media: of each sample, (N,): the photograph, or the video that a frame is from.
-        detection_score: of each sample, (N,), in [0, 1].
-        pairs: of templates, for verification.
-        galleries: templates (G,) and subjects (G,) of each gallery, by name.
-        probes: templates (P,) and subjects (P,).
+        template: number of the template of each sample, (N,), counted from 0.
+        media: number of the photograph of each sample, or of the video that a frame is from, (N,).
+        detection_score: score of the face detector for each sample, (N,), in [0, 1].
+        pairs: pairs of templates, for verification.
+        galleries: for each gallery, by name, its templates (G,) and their subjects (G,).
+        probes: templates of the probes (P,) and their subjects (P,).
     """
 
     template: np.ndarray
@@ -43,20 +43,20 @@ class Templates(IndexedMetainfo):
     probes: tuple[np.ndarray, np.ndarray] | None = None
 
     def for_subset(self, places: np.ndarray, number: int) -> Templates:
-        """See :meth:`IndexedMetainfo.for_subset`: templates of the samples that are left."""
+        """See :meth:`IndexedMetainfo.for_subset`: the templates of the samples that are left."""
         template = self.template[places]
-        there = np.zeros(1 + self.template.max(), bool)
-        there[template] = True
+        kept = np.zeros(1 + self.template.max(), bool)
+        kept[template] = True
 
         def enrolled(lists: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
             templates, subjects = lists
-            return templates[there[templates]], subjects[there[templates]]
+            return templates[kept[templates]], subjects[kept[templates]]
 
         return Templates(
             template,
             self.media[places],
             self.detection_score[places],
-            self.pairs and self.pairs.among(there),
+            self.pairs and self.pairs.among(kept),
             self.galleries and {name: enrolled(of) for name, of in self.galleries.items()},
             self.probes and enrolled(self.probes),
         )
@@ -84,7 +84,7 @@ class IJB(SubsettableDataset):
     Args:
         data_root: the folder shown above.
         benchmark: 'ijbb' or 'ijbc'.
-        protocols: which lists to read: '1:1', '1:N' or both.
+        protocols: protocols whose lists are read: '1:1', '1:N' or both.
         **kwargs: see :class:`mmpretrain.datasets.BaseDataset`.
 
     Raises:
@@ -182,7 +182,7 @@ def _places(numbers: np.ndarray, ids: np.ndarray, path: Path, skip: int = 0) -> 
 
 
 def _columns(path: Path, rule: str, names: int = 0, csv: bool = False) -> list[np.ndarray]:
-    """Columns of a list: names first, then numbers as ``rule`` shows; further ones are left out."""
+    """Columns of a list: names first, then numbers as ``rule`` shows; others are left out."""
     number = 2 if csv else len(rule.split()[:3])
     delimiter = delimiter_of(next(iterate_lines(path), '')) if csv else None
     kinds = [object] * names + [np.int64] * (number - names)
@@ -190,7 +190,8 @@ def _columns(path: Path, rule: str, names: int = 0, csv: bool = False) -> list[n
     def rows() -> Iterator[str]:
         for line in islice(iterate_lines(path), int(csv), None):
             if not line:
-                raise ValueError('NumPy skips it, after which the places of rows tell no line')
+                # NumPy would skip it, and rows would no longer tell their lines.
+                raise ValueError('a blank line')
             yield line
 
     try:

@@ -1,7 +1,7 @@
 """Batches of images of one size.
 
-torch refuses others without naming an image, and mmpretrain's preprocessor pads them where it gets
-a list: then an embedding depends on what else is in the batch.
+torch refuses images of unequal size without naming one. mmpretrain's preprocessor pads them where
+it gets a list, and an embedding then depends on what else is in the batch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class EqualSizeCollate:
     """A collate function that first refuses images of unequal size.
 
     Args:
-        collate: makes a batch of samples.
+        collate: function that makes a batch of samples.
 
     Raises:
         ValueError: when called, if the images of two samples differ in size; it names both.
@@ -34,7 +34,7 @@ def require_equal_sizes(loader: DataLoader) -> DataLoader:
     """Let a loader refuse images of unequal size.
 
     Args:
-        loader: changed in place, unless it does so already.
+        loader: loader that is changed in place, unless it refuses them already.
     """
     if not isinstance(loader.collate_fn, EqualSizeCollate):
         loader.collate_fn = EqualSizeCollate(loader.collate_fn)
@@ -42,10 +42,10 @@ def require_equal_sizes(loader: DataLoader) -> DataLoader:
 
 
 def refuse_unequal_sizes(samples: Sequence[Any]) -> Sequence[Any]:
-    """See that the images of a batch have one size.
+    """Refuse a batch of images of unequal size.
 
     Args:
-        samples: as pipelines give them, with the image, (C, H, W), as ``inputs``.
+        samples: samples as pipelines give them, with the image, (C, H, W), as ``inputs``.
 
     Returns:
         The samples.

@@ -33,7 +33,7 @@ class InShop(IdentityDataset):
         data_root: the folder shown above.
         split: 'train', 'query', 'gallery', or 'test' for query and gallery in one data set.
             Labels count the items of train, or those of query and gallery, in order of appearance.
-            Outside train, ``metainfo['roles']`` names the roles that the samples have.
+            Outside train, ``metainfo['roles']`` lists the roles of the samples.
         **kwargs: see :class:`IdentityDataset`.
 
     Raises:

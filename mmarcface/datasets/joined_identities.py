@@ -24,10 +24,10 @@ from .relabeled_dataset import RelabeledSamples
 class JoinedIdentities(IdentityDataset):
     """Several data sets of identities as one to train on.
 
-    In mmengine's ConcatDataset a label stays what it is, so that person 5 of one set and person 5
-    of another become one class. Here each class is one person: the classes of the first set come
-    first, then those that the next one adds. Samples are taken from the sets when asked for, and
-    take 32 bytes each beside what the sets take.
+    mmengine's ConcatDataset leaves labels as they are, so that person 5 of one set and person 5 of
+    another become one class. Here each class is one person: the classes of the first set come
+    first, then those that the next one adds. Samples are taken from the sets when they are asked
+    for, and need 32 bytes each beside what the sets need.
 
     >>> train = dict(
     ...     type='mmarcface.JoinedIdentities',
@@ -38,18 +38,18 @@ class JoinedIdentities(IdentityDataset):
     ... )
 
     Args:
-        sets: by name, configs of labeled data sets; their pipelines are not used.
-        labels: 'offset' if no person is in two sets: their classes are ``set/class``. 'name' if
-            classes of the same name are the same person, as in two parts of one collection; the
-            numbers by which :class:`IdentityRecords` and :class:`CelebA` name people say nothing
-            about those of another collection.
-        **kwargs: see :class:`IdentityDataset`; ``pipeline`` is for all sets. A keep-list names
-            samples ``set/sample``.
+        sets: configs of labeled data sets, by name; their pipelines are not used.
+        merge_by_name: whether classes of the same name in two sets are the same person, as in two
+            parts of one collection. By default no person is in two sets, and the classes are named
+            ``set/class``. :class:`IdentityRecords` and :class:`CelebA` name people by numbers,
+            which say nothing about those of another collection.
+        **kwargs: see :class:`IdentityDataset`; ``pipeline`` prepares the samples of all sets. A
+            keep-list names samples ``set/sample``.
 
     Raises:
-        ValueError: if there are no sets, the name of one has a slash, ``labels`` is unknown, a
-            set is a benchmark, has samples without a class, two classes of one name or, for
-            'name', classes without one; else as the sets and :class:`IdentityDataset`.
+        ValueError: if there are no sets, the name of one has a slash, or a set is a benchmark, has
+            samples without a class, two classes of one name or, with ``merge_by_name``, classes
+            without a name; else as the sets and :class:`IdentityDataset`.
     """
 
     def __init__(self, sets: dict[str, dict], merge_by_name: bool = False, **kwargs):
@@ -81,7 +81,7 @@ class JoinedIdentities(IdentityDataset):
         )
 
     def _classes(self, name: str, dataset: BaseDataset, labels: np.ndarray) -> list[str]:
-        """Names of the classes of a set, by which it shares them with others or does not."""
+        """Names of the classes of a set; sets share those of the same name."""
         what, metainfo = f'sets[{name!r}], {type(dataset).__name__},', dataset.metainfo
         if {'pairs', 'templates'} & set(metainfo):
             raise ValueError(f'{what} must not be a benchmark: it is there to be tested on')
@@ -138,10 +138,10 @@ class _JoinedSamples(LazySamples):
 
 
 def refuse_label_collisions(dataset) -> None:
-    """Refuse to train on data sets that were put together so that a label means several classes.
+    """Refuse a ConcatDataset in which one label means several classes.
 
     Args:
-        dataset: of any kind; a ConcatDataset is looked for in it, and in wrappers in it.
+        dataset: any data set; a ConcatDataset is looked for in it, and in wrappers in it.
 
     Raises:
         ValueError: if a label is of other names in two parts of a ConcatDataset. Where a part does

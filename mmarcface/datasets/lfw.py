@@ -41,9 +41,9 @@ class LFW(IdentityDataset):
         data_root: the folder shown above.
         split: 'view2', 'view1', or all images of the people in 'people', 'people_train' or
             'people_test', with their ``fold``.
-        folder: of the images in ``data_root``, such as that of an aligned version.
-        extension: of the image files.
-        **kwargs: see :class:`IdentityDataset`; a view of pairs cannot be filtered.
+        folder: folder of the images in ``data_root``, such as that of an aligned version.
+        extension: extension of the image files.
+        **kwargs: see :class:`IdentityDataset`; a view of pairs cannot be filtered by a keep-list.
 
     Raises:
         FileNotFoundError: if a list or an image is missing.

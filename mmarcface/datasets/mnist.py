@@ -1,4 +1,4 @@
-"""Handwritten digits: 5000 that a Python package brings along, or all of MNIST's layout."""
+"""Handwritten digits: the 5000 of a Python package, or a folder in MNIST's layout."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class MNIST(IdentityDataset):
             train-images-idx3-ubyte   train-labels-idx1-ubyte
             t10k-images-idx3-ubyte    t10k-labels-idx1-ubyte
 
-    Each of the files may be gzipped, and have ``.gz`` at the end of its name. Images are kept once,
-    as one array, and a sample gets its own as ``img``, (H, W, 3), uint8 in [0, 255], with three
-    equal channels, as any image of a file.
+    Each of the files may be gzipped, and have ``.gz`` at the end of its name. Images are kept in
+    one array. A sample has its image as ``img``, (H, W, 3), uint8 in [0, 255], with three equal
+    channels, as images of files have.
 
     Args:
         split: 'train' or 'test'.
@@ -73,11 +73,11 @@ class MNIST(IdentityDataset):
         return f'{self.split}/{sample["row"]}'
 
     def get_data_info(self, idx: int) -> dict:
-        """What is known of sample ``idx``, its image among it."""
+        """One sample with its image."""
         sample = super().get_data_info(idx)
         image = self.images[sample['row']]
         return sample | dict(
-            # It is no path, and says where the image is.
+            # No path of a file, but it says where the image is.
             img_path=f'{self.path}#{sample["row"]}',
             img=image[..., None].repeat(3, axis=2),
             img_shape=image.shape,

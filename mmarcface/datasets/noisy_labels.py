@@ -1,4 +1,4 @@
-"""Noise that is made and known, to see what training makes of it."""
+"""Label noise that is added on purpose, and known."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ class NoisyLabels(RelabeledDataset):
     - open-set: the label stays, and the image is of none of the classes
       (`Wang et al. 2018 <https://arxiv.org/abs/1804.00092>`_).
 
-    Which samples these are, and what becomes of them, follows from ``seed`` and their names, and
-    not from their order. A sample has ``true_label``, its class, or -1 for a stranger, and
-    ``sample_id``, that of its place in the clean data set. Both are for judging only, as what
-    else a sample tells of its origin, such as ``identity``: train under ``gt_label``.
+    ``seed`` and the names of the samples decide which samples are changed and how; their order
+    does not matter. A sample has ``true_label``, its class, or -1 for a stranger, and
+    ``sample_id``, its name in the clean data set. Both are for evaluation only, as is everything
+    else that tells of a sample's origin, such as ``identity``: train under ``gt_label``.
 
     Args:
         dataset: config of the clean data set; its pipeline is not used.
         symmetric: rate of symmetric noise, in [0, 1].
-        asymmetric: the same of asymmetric noise; all rates together are at most 1.
-        open_set: the same of open-set noise.
+        asymmetric: rate of asymmetric noise, in [0, 1]; all rates together are at most 1.
+        open_set: rate of open-set noise, in [0, 1].
         strangers: config of the data set that the images of open-set noise are drawn from, each
-            once at most. Its classes must be others.
-        mapping: for asymmetric noise, the wrong class of each class; the next, and the first for
-            the last, by default.
-        seed: another gives other noise.
+            at most once. Its classes must be others.
+        mapping: wrong class of each class, for asymmetric noise; by default the next class, and
+            the first for the last.
+        seed: seed of the noise.
         **kwargs: see :class:`IdentityDataset`; ``pipeline`` prepares all samples.
 
     Raises:
@@ -141,7 +141,7 @@ class NoisyLabels(RelabeledDataset):
         return strangers
 
     def _shuffle(self, samples: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Places in an order that only names and the seed decide, and 64 random bits for each."""
+        """Places in an order that names and seed decide, and 64 random bits for each place."""
         names = list(samples)
         refuse_repeated_ids(names)
         digests = b''.join(digest(f'{self.seed} {name}') for name in names)

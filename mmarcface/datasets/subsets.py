@@ -1,4 +1,4 @@
-"""Parts of data sets, with what the whole says of its samples by their place."""
+"""Parts of data sets, with the pairs and templates that are among their samples."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ class IndexedMetainfo(Immutable):
 
     @abstractmethod
     def for_subset(self, places: np.ndarray, number: int) -> IndexedMetainfo:
-        """What is left of the facts where some of the samples are left.
+        """The part that is about some of the samples.
 
         Args:
-            places: of these samples in the whole, in their new order, (N,), int64.
-            number: how many samples the whole has.
+            places: places of these samples in the whole data set, in their new order, (N,), int64.
+            number: number of samples of the whole data set.
         """
 
 
 class SubsettableDataset(BaseDataset):
-    """A data set of which each of mmengine's ways takes a part, serialized or not.
+    """A data set that mmengine can take a part of, serialized or not.
 
-    These are ``indices``, ``get_subset`` and ``get_subset_``, and wrappers that use them, such as
-    :class:`mmpretrain.datasets.KFoldDataset`. They take a number, the first samples or, below 0,
-    the last ones, or places, from the end on if below 0. ``metainfo`` is that of the loaded data,
-    also with ``lazy_init``, and where it names samples by place (``pairs``, ``templates``) a part
-    has what is among its samples.
+    mmengine's ways are ``indices``, ``get_subset`` and ``get_subset_``, and wrappers that use them,
+    such as :class:`mmpretrain.datasets.KFoldDataset`. They take a number (the first samples or,
+    below 0, the last ones) or a list of places (below 0, counted from the end). ``metainfo`` is
+    that of the loaded data, also with ``lazy_init``; where it names samples by place (``pairs``,
+    ``templates``) a part has those among its samples.
 
     Raises:
         ValueError: if ``indices`` are no integers, or beyond the samples.
@@ -53,7 +53,7 @@ class SubsettableDataset(BaseDataset):
     def full_init(self) -> None:
         """Load the samples, unless they are."""
         if self._loading:
-            return  # What loads them asks for what is known so far.
+            return  # Loading asks for the metainfo that is known so far.
         self._loading = True
         try:
             super().full_init()
@@ -62,7 +62,7 @@ class SubsettableDataset(BaseDataset):
 
     @property
     def metainfo(self) -> dict:
-        """What is known of the data set as a whole; a wrapper asks before anything is loaded."""
+        """Facts about the data set; wrappers ask for them before anything is loaded."""
         self.full_init()
         return super().metainfo
 
@@ -74,7 +74,7 @@ class SubsettableDataset(BaseDataset):
 
     @force_full_init
     def get_data_info(self, idx: int) -> dict:
-        """What is known of sample ``idx``, in [-N, N)."""
+        """Sample ``idx``, in [-N, N), without its image."""
         return super().get_data_info(self._place(idx))
 
     @force_full_init
@@ -82,7 +82,7 @@ class SubsettableDataset(BaseDataset):
         """A part of the data set, as a data set of its own.
 
         Args:
-            indices: see the class.
+            indices: a number or places, see the class.
         """
         part = self._copy_without_annotation()
         for name in {'data_list', 'data_bytes', 'data_address'} & set(vars(self)):
@@ -116,7 +116,7 @@ class SubsettableDataset(BaseDataset):
         return super()._copy_without_annotation({} if memo is None else memo)
 
     def _keep_places(self, indices: int | Sequence[int], number: int) -> np.ndarray:
-        """Places of the samples to keep, in [0, number), of which alone ``metainfo`` now tells."""
+        """Places of the samples to keep, in [0, number); ``metainfo`` is reduced to them."""
         places = resolve_indices(indices, number)
         self._metainfo = _for_subset(self._metainfo, places, number)
         return places
@@ -126,8 +126,8 @@ def resolve_indices(indices: int | Sequence[int], number: int) -> np.ndarray:
     """The places that mmengine's ``indices`` mean, (P,), int64, in [0, number).
 
     Args:
-        indices: a number, the first samples or, below 0, the last ones, or places.
-        number: how many samples there are.
+        indices: number of samples, the first ones or, below 0, the last ones; or places.
+        number: number of samples of the data set.
 
     Raises:
         ValueError: if they are no integers, or beyond the samples.

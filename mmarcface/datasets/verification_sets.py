@@ -16,9 +16,9 @@ class VerificationSets(SubsettableDataset):
     mean accuracy, ``verification/Accuracy``.
 
     Args:
-        sets: by name, configs of data sets with pairs (:class:`LFW`, :class:`VerificationBin`),
+        sets: configs of data sets with pairs (:class:`LFW`, :class:`VerificationBin`), by name,
             without pipelines.
-        **kwargs: see :class:`mmpretrain.datasets.BaseDataset`; ``pipeline`` is for all sets.
+        **kwargs: see :class:`mmpretrain.datasets.BaseDataset`; ``pipeline`` prepares all samples.
 
     Raises:
         ValueError: if there are no sets, or one has no pairs; else as the sets.

@@ -1,4 +1,4 @@
-"""From a config to a purified training: the samples to look at, the stages, what came of them."""
+"""From a config to a purified training: the training set, the stages and their figures."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def purify_checkpoint(
     settings: dict[str, Any],
     format: str = 'csv',
 ) -> dict | None:
-    """Purify the training set of a config, and write down what was found.
+    """Purify the training set of a config, and write the result.
 
-    Beside what :func:`mmarcface.apis.save_purification` writes the folder gets ``purified.py``, the
-    config of a training on what is kept, with one center a class, and ``embeddings``.
+    Beside the files of :func:`mmarcface.apis.save_purification` the folder gets ``purified.py``,
+    the config of a training on what is kept, with one center a class, and ``embeddings``.
 
     Args:
-        config: of the trained model.
-        checkpoint: its weights.
-        out: the folder.
-        settings: of :func:`mmarcface.apis.purify`.
-        format: of the lists, 'csv' or 'parquet'.
+        config: config of the trained model.
+        checkpoint: path or URL of its weights.
+        out: folder of the result.
+        settings: settings of :func:`mmarcface.apis.purify`.
+        format: format of the lists, 'csv' or 'parquet'.
 
     Returns:
         The summary, on the main process; None on the others.
@@ -84,8 +84,8 @@ def purify_checkpoint(
     summary = save_purification(found, dataset, out, format, about)
     summary['keep_list'] = _fingerprint(keep)
     mmengine.dump(summary, keep.with_name('summary.json'), indent=1)
-    # To be used from any folder, and where this one is moved or copied to. mmengine puts its name
-    # between quotes as it is.
+    # The config works from any folder, and after this folder is moved or copied. mmengine does not
+    # escape quotes in the folder's name.
     folder = keep.absolute().parent
     folder = folder if "'" in str(folder) else Path('{{ fileDirname }}')
     purified = _filtered(_one_center(config), keep, as_noted=folder / keep.name)
@@ -98,17 +98,17 @@ def training_set(config: Config) -> BaseDataset:
     """The data set that a config trains on, with the pipeline that it tests with.
 
     Args:
-        config: with data loaders.
+        config: config with data loaders for training and testing.
 
     Raises:
-        ValueError: if the config trains on nothing, tests on nothing, or trains on ``indices`` or
-            on a data set that no list can be given to.
+        ValueError: if the config lacks a data loader, or trains on ``indices`` or in a wrapper that
+            chooses samples.
     """
     for name in ('train_dataloader', 'test_dataloader'):
         if not config.get(name):
             raise ValueError(f'the config has no {name}, which purification needs')
     settings = without_repeats(config.train_dataloader.dataset)
-    # Of other wrappers, such as KFoldDataset, a list of all samples would change what they take.
+    # Other wrappers, such as KFoldDataset, would take other samples if a list left some out.
     if not issubclass(class_of(settings) or object, BaseDataset):
         raise ValueError(
             'train_dataloader.dataset must be one data set, in a RepeatDataset or '
@@ -131,8 +131,8 @@ def with_seed(config: Config, seed: int) -> Config:
     """The same training with another seed, also of the noise of a ``NoisyLabels``.
 
     Args:
-        config: of the training.
-        seed: the seed.
+        config: config of the training.
+        seed: the new seed.
     """
     config = copy.deepcopy(config)
     config.setdefault('randomness', {}).update(seed=seed)
@@ -150,23 +150,24 @@ def run_stages(
     """Train with several centers a class, purify, train on what is kept with one; compare.
 
     Every stage has a folder of its own in the work dir: ``subcenter``, ``purification``,
-    ``purified``, ``clean`` and ``noisy``, the last two to compare with. What is there is not done
-    again, and what was interrupted goes on. A keep-list that was edited by hand is taken as it is.
+    ``purified``, ``clean`` and ``noisy``, the last two to compare with. Finished stages are not
+    done again, and interrupted ones go on. A keep-list that was edited by hand is used as it is.
     A training on another list is put aside, as ``purified-LIST``.
 
     Args:
-        config: with a head that has several centers a class.
-        settings: of :func:`mmarcface.apis.purify`.
-        format: of the lists, 'csv' or 'parquet'.
-        ceiling: also train on the true labels, which a ``NoisyLabels`` knows.
+        config: config of a head that has several centers a class.
+        settings: settings of :func:`mmarcface.apis.purify`.
+        format: format of the lists, 'csv' or 'parquet'.
+        ceiling: whether to train on the true labels too, which a ``NoisyLabels`` knows.
 
     Returns:
-        The figures of the test by stage, and under 'purification' the summary; on the main
-        process, None on the others.
+        The figures of the test by stage, and the summary under 'purification', on the main
+        process; None on the others.
 
     Raises:
-        ValueError: if the head has one center a class, there is no truth for ``ceiling``, a
-            folder has a checkpoint of other settings, or see :func:`purify_checkpoint`.
+        ValueError: if the head has one center a class, the data set does not know the true labels
+            for ``ceiling``, or a folder has a checkpoint of other settings; else as
+            :func:`purify_checkpoint`.
     """
     folder = Path(config.work_dir)
     number = _num_subcenters(config)
@@ -177,7 +178,7 @@ def run_stages(
         )
     clean = _one_center(_truth(config)) if ceiling else None
     _check(config, settings)
-    # The list comes first, and what it is compared with last.
+    # The trainings to compare with come last.
     of_subcenters = _train(config, folder / 'subcenter')
     keep = folder / 'purification' / f'keep.{format}'
     summary = _summary_of_edited(keep)
@@ -192,7 +193,7 @@ def run_stages(
         _put_aside(folder / 'purified', purified.keep_list)
     barrier()
     if settings.get('min_per_class') == 0:
-        # It may empty a class, as was asked for.
+        # The list may empty a class, as the user asked for.
         without_repeats(purified.train_dataloader.dataset).filter_mismatch = 'report'
     of_purified = _train(purified, folder / 'purified')
     results = {CLEAN: _train(clean, folder / 'clean')} if ceiling else {}
@@ -202,14 +203,14 @@ def run_stages(
 
 
 def _check(config: Config, settings: dict[str, Any]) -> BaseDataset:
-    """The data set to purify, if nothing speaks against it."""
+    """The data set to purify, if settings and packages permit."""
     check_settings(**settings)
     import_pyarrow()
     return training_set(config)
 
 
 def _train(config: Config, folder: Path) -> dict[str, float]:
-    """Train where that is not done, and test."""
+    """Train, unless that is done, and test."""
     config = copy.deepcopy(config)
     config.work_dir = str(folder)
     # Runners of one name in one process would share a log.
@@ -246,7 +247,7 @@ def _truth(config: Config) -> Config:
 
 
 def _filtered(config: Config, path: Path, as_noted: Path | None = None) -> Config:
-    """The same training on what a list keeps, whose path may be noted in another way."""
+    """The same training on what a list keeps; the config names it ``as_noted``, if given."""
     config = copy.deepcopy(config)
     dataset = without_repeats(config.train_dataloader.dataset)
     if class_of(dataset) is not FilteredDataset:
@@ -261,13 +262,13 @@ def _filtered(config: Config, path: Path, as_noted: Path | None = None) -> Confi
 
 
 def _fingerprint(path: Path) -> str:
-    """Of what a list keeps, and under which labels."""
+    """The fingerprint of the samples that a list keeps and of their labels."""
     kept = read_keep_list(path)
     return fingerprint_samples(kept.samples, kept.labels.tolist())
 
 
 def _summary_of_edited(keep: Path) -> dict | None:
-    """The summary of a list that was edited by hand; None where it was not, or is not there."""
+    """The summary of a list that was edited by hand; None if it was not, or is missing."""
     summary = keep.with_name('summary.json')
     if not keep.exists() or not summary.exists():
         return None
@@ -276,7 +277,7 @@ def _summary_of_edited(keep: Path) -> dict | None:
 
 
 def _put_aside(folder: Path, keep_list: str) -> None:
-    """Leave in the folder only a training on this list; those on others get a name of their own."""
+    """Keep only a training on this list in the folder; others go to folders of their own."""
     checkpoint = latest_checkpoint(folder)
     if checkpoint is not None:
         text = open_checkpoint(checkpoint)['meta']['cfg']

@@ -1,4 +1,4 @@
-"""What the sub-centers of a trained head say about the labels of its training set.
+"""Figures of a purification: angles, sub-centers, and the samples that are dropped.
 
 Images are uint8 in [0, 255], BGR, as OpenCV reads them.
 """
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.font_manager import FontProperties
 
-# Okabe and Ito's, which differ for the color-blind, and in lightness.
+# Colors of Okabe and Ito, which the color-blind can tell apart, and which differ in lightness.
 RIGHT, WRONG = '#0072b2', '#e69f00'
 DEGREE = '\N{DEGREE SIGN}'
 BIN = 2
 # Bars of more classes than this are joined: no screen shows them apart.
 MAX_BARS = 1000
 MAX_DROPPED = 12
-# Files of the fonts that usual systems have for what matplotlib's own lacks, Chinese above all.
-# Others may have but boxes for it, such as one that is called Last Resort.
+# Files of fonts on usual systems that have characters which matplotlib's own lacks, such as
+# Chinese. Others, such as Last Resort, may have only boxes for them.
 FONTS = (
     'NotoSansCJK-Regular.ttc', 'NotoSansCJKsc-Regular.otf', 'SourceHanSansSC-Regular.otf',
     'wqy-microhei.ttc', 'wqy-zenhei.ttc', 'uming.ttc', 'ukai.ttc', 'PingFang.ttc',
     'Hiragino Sans GB.ttc', 'msyh.ttc', 'simhei.ttf', 'Arial Unicode.ttf',
 )  # fmt: skip
-# Of the contact sheet, in pixels; matplotlib saves 100 an inch by default, so that a pixel of a
-# thumbnail is one of the picture.
+# Measures of the contact sheet, in pixels. matplotlib saves 100 pixels an inch by default, so that
+# a pixel of a thumbnail is one of the picture.
 DPI = 100
 THUMB, GAP, NAMES, HEAD, LINE = 64, 6, 130, 50, 13
 
@@ -43,13 +43,13 @@ class DroppedRow:
     """A class and the samples dropped of it.
 
     Attributes:
-        label: of the class.
-        typical: the sample kept that is nearest to the dominant center, (H, W, 3), uint8, BGR;
-            None where none was kept.
-        images: of those dropped, each (H, W, 3), uint8, BGR, of any sizes and in any order.
-        angles: of each to the dominant center, in degrees.
-        proposed: of each the class that it may be of, -1 for none; None where none is proposed.
-        total: how many were dropped, where ``images`` are but some of them; their number by
+        label: label of the class.
+        typical: image of the kept sample that is nearest to the dominant center, (H, W, 3), uint8,
+            BGR; None where none was kept.
+        images: images of dropped samples, each (H, W, 3), uint8, BGR, of any sizes, in any order.
+        angles: angle of each of them to the dominant center, in degrees.
+        proposed: class proposed for each of them, -1 for none; None where none are proposed.
+        total: number of dropped samples, where ``images`` are only some of them; their number by
             default.
 
     Raises:
@@ -88,14 +88,14 @@ def draw_angles(
     """Draw how far samples are from the dominant center of their class, and what a threshold drops.
 
     Args:
-        angles: in degrees, (N,), N at least 1.
+        angles: angles of the samples, in degrees, (N,), N at least 1.
         threshold: largest angle to keep, in degrees.
-        nontarget_angles: between samples and dominant centers of other classes, in degrees, (M,);
-            where wrong labels would lie. They are scaled down to the height of the bars where they
-            are higher, and the legend says so.
-        wrong: which samples are known to have a wrong label, (N,), bool; None where nothing is
+        nontarget_angles: angles between samples and dominant centers of other classes, in degrees,
+            (M,), which show where wrong labels lie. They are scaled down to the height of the bars
+            where they are higher, and the legend says so.
+        wrong: whether each sample is known to have a wrong label, (N,), bool; None where nothing is
             known.
-        dropped: which samples are dropped, (N,), bool, where the threshold alone does not tell.
+        dropped: whether each sample is dropped, (N,), bool; by the threshold alone by default.
 
     Returns:
         The figure, to be saved by its ``savefig``.
@@ -236,13 +236,13 @@ def draw_dropped(
 ) -> Figure:
     """Draw what was dropped of some classes: each in a row, after a typical image of it.
 
-    The twelve samples with the largest angles are shown, those first. Of 20 classes the picture is
-    1050 x 2090 pixels; with photographs it is some 120 kB as WebP and six times that as PNG.
+    Twelve samples are shown, those with the largest angles first. The picture of 20 classes has
+    1050 x 2090 pixels; with photographs it takes about 120 kB as WebP and six times that as PNG.
 
     Args:
         rows: the classes, at least one.
-        names: of the classes, by label; a number is shown where a name is missing, or no font here
-            has its characters.
+        names: names of the classes, by label; a number is shown where a name is missing, or no font
+            of this machine has its characters.
 
     Returns:
         The figure, to be saved by its ``savefig``, for sharp images with ``dpi=100`` or a multiple.
@@ -336,7 +336,7 @@ def _paste(canvas: np.ndarray, image: np.ndarray, top: int, left: int, frame: in
 
 
 def _font(text: str) -> FontProperties | None:
-    """A font that has all characters: matplotlib's, or one of this machine; None for none."""
+    """A font that has all characters, matplotlib's or one of this machine; or None."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     for font in (FontProperties(), *(FontProperties(fname=file) for file in _font_files())):
@@ -348,7 +348,7 @@ def _font(text: str) -> FontProperties | None:
 
 @cache
 def _font_files() -> list[str]:
-    # Not matplotlib's list of names, which does not know what was installed after it was made.
+    # matplotlib's own list of names does not know fonts that were installed after it was made.
     from matplotlib.font_manager import findSystemFonts
 
     found = {Path(file).name: file for file in findSystemFonts()}
@@ -356,7 +356,7 @@ def _font_files() -> list[str]:
 
 
 def _cut(text: str, width: float, font: FontProperties) -> str:
-    """The text, or as much of it as fits into so many points, with dots for the rest."""
+    """The text, cut with dots to a width in points."""
     from matplotlib.textpath import text_to_path
 
     def fits(said: str) -> bool:

@@ -1,1 +1,1 @@
-"""The samples of a training set that are not of their class."""
+"""Purification: finding the mislabeled samples of a training set."""

@@ -1,4 +1,4 @@
-"""The embeddings of a whole data set, in files: made by many processes, and only once."""
+"""The embeddings of a whole data set, in files that many processes write, each once."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ BATCHES_IN_BLOCK = 16
 class EmbeddingStore:
     """The embeddings of a data set, a file for each block of samples.
 
-    A block is embedded by one process, in batches that are the same whatever the number of
-    processes, and written when it is finished: after a break only the others are embedded. Of the
-    embeddings no more than a block is in memory. Where the folder has blocks of other weights,
-    images or transforms, they are replaced, with a warning.
+    One process embeds a block, in batches that are the same whatever the number of processes, and
+    writes it when it is finished: after a break only the other blocks are embedded. No more than
+    one block is in memory. Blocks in the folder that were made with other weights, images or
+    transforms are replaced, with a warning.
 
     Args:
         model: an ``EmbeddingRetriever``, or mmpretrain's ``ImageClassifier``.
-        dataset: with the pipeline of testing.
-        folder: for the files, N * D * 4 bytes; shared by all processes.
-        batch_size: images embedded at a time.
-        num_workers: of the loader of each process.
+        dataset: data set with the pipeline of testing.
+        folder: folder of the files, N * D * 4 bytes, which all processes share.
+        batch_size: number of images embedded at a time.
+        num_workers: number of workers of the loader of each process.
 
     Raises:
         ValueError: if the data set is empty, or an embedding is not finite.
@@ -58,17 +58,17 @@ class EmbeddingStore:
         if not len(dataset):
             raise ValueError(f'the data set, {type(dataset).__name__}, has no samples')
         self.folder = Path(folder)
-        self.number = len(dataset)
-        self.size = BATCHES_IN_BLOCK * batch_size
+        self.num_samples = len(dataset)
+        self.block_size = BATCHES_IN_BLOCK * batch_size
         if is_main_process():
-            self._begin(_identity(model, dataset, self.size))
+            self._begin(_identity(model, dataset, self.block_size))
         barrier()
         own = range(len(self))[get_rank() :: get_world_size()]
         todo = [block for block in own if not self._file(block).exists()]
         batches = [
             places
             for block in todo
-            for places in _batched(range(self.number)[self.places(block)], batch_size)
+            for places in _batched(range(self.num_samples)[self.slice_of(block)], batch_size)
         ]
         loader = DataLoader(
             dataset,
@@ -81,8 +81,8 @@ class EmbeddingStore:
         part = []
         for places, batch in zip(batches, track_on_main_process(loader, 'Embed'), strict=True):
             part.append(_embed(model, batch))
-            block = places[0] // self.size
-            if places[-1] + 1 == self.places(block).stop:
+            block = places[0] // self.block_size
+            if places[-1] + 1 == self.slice_of(block).stop:
                 self._write(block, torch.cat(part))
                 part = []
         model.train(was_training)
@@ -90,25 +90,26 @@ class EmbeddingStore:
 
     def __len__(self) -> int:
         """The number of blocks."""
-        return -(-self.number // self.size)
+        return -(-self.num_samples // self.block_size)
 
     def __iter__(self) -> Iterator[tuple[slice, torch.Tensor]]:
         """The places of each block in the data set, and its embeddings, (n, D), fp32."""
         for block in range(len(self)):
-            yield self.places(block), torch.from_numpy(np.load(self._file(block)))
+            yield self.slice_of(block), torch.from_numpy(np.load(self._file(block)))
 
-    def places(self, block: int) -> slice:
-        """The samples of a block."""
-        return slice(block * self.size, min((block + 1) * self.size, self.number))
+    def slice_of(self, block: int) -> slice:
+        """The places of a block's samples in the data set."""
+        return slice(block * self.block_size, min((block + 1) * self.block_size, self.num_samples))
 
-    def rows(self, places: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def select(self, places: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Some of the embeddings, block by block.
 
         Args:
-            places: of samples in the data set, (n,), rising.
+            places: places of samples in the data set, (n,), rising.
 
         Yields:
-            Which of the places are in the block, (k,), and their embeddings, (k, D).
+            For each block the rows of ``places`` that are in it, (k,), and their embeddings,
+            (k, D).
         """
         for block, inside in self:
             ends = torch.tensor([block.start, block.stop])
@@ -120,7 +121,7 @@ class EmbeddingStore:
         return self.folder / f'block{block}.npy'
 
     def _begin(self, identity: str) -> None:
-        """Leave in the folder only what is of this model and data set."""
+        """Remove the blocks of another model or data set from the folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
         mark = self.folder / 'made_from'
         before = mark.read_text() if mark.exists() else None
@@ -140,7 +141,7 @@ class EmbeddingStore:
     def _write(self, block: int, embeddings: torch.Tensor) -> None:
         bad = (~embeddings.isfinite().all(1)).nonzero().squeeze(1)
         if len(bad):
-            place = self.places(block).start + int(bad[0])
+            place = self.slice_of(block).start + int(bad[0])
             raise ValueError(
                 f'the embedding of sample {place} is not finite: did training diverge?'
             )

@@ -1,4 +1,4 @@
-"""Finding the samples of a training set that are not of their class."""
+"""Finding the mislabeled samples of a training set."""
 
 from __future__ import annotations
 
@@ -36,33 +36,33 @@ from mmarcface.models.heads.centers import class_centers
 
 from .embedding_store import EmbeddingStore
 
-# Angles between samples and other classes that are drawn to find a threshold.
+# Numbers of angles between samples and other classes that are drawn to find a threshold.
 MAX_PAIRS, PAIRS_PER_SAMPLE = 1_000_000, 20
-# Products of samples and classes at a time.
+# Number of products of samples and classes at a time.
 MAX_PRODUCTS = 1 << 24
-# Beyond this the fitted distribution is not the observed one.
+# A misfit beyond this means that the fitted distribution is not the observed one.
 MISFIT = 0.1
 
 
 @dataclass(frozen=True, repr=False)
 class Purification:
-    """What sub-centers say of a training set; all lists are in the order of the data set.
+    """What was found in a training set; all lists are in the order of the data set.
 
     Attributes:
         sample_ids: names of the samples, as a keep-list has them, N.
-        labels: as given, (N,).
-        angles: to the dominant center of the given class, in degrees, (N,).
-        nearest: which center of the given class is nearest, (N,), in [0, K).
-        keep: which samples to keep under their label, (N,), bool.
-        proposed: another class for a sample, -1 for none, (N,); None without ``relabel``.
-        counts: how many samples each center is nearest to, (C, K).
-        threshold: in degrees.
-        mixture: how the threshold was found; None where it was given.
-        nontarget_angles: of samples to dominant centers of other classes, in degrees, (M,).
-        min_per_class: so many of a class stay in any case.
+        labels: labels as given, (N,).
+        angles: angles of the samples to the dominant center of their class, in degrees, (N,).
+        nearest: nearest center of the given class, (N,), in [0, K).
+        keep: whether to keep each sample under its label, (N,), bool.
+        proposed: another class for each sample, -1 for none, (N,); None without ``relabel``.
+        counts: number of samples that each center is nearest to, (C, K).
+        threshold: largest angle that is kept, in degrees.
+        mixture: fit by which the threshold was found; None where it was given.
+        nontarget_angles: angles of samples to dominant centers of other classes, in degrees, (M,).
+        min_per_class: number of samples that are kept of each class in any case.
         fingerprint: fingerprint of the data set.
-        true_labels: where the data set knows them, (N,), -1 for none of the classes; else None.
-            Used by :meth:`score` and to color a figure, and for nothing else.
+        true_labels: true labels, (N,), -1 for none of the classes; None where the data set does not
+            know them. :meth:`score` and the color of a figure use them, and nothing else.
     """
 
     sample_ids: list[str]
@@ -87,31 +87,31 @@ class Purification:
 
     @cached_property
     def relabeled(self) -> torch.Tensor:
-        """Which samples go to another class, (N,), bool."""
+        """Whether each sample goes to another class, (N,), bool."""
         if self.proposed is None:
             return torch.zeros_like(self.keep)
         return self.proposed >= 0
 
     @cached_property
     def new_labels(self) -> torch.Tensor:
-        """The labels to train under, (N,), of the samples that stay; as given for the others."""
+        """The labels to train under, (N,); of dropped samples the given ones."""
         if self.proposed is None:
             return self.labels
         return torch.where(self.relabeled, self.proposed, self.labels)
 
     @cached_property
     def dropped(self) -> torch.Tensor:
-        """Which samples are to be left out, (N,), bool."""
+        """Whether each sample is left out, (N,), bool."""
         return ~(self.keep | self.relabeled)
 
     def report(self) -> dict[str, Any]:
-        """What there is to say of it, in numbers; without the truth but under ``truth``.
+        """A summary in numbers, of which only ``truth`` depends on the true labels.
 
         Returns:
             The settings; the numbers of ``samples``, ``classes``, ``kept``, ``relabeled`` and
             ``dropped``; ``auto``, the attributes of :class:`AngleMixture`, or None; ``subcenters``;
-            ``classes_by_dropped``, the up to 20 classes that lose the largest share of their
-            samples; ``below_minimum``, how many classes would have kept less than
+            ``classes_by_dropped``, up to 20 classes that lose the largest share of their samples;
+            ``below_minimum``, the number of classes that would have kept less than
             ``min_per_class``; ``truth``, see :meth:`score`, or None.
         """
         sizes = torch.bincount(self.labels, minlength=len(self.counts))
@@ -145,17 +145,17 @@ class Purification:
         )
 
     def score(self) -> dict[str, float] | None:
-        """How right it is, where the truth is known.
+        """How right the result is, where the true labels are known.
 
-        A relabeled sample counts as found, whatever the class that is proposed.
+        A relabeled sample counts as found, whatever class is proposed.
 
         Returns:
-            ``precision``, share of the wrong ones among those not kept, None if all are kept;
-            ``recall``, share of the wrong ones that are not kept, None if there are none;
-            ``clean_lost``, share of the right ones that are not kept; ``noise_before`` and
-            ``noise_after``, share of wrong labels among all samples, and among those to train
-            on; ``relabeled_right``, share of the proposed classes that are right, None if none.
-            None altogether without ``true_labels``.
+            ``precision``, the share of samples not kept whose label is wrong, None if all are kept;
+            ``recall``, the share of wrong labels that are not kept, None if there are none;
+            ``clean_lost``, the share of right labels that are not kept; ``noise_before`` and
+            ``noise_after``, the shares of wrong labels among all samples and among those to train
+            on; ``relabeled_right``, the share of proposed classes that are right, None if there are
+            none. None altogether without ``true_labels``.
         """
         if self.true_labels is None:
             return None
@@ -186,10 +186,10 @@ def purify(
     """Find mislabeled samples, as `Sub-center ArcFace
     <https://doi.org/10.1007/978-3-030-58621-8_43>`_ does (section 3.3).
 
-    The training set is embedded by a net that was trained with K centers a class. The dominant
-    center of a class is the one that most of its samples are nearest to; samples that are far from
-    it are not kept. Runs on all processes of a group; memory holds a few numbers and the name of
-    each sample, and embeddings of one block.
+    A net that was trained with K centers a class embeds the training set. The dominant center of a
+    class is the one that most of its samples are nearest to; samples that are far from it are not
+    kept. All processes of a group must call this. Memory holds a few numbers and the name of each
+    sample, and the embeddings of one block.
 
     >>> found = purify(get_model(config, 'epoch_6.pth'), dataset)  # doctest: +SKIP
     >>> found.report()['dropped']  # doctest: +SKIP
@@ -202,14 +202,15 @@ def purify(
         threshold: largest angle to keep, in degrees in (0, 180]; the article has 75, for millions
             of faces. 'auto' finds it from the angles: see
             :func:`mmarcface.functional.subcenter.fit_angle_mixture`.
-        min_per_class: so many of each class stay, those nearest to the dominant center.
-        relabel: propose another class for a sample, instead of dropping it, where it is within
-            the threshold of that one's dominant center.
-        state: folder of the embeddings, N * D * 4 bytes, where an interrupted call goes on, and
-            another threshold costs no embedding; shared by all processes. By default one of this
-            machine's own that is gone when this returns.
-        batch_size: images embedded at a time by each process.
-        num_workers: of the loader of each process.
+        min_per_class: number of samples of each class that are kept in any case, the nearest to the
+            dominant center.
+        relabel: whether to propose another class for a sample, instead of dropping it, where it is
+            within the threshold of the dominant center of that class.
+        state: folder of the embeddings, N * D * 4 bytes, which all processes share. An interrupted
+            call goes on there, and another threshold costs no embedding. By default a temporary
+            folder.
+        batch_size: number of images that each process embeds at a time.
+        num_workers: number of workers of the loader of each process.
 
     Returns:
         What was found, on the main process; None on the others.
@@ -224,7 +225,7 @@ def purify(
     weight, number = _centers(model)
     labels, true_labels = _labels(dataset, len(weight) // number)
     if is_main_process():
-        # Names that will not do are better known before hours of embedding.
+        # Refuse bad names before hours of embedding.
         names, fingerprint = sample_ids(dataset), fingerprint_of(dataset)
     with _folder(state) as folder:
         embedded = EmbeddingStore(model, dataset, folder, batch_size, num_workers)
@@ -276,13 +277,13 @@ def check_settings(
     """Refuse what :func:`purify` would refuse, before a training that comes first.
 
     Args:
-        threshold: see :func:`purify`.
-        min_per_class: the same.
-        relabel: the same.
+        threshold: threshold, see :func:`purify`.
+        min_per_class: minimum, see :func:`purify`.
+        relabel: whether to relabel, see :func:`purify`.
 
     Raises:
         ValueError: if one is out of its range.
-        TypeError: for another name.
+        TypeError: if there is another setting.
     """
     if isinstance(threshold, str) and threshold != 'auto':
         raise ValueError(f"threshold must be degrees or 'auto', got {threshold!r}")
@@ -322,7 +323,7 @@ def _labels(dataset: BaseDataset, num_classes: int) -> tuple[torch.Tensor, torch
 
 @contextmanager
 def _folder(state: str | Path | None):
-    """The folder of the embeddings, one that goes by itself if none is named."""
+    """The folder of the embeddings; a temporary one if none is named."""
     if state is not None:
         yield Path(state)
         return
@@ -364,7 +365,7 @@ def _fit(angles: torch.Tensor, nontarget_angles: torch.Tensor) -> AngleMixture:
             "threshold='auto' compares with other classes, and there is only one: give degrees"
         )
     mixture = fit_angle_mixture(angles, nontarget_angles)
-    # Of few samples chance alone makes a difference.
+    # With few samples chance alone makes a difference.
     if mixture.misfit > MISFIT + len(angles) ** -0.5:
         print_log(
             f'The threshold of {mixture.threshold} degrees is not to be relied on: the assumed '
@@ -390,7 +391,7 @@ def _propose(
     at_once = max(1, MAX_PRODUCTS // len(centers))
     device = centers.device
     absent = ~present.to(device)
-    for here, found in embedded.rows(places):
+    for here, found in embedded.select(places):
         for part, vectors in zip(here.split(at_once), found.split(at_once), strict=True):
             rows = places[part]
             cosines = normalize(vectors.to(device)) @ centers.T

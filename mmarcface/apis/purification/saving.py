@@ -1,4 +1,4 @@
-"""What a purification leaves in a folder: lists, a summary, figures."""
+"""Writing the result of a purification: lists, a summary, figures."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from mmarcface.visualization import DroppedRow, draw_angles, draw_dropped, draw_
 from .purify import Purification
 
 FORMATS = ('csv', 'parquet')
-# What an earlier call may have left.
+# Files that an earlier call may have left.
 FILES = (
     *(f'{name}.{format}' for name in ('keep', 'drop') for format in FORMATS),
     *('summary.json', 'angles.png', 'subcenters.png', 'dropped.png'),
 )
-# Of the contact sheet.
+# Size of the contact sheet.
 MAX_CLASSES, MAX_IN_ROW = 12, 12
 
 
@@ -31,7 +31,7 @@ def save_purification(
     format: str = 'csv',
     about: dict | None = None,
 ) -> dict:
-    """Write what was found.
+    """Write the result of a purification into a folder.
 
     The folder gets ``keep.csv``, the ``filter_file`` of a ``FilteredDataset``, with the columns
     ``sample``, ``label`` to train under, ``given_label``, ``angle`` to the dominant center of the
@@ -40,11 +40,12 @@ def save_purification(
     ``summary.json``; and the figures ``angles.png``, ``subcenters.png`` and ``dropped.png``.
 
     Args:
-        purification: of :func:`purify`.
-        dataset: the same data set; its images are read for ``dropped.png``.
-        folder: made where it is missing; files of the same names are replaced.
-        format: of the lists, 'csv' or 'parquet'.
-        about: more for the summary, such as the config.
+        purification: result of :func:`purify`.
+        dataset: the data set that was purified; its images are read for ``dropped.png``.
+        folder: folder of the files, which is made where it is missing; files of the same names are
+            replaced.
+        format: format of the lists, 'csv' or 'parquet'.
+        about: further entries of the summary, such as the config.
 
     Returns:
         The summary: :meth:`Purification.report` and ``about``.
@@ -100,7 +101,7 @@ def _write(purification: Purification, places: torch.Tensor, path: Path) -> None
 
 
 def _row(purification: Purification, dataset: BaseDataset, label: int) -> DroppedRow:
-    """A class on the contact sheet."""
+    """The row of a class on the contact sheet."""
     angles, proposed = purification.angles, purification.proposed
     own = (purification.labels == label).nonzero().squeeze(1)
     own = own[torch.argsort(angles[own], stable=True)]
@@ -117,7 +118,7 @@ def _row(purification: Purification, dataset: BaseDataset, label: int) -> Droppe
 
 
 def _image(dataset: BaseDataset, place: int) -> np.ndarray:
-    """A sample's image as the pipeline's first transform that gives one reads it, BGR, uint8."""
+    """A sample's image as the pipeline reads it, before other transforms, BGR, uint8."""
     sample = dataset.get_data_info(place)
     for transform in dataset.pipeline.transforms:
         if 'img' in sample:

@@ -1,7 +1,7 @@
 """The ``.bin`` files of verification sets: a pickle of encoded images and answers.
 
 ``(images, is_same)``: pair i is images 2i and 2i + 1. A pickle from elsewhere could run any code;
-here it is read by an interpreter of the few instructions that such a file needs. It builds lists,
+here an interpreter of the few instructions that such a file needs reads it. It builds lists,
 tuples, bytes, bools, integers and NumPy arrays of them, and nothing else.
 """
 
@@ -130,7 +130,7 @@ class BinFile:
     """Images and answers of a ``.bin`` file, held in memory.
 
     Args:
-        path: the file.
+        path: path of the file.
 
     Attributes:
         images: 2P encoded images.
@@ -179,9 +179,9 @@ def write_bin(path: str | Path, images: Sequence[bytes], is_same: Sequence[bool]
     """Write a ``.bin`` file, as insightface's scripts read it.
 
     Args:
-        path: the file.
+        path: path of the file.
         images: 2P encoded images.
-        is_same: P answers.
+        is_same: P answers, whether images 2i and 2i + 1 are of one identity.
 
     Raises:
         ValueError: if the numbers do not fit together.

@@ -1,4 +1,4 @@
-"""Which files are images: those that OpenCV reads, by their names or else by their content."""
+"""Which files are images: those that OpenCV reads, told by their names or else by content."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FORMATS = {
     }.items()
 }
 HEAD = 64
-# Names that are read as images unseen: to open each of millions of files takes too long.
+# Names that are taken for images unseen: opening each of millions of files takes too long.
 EXTENSIONS = frozenset(FORMATS) | {
     *('.jpeg', '.jpe', '.jfif', '.apng', '.tiff', '.jpf', '.jpx', '.jpc', '.j2c'),
     *('.avifs', '.pnm'),
@@ -49,7 +49,7 @@ def extension_of(content: bytes) -> str | None:
     """The usual ending for the name of an encoded image, by how it begins; None for no image.
 
     Args:
-        content: of the image, of which the first 64 bytes will do.
+        content: bytes of the image; the first 64 are enough.
     """
     head = content[:HEAD]
     return next((extension for extension, start in FORMATS.items() if start.match(head)), None)
@@ -59,7 +59,7 @@ def can_be_read(content: bytes) -> bool:
     """Whether OpenCV, and with it :class:`LoadImageFromFile`, reads an encoded image.
 
     Args:
-        content: all of the image.
+        content: all bytes of the image.
     """
     try:
         return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) is not None
@@ -76,8 +76,8 @@ def find_images(
     it begins as images do. Files and folders whose names start with a dot are passed over.
 
     Args:
-        folder: where to look; links to other folders are followed.
-        extensions: of images, in lower case; then names alone decide.
+        folder: folder to look in; links to other folders are followed.
+        extensions: extensions of images, in lower case; then names alone decide.
 
     Returns:
         Paths of the images and of the other files, each in the order of their folders and names.

@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 SUFFIXES = ('.csv', '.parquet')
 NEEDED = ('sample', 'label', 'data_set')
 INTEGERS = ('label', 'given_label', 'centre')
-# More than fp32 has of an angle, and enough to tell two of them apart.
+# More than fp32 has of an angle, and enough to tell two angles apart.
 ANGLE_DECIMALS = 4
 
 
 @dataclass
 class KeepList:
-    """What a keep-list says.
+    """The content of a keep-list.
 
     Args:
-        path: the file.
-        samples: N names, none of them twice.
-        labels: the class to train each under, (N,), int64.
+        path: path of the file.
+        samples: N names of samples, none of them twice.
+        labels: class to train each sample under, (N,), int64.
         data_set: fingerprint of the data set that the list was made for.
     """
 
@@ -45,13 +45,13 @@ class KeepList:
 
 
 def fingerprint_samples(names: Iterable[str], labels: Iterable[int]) -> str:
-    """What tells a data set from others, whatever the order of its samples and wherever it lies.
+    """A fingerprint of a data set that does not depend on its place or on the order of samples.
 
-    The digests of all samples are added, so that none comes first.
+    The digests of all samples are added, so that their order does not matter.
 
     Args:
-        names: of the samples, N.
-        labels: of the samples, N.
+        names: names of the samples, N.
+        labels: labels of the samples, N.
 
     Returns:
         16 hexadecimal digits.
@@ -64,19 +64,19 @@ def fingerprint_samples(names: Iterable[str], labels: Iterable[int]) -> str:
 
 
 def digest(text: str) -> bytes:
-    """16 bytes that are the same on every machine, and as good as random.
+    """A hash of 16 bytes that is the same on every machine.
 
     Args:
-        text: anything, file names that are no UTF-8 among it.
+        text: text to hash; file names that are not UTF-8 are allowed.
     """
     return blake2b(text.encode(errors='surrogateescape'), digest_size=16).digest()
 
 
 def first_duplicate(names: Sequence[str]) -> tuple[int, int] | None:
-    """Where a name is there again: the earlier and the later place; None where all differ.
+    """The places of the first name that is there twice; None where all differ.
 
     Args:
-        names: of samples.
+        names: names of samples.
     """
     if len(set(names)) == len(names):
         return None
@@ -91,11 +91,11 @@ def write_keep_list(path: str | Path, columns: Mapping[str, Sequence], fingerpri
     """Write a keep-list, or another list in its format, so that it is there whole or not at all.
 
     Args:
-        path: the file, whose name ends in ``.csv`` or ``.parquet``.
-        columns: by name, one value for each sample: ``sample``, its name; ``label``, the class to
-            train it under; and others, such as ``given_label``, ``centre`` or ``angle`` (degrees,
-            written with 4 decimals).
-        fingerprint: of the data set, for the column ``data_set``.
+        path: path of the file, which ends in ``.csv`` or ``.parquet``.
+        columns: columns by name, with one value for each sample: ``sample``, its name; ``label``,
+            the class to train it under; and others, such as ``given_label``, ``centre`` or
+            ``angle`` (degrees, written with 4 decimals).
+        fingerprint: fingerprint of the data set, for the column ``data_set``.
 
     Raises:
         ImportError: if the package ``pyarrow`` is not installed.
@@ -127,12 +127,12 @@ def write_keep_list(path: str | Path, columns: Mapping[str, Sequence], fingerpri
 
 
 def read_keep_list(path: str | Path) -> KeepList:
-    """Read a keep-list; columns that training does not need are left alone.
+    """Read a keep-list; columns that training does not need are not read.
 
-    Semicolons or tabs may be between the columns of a CSV file in place of commas.
+    Semicolons or tabs may separate the columns of a CSV file in place of commas.
 
     Args:
-        path: the file, whose name ends in ``.csv`` or ``.parquet``.
+        path: path of the file, which ends in ``.csv`` or ``.parquet``.
 
     Returns:
         Its samples, in its order.
@@ -185,7 +185,7 @@ def _suffix(path: str | Path) -> str:
 
 
 def import_pyarrow() -> ModuleType:
-    """The library of the lists.
+    """The package that reads and writes the lists.
 
     Raises:
         ImportError: if it is not installed.
@@ -211,7 +211,7 @@ def _array(name: str, values: Sequence) -> pyarrow.Array:
         values = np.round(np.asarray(values, np.float64), ANGLE_DECIMALS)
     try:
         if kind == pa.int64():
-            # Only a cast refuses what it would have to round.
+            # Of all conversions only a cast refuses to round.
             array = pa.array(np.asarray(values)).cast(kind)
         else:
             array = pa.array(values if isinstance(values, list) else np.asarray(values), kind)

@@ -1,4 +1,4 @@
-"""Lists of landmarks: where eyes, nose and mouth are in an image."""
+"""Lists of landmarks: the places of eyes, nose and mouth in images."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ from .text_lists import read_lines, split_fields
 
 # Values that a line may have: x and y of two or five points, and a score.
 COUNTS = (4, 5, 10, 11)
-# Below it, the way from the left to the right eye or corner of the mouth leads to the left.
+# Below this the way from the left to the right eye or corner of the mouth leads to the left.
 MIN_COORDINATE = -0.25
 
 
 def read_landmarks(path: str | Path) -> dict[str, np.ndarray]:
-    """Landmarks of a text file: in each line an image, and x and y of two or five points.
+    """Landmarks of a text file: each line has an image, and x and y of two or five points.
 
-    Two points are the eyes; five are eyes, nose and corners of the mouth. The eye and the corner
-    on the left of an upright image come first, which are the person's right ones::
+    Two points are the eyes; five are eyes, nose and corners of the mouth. The eye and the corner on
+    the left of an upright image, which are the person's right ones, come first::
 
         anna/1.jpg 38.3 51.7 73.5 51.5 56.0 71.7 41.5 92.4 70.7 92.2
         ben/1.jpg 30.1 45.6 62.0 45.9
 
     A number of images and a line of column names may come first, as in
-    ``list_landmarks_align_celeba.txt``, and a score may end a line, as in IJB's lists: it is a
-    third column of that image's array, the same in each row. Names may hold blanks where tabs are
-    between the fields.
+    ``list_landmarks_align_celeba.txt``, and a score may end a line, as in IJB's lists: it becomes a
+    third column of that image's array, the same in each row. Names may contain blanks where tabs
+    separate the fields.
 
     Args:
-        path: the file.
+        path: path of the file.
 
     Returns:
-        By name of the image: x and y in pixels, (2, 2) or (5, 2), or with scores (2, 3) or (5, 3).
+        Points by name of the image: x and y in pixels, (2, 2) or (5, 2), or with scores (2, 3) or
+        (5, 3).
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -81,12 +82,11 @@ def read_landmarks(path: str | Path) -> dict[str, np.ndarray]:
 def are_exchanged(points: np.ndarray) -> bool:
     """Whether left and right are exchanged in landmarks.
 
-    Five points show it however the face is turned, as only a mirror exchanges them; what a face in
-    profile or a poor detection shows is not counted. Two eyes show it unless the image is upside
-    down.
+    Five points show it however the face is turned, as only a mirror exchanges them; faces in
+    profile and poor detections are not counted. Two eyes show it unless the image is upside down.
 
     Args:
-        points: (2, 2) or (5, 2), or with scores.
+        points: landmarks of one image, (2, 2) or (5, 2), or with scores.
     """
     eyes = points[1, :2] - points[0, :2]
     if len(points) == 2:

@@ -19,9 +19,9 @@ class Pairs(IndexedMetainfo):
     """Which samples of a data set are compared; data sets give it as ``metainfo['pairs']``.
 
     Attributes:
-        indices: of the two samples of each pair, by place in the data set, (P, 2), int64.
-        is_same: whether they show one identity, (P,), bool.
-        folds: the fold of each pair, (P,), int64. Pairs of fold -1 only help to choose thresholds.
+        indices: places in the data set of the two samples of each pair, (P, 2), int64.
+        is_same: whether the two samples show one identity, (P,), bool.
+        folds: fold of each pair, (P,), int64. Pairs of fold -1 only help to choose thresholds.
     """
 
     indices: np.ndarray
@@ -29,7 +29,7 @@ class Pairs(IndexedMetainfo):
     folds: np.ndarray
 
     def shifted(self, number: int) -> Pairs:
-        """The same pairs where that many samples come before."""
+        """The same pairs in a data set that has so many other samples before them."""
         return Pairs(self.indices + number, self.is_same, self.folds)
 
     def for_subset(self, places: np.ndarray, number: int) -> Pairs:
@@ -52,13 +52,13 @@ class Pairs(IndexedMetainfo):
         same = np.bincount(folds[self.is_same[tested]], minlength=folds.max(initial=-1) + 1)
         return same, np.bincount(folds) - same
 
-    def among(self, there: np.ndarray) -> Pairs:
-        """The pairs of which both sides are there; a line in the log says how many these are.
+    def among(self, is_kept: np.ndarray) -> Pairs:
+        """The pairs of which both sides are kept; a line in the log says how many these are.
 
         Args:
-            there: whether each of what ``indices`` name is, (N,), bool.
+            is_kept: whether each sample, or whatever ``indices`` name, is kept, (N,), bool.
         """
-        kept = there[self.indices].all(1)
+        kept = is_kept[self.indices].all(1)
         print_log(
             f'{kept.sum()} of {len(kept)} pairs are among the samples that are left', 'current'
         )
@@ -70,10 +70,10 @@ class ListedPair:
     """A line of a pairs file.
 
     Attributes:
-        line: its number.
+        line: number of the line.
         first: name and number, from 1 on, of one image.
-        second: of the other.
-        fold: from 0 on.
+        second: name and number of the other image.
+        fold: number of the fold, from 0 on.
     """
 
     line: int
@@ -95,7 +95,7 @@ def read_pairs(path: str | Path) -> list[ListedPair]:
     ``name_a<TAB>i<TAB>name_b<TAB>j`` of two.
 
     Args:
-        path: the file.
+        path: path of the file.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -135,8 +135,9 @@ def write_pairs(path: str | Path, pairs: Sequence[ListedPair], num_folds: int) -
     """Write a pairs file.
 
     Args:
-        path: the file.
-        pairs: by fold, in each those of one identity first and equally many of two.
+        path: path of the file.
+        pairs: pairs in the order of their folds; each fold has pairs of one identity first, and
+            then equally many of two.
         num_folds: number of folds.
     """
     rows = [(num_folds, len(pairs) // (2 * num_folds))]
@@ -156,7 +157,7 @@ def read_people(path: str | Path) -> list[tuple[int, str, int, int]]:
     one fold, the first line is that number. A person is ``name<TAB>images``.
 
     Args:
-        path: the file.
+        path: path of the file.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -194,7 +195,7 @@ def write_people(path: str | Path, images_of: dict[str, int]) -> None:
     """Write a people file, of one fold.
 
     Args:
-        path: the file.
+        path: path of the file.
         images_of: number of images of each identity.
     """
     lines = [str(len(images_of)), *(f'{name}\t{images}' for name, images in images_of.items())]
@@ -209,8 +210,8 @@ def make_pairs(
     Args:
         images_of: number of images of each identity.
         num_folds: number of folds.
-        number: pairs of one identity in each fold, and of two.
-        seed: of the draws.
+        number: number of pairs of one identity in each fold, and of pairs of two.
+        seed: seed of the draws.
 
     Returns:
         Pairs, none twice, in the order of a pairs file.
@@ -224,7 +225,7 @@ def make_pairs(
         images = [(str(name), i + 1) for name in names for i in range(images_of[name])]
         counts = np.array([images_of[name] for name in names], np.int64)
         end, place = np.repeat(counts.cumsum(), counts), np.arange(len(images))
-        # Of each image with those after it: of the same identity, and of the others.
+        # The partners of an image come after it: those of the same identity, then the others.
         for first, partners in ((place + 1, end - place - 1), (end, len(images) - end)):
             total = int(partners.sum())
             if total < number:
@@ -243,11 +244,11 @@ def make_pairs(
     return pairs
 
 
-def _read_numbers(path: str | Path, most: int, rule: str) -> tuple[list[str], list[int]]:
-    """The lines after the first, and the numbers in that."""
+def _read_numbers(path: str | Path, max_numbers: int, rule: str) -> tuple[list[str], list[int]]:
+    """The lines after the first one, and the numbers in the first."""
     first, *lines = read_lines(path) or ['']
     fields = first.split()
-    if not 1 <= len(fields) <= most or not all(map(_is_number, fields)):
+    if not 1 <= len(fields) <= max_numbers or not all(map(_is_number, fields)):
         raise ValueError(f'{path}:1: the first line must be {rule}; got {first!r}')
     return lines, [int(field) for field in fields]
 

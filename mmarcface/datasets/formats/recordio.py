@@ -1,10 +1,10 @@
 """RecordIO, the format of ``.rec`` and ``.idx`` files: reading, writing, indexing.
 
-A record is a magic word, a word with the kind (3 bits) and the length (29 bits) of what follows,
-and the content, padded to four bytes. Where the content holds the magic word at a multiple of
-four it is split there: the parts are of kind first, middle and last, and what joins them again is
-the magic word. The content of an image record is a header (flag, label, two numbers), ``flag``
-labels more where that is not 0, and the encoded image. An index has lines ``key<TAB>offset``.
+A record is a magic word, a word with the kind (3 bits) and the length (29 bits) of the content, and
+the content, padded to four bytes. Where the content has the magic word at a multiple of four it is
+split there: the parts are of kind first, middle and last, and the magic word joins them again. The
+content of an image record is a header (flag, label, two numbers), ``flag`` more labels where that
+is not 0, and the encoded image. An index has lines ``key<TAB>offset``.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ LENGTH_BITS = 29
 
 @dataclass(frozen=True)
 class Record:
-    """What a record holds.
+    """The content of a record.
 
     Attributes:
         labels: at least one number; the first is the identity of an image.
-        number: the key of the record, as far as its writer noted it.
-        image: the encoded image; empty in records that only hold labels.
+        number: key of the record, if its writer noted it.
+        image: encoded image; empty in records that only have labels.
     """
 
     labels: tuple[float, ...]
@@ -133,12 +133,12 @@ class RecordFile:
     Processes forked from one that opened the file share its pages and its index.
 
     Args:
-        path: the ``.rec`` file. Its index is the ``.idx`` file of the same name; where that is
-            missing it is rebuilt by scanning, and written if the folder permits.
+        path: path of the ``.rec`` file. Its index is the ``.idx`` file of the same name; where that
+            is missing it is rebuilt by scanning, and written if the folder permits.
 
     Attributes:
-        keys: of all records, rising, (R,), int64.
-        offsets: of all records in the file, (R,), int64.
+        keys: keys of all records, rising, (R,), int64.
+        offsets: offsets of all records in the file, in bytes, (R,), int64.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -188,7 +188,7 @@ class RecordFile:
         return unpack(self._parts.join(spans), f'{self.path}: record {key} at byte {offset}')
 
     def image(self, key: int) -> bytes:
-        """The encoded image of a key, as quickly as may be; errors as :meth:`read`."""
+        """The encoded image of a key, read quickly; errors as :meth:`read`."""
         offset = self._offset(key)
         content = self._parts.content
         if offset + START.size <= len(content):
@@ -228,7 +228,7 @@ class RecordFile:
         """The byte of a record that the index leaves out; None if none is found.
 
         Args:
-            ends: where records of the index end, in bytes.
+            ends: ends of records of the index, in bytes.
         """
         begins, known = np.array([0, *ends]), np.sort(self.offsets)
         nearest = known.searchsorted(begins).clip(max=len(known) - 1)
@@ -263,11 +263,11 @@ class RecordFile:
 
 
 def index_advice(path: str | Path, read: Callable[[RecordFile], object]) -> str:
-    """What to do where reading fails: a new index is tried, for which the whole file is scanned.
+    """Advice for a file that cannot be read; it tries a new index, and scans the whole file.
 
     Args:
-        path: the ``.rec`` file.
-        read: what fails; raises a ValueError.
+        path: path of the ``.rec`` file.
+        read: function that fails, with a ValueError.
     """
     try:
         read(RecordFile.without_index(path))
@@ -279,13 +279,13 @@ def index_advice(path: str | Path, read: Callable[[RecordFile], object]) -> str:
 class RecordWriter:
     """Write a ``.rec`` file and its ``.idx``, going on where an earlier writer was interrupted.
 
-    What is not complete is in ``.rec.partial``; :meth:`finish` gives the files their names.
+    Records go to ``.rec.partial``; :meth:`finish` gives the files their names.
 
     Args:
-        path: the ``.rec`` file; one that is there is replaced by :meth:`finish`.
+        path: path of the ``.rec`` file; :meth:`finish` replaces one that is there.
 
     Attributes:
-        keys: of the records written so far, also by an interrupted writer.
+        keys: keys of the records written so far, also by an interrupted writer.
     """
 
     def __init__(self, path: str | Path):
@@ -303,9 +303,9 @@ class RecordWriter:
         """Append a record.
 
         Args:
-            key: of the record, from 0 on, new.
-            labels: at least one number.
-            image: the encoded image; may be empty.
+            key: key of the record, from 0 on, that no record has yet.
+            labels: labels of the record, at least one number.
+            image: encoded image; may be empty.
 
         Raises:
             ValueError: if the record is longer than the format permits.
@@ -352,9 +352,9 @@ def pack(number: int, labels: Sequence[float], image: bytes) -> bytes:
     """Content of an image record; one label is kept in the header alone.
 
     Args:
-        number: the key of the record.
-        labels: at least one.
-        image: the encoded image; may be empty.
+        number: key of the record.
+        labels: labels of the record, at least one.
+        image: encoded image; may be empty.
     """
     if len(labels) == 1:
         return HEADER.pack(0, labels[0], number, 0) + image
@@ -366,8 +366,8 @@ def unpack(content: bytes, name: str) -> Record:
     """Labels, number and image of a record's content.
 
     Args:
-        content: of the record, its parts joined.
-        name: of the record, for errors.
+        content: content of the record, its parts joined.
+        name: name of the record, for errors.
 
     Raises:
         ValueError: if the content is shorter than its header says.
@@ -391,8 +391,8 @@ def read_index(path: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Keys and offsets of an ``.idx`` file, each (R,), int64, in the order of its lines.
 
     Args:
-        path: the ``.idx`` file.
-        size: of the ``.rec`` file in bytes.
+        path: path of the ``.idx`` file.
+        size: size of the ``.rec`` file in bytes.
 
     Raises:
         ValueError: if a line is not ``key<TAB>offset``, an offset is beyond the end, or a key or

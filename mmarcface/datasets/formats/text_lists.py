@@ -1,4 +1,4 @@
-"""Lists in text files, whatever program and system wrote them."""
+"""Lists in text files of any program and system."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def read_lines(path: str | Path) -> list[str]:
     """All lines of a list; see :func:`iterate_lines`.
 
     Args:
-        path: the file.
+        path: path of the file.
     """
     return list(iterate_lines(path))
 
@@ -19,11 +19,11 @@ def iterate_lines(path: str | Path) -> Iterator[str]:
     """The lines of a list in UTF-8, one at a time.
 
     A byte order mark, blanks around a line and blank lines at the end of the file are left out.
-    Lines end in LF, CRLF or CR, and the system's locale makes no difference. Blank lines before
-    the last line are kept, as something may be missing there.
+    Lines end in LF, CRLF or CR, whatever the system's locale. Blank lines before the last line are
+    kept, as something may be missing there.
 
     Args:
-        path: the file.
+        path: path of the file.
 
     Yields:
         Lines in their order; the first is line 1 in errors.
@@ -56,21 +56,21 @@ def iterate_lines(path: str | Path) -> Iterator[str]:
 
 
 def split_fields(line: str, *counts: int) -> list[str]:
-    """The fields of a line, which may hold blanks where tabs are between them.
+    """The fields of a line, which may contain blanks where tabs separate them.
 
     Args:
-        line: from :func:`read_lines`.
-        counts: how many fields there may be; where tabs do not give one of these numbers, blanks
-            of any kind are between the fields.
+        line: line of :func:`read_lines`.
+        counts: allowed numbers of fields; where tabs do not give one of these numbers, blanks of
+            any kind separate the fields.
     """
     by_tabs = [field for field in map(str.strip, line.split('\t')) if field]
     return by_tabs if len(by_tabs) in counts else line.split()
 
 
 def delimiter_of(header: str) -> str:
-    """What is between the columns of a CSV file: a comma, or a semicolon or tab in its place.
+    """The delimiter of a CSV file: a comma, or a semicolon or tab in its place.
 
     Args:
-        header: the first line, with the names of the columns.
+        header: first line, with the names of the columns.
     """
     return next((delimiter for delimiter in ',;\t' if delimiter in header), ',')

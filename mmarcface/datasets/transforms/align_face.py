@@ -1,4 +1,4 @@
-"""Bringing eyes, nose and mouth to where face models expect them."""
+"""Alignment of faces: eyes, nose and mouth go to where face models expect them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TEMPLATE = np.array(
 TEMPLATE_SIZE = 112
 # In pixels, beyond any image; NaN is not below it.
 MAX_COORDINATE = 1e6
-GIVE = 'give an inferencer the image as dict(img=..., landmarks=...)'
+HOW_TO_GIVE = 'give an inferencer the image as dict(img=..., landmarks=...)'
 EXCHANGED = (
     'of the eyes, and of the corners of the mouth, the landmarks must have the one on the left of '
     'the upright image first'
@@ -42,20 +42,20 @@ EXCHANGED = (
 class AlignFace(BaseTransform):
     """Turn, scale and shift a face so that its landmarks come closest to ArcFace's template.
 
-    The similarity transform of least squared distances, fitted to five points or to the eyes
+    It fits the similarity transform of least squared distances to five points, or to the eyes
     alone. The template is that of 112 x 112 pixels; for other sizes it is scaled with the height
-    and keeps to the middle, so that 112 x 96 is the crop of SphereFace and CosFace.
+    and stays in the middle, so that 112 x 96 is the crop of SphereFace and CosFace.
 
-    Where landmarks turn an image upside down, or left and right are exchanged in them, a warning
-    in the log names it: a photograph may be upside down, and one poor detection among many is no
+    Where landmarks turn an image upside down, or have left and right exchanged, a warning in the
+    log names the image: it may really be upside down, and one poor detection among many is no
     reason to stop.
 
     Args:
         size: height and width of the crop in pixels, or one number for both.
-        landmarks: list of landmarks, see :func:`read_landmarks`, for data sets whose samples have
-            none; it counts also where they have some. Inferencers take landmarks with an image,
-            ``dict(img=..., landmarks=...)``, and these count before the list.
-        img_prefix: the folder that the names in the list start from.
+        landmarks: path of a list of landmarks, see :func:`read_landmarks`, for data sets whose
+            samples have none; it replaces those that samples have. Inferencers take landmarks with
+            an image, ``dict(img=..., landmarks=...)``, and these count before the list.
+        img_prefix: folder that the names in the list start from.
 
     Raises:
         ValueError: if ``size`` is not positive, or the list is damaged; in use if an image has no
@@ -76,7 +76,7 @@ class AlignFace(BaseTransform):
         self.file = landmarks
         self.img_prefix = img_prefix
         self.landmarks = {} if landmarks is None else read_landmarks(landmarks)
-        # By this a gallery's cache notices that the list is another.
+        # A gallery's cache notices by this that the list has changed.
         self.digest = landmarks and blake2b(Path(landmarks).read_bytes(), digest_size=8).hexdigest()
         height, width = self.size
         scale = height / TEMPLATE_SIZE
@@ -113,13 +113,13 @@ class AlignFace(BaseTransform):
             if name not in self.landmarks:
                 raise ValueError(
                     f'{self.file} has no landmarks of {name}: names are paths from img_prefix, '
-                    f'{self.img_prefix!r}; or {GIVE}'
+                    f'{self.img_prefix!r}; or {HOW_TO_GIVE}'
                 )
             points = self.landmarks[name][:, :2]
         else:
             raise ValueError(
                 f'{_name(results)} has no landmarks: give AlignFace a list of them and images by '
-                f'path, use a data set that has them (CelebA, IJB), or {GIVE}'
+                f'path, use a data set that has them (CelebA, IJB), or {HOW_TO_GIVE}'
             )
         if points.shape not in ((2, 2), (5, 2)) or not (np.abs(points) < MAX_COORDINATE).all():
             raise ValueError(
@@ -129,7 +129,7 @@ class AlignFace(BaseTransform):
         return points
 
     def _warn(self, name: str, points: np.ndarray, matrix: np.ndarray) -> None:
-        """Warn of an image whose crop may be upside down or none of a face, once in a process."""
+        """Warn, once, of an image whose crop may be upside down or wrong."""
         angle = math.degrees(math.atan2(matrix[1, 0], matrix[0, 0]))
         if are_exchanged(points):
             text = f'{EXCHANGED}, got {points.tolist()} of {name}: its crop may be wrong'
@@ -154,13 +154,13 @@ def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray | None:
     """The similarity transform that brings points closest to others, in squared distance.
 
     Args:
-        source: (P, 2), P >= 2.
-        target: (P, 2).
+        source: points to transform, (P, 2), P >= 2.
+        target: points to come close to, (P, 2).
 
     Returns:
-        ``[[a, -b, x], [b, a, y]]``, without reflection; None where the points are one.
+        ``[[a, -b, x], [b, a, y]]``, without reflection; None where all points are the same.
     """
-    # In a, b, x and y the problem is linear.
+    # The problem is linear in a, b, x and y.
     x, y = source.T
     one, zero = np.ones_like(x), np.zeros_like(x)
     system = np.concatenate([np.stack([x, -y, one, zero], 1), np.stack([y, x, zero, one], 1)])

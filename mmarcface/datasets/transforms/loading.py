@@ -13,11 +13,11 @@ from mmarcface.registry import TRANSFORMS
 class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
     """Read ``img_path`` into ``img``, (H, W, 3), uint8 in [0, 255], BGR.
 
-    Arguments as mmcv's transform of the same name, which it specializes. OpenCV decides what is
-    read, see :mod:`mmarcface.datasets.formats.image_files`: the upper 8 of 16 bits, the first image
-    of an animation or of several pages, and no transparency. Images inside ``.rec`` and ``.bin``
-    files are read by their address, see :mod:`mmarcface.datasets.formats.packed`. A sample that has
-    its image already, as inferencers give it, is left as it is.
+    Arguments are those of mmcv's transform of the same name. OpenCV decides what is read, see
+    :mod:`mmarcface.datasets.formats.image_files`: the upper 8 of 16 bits, the first image of an
+    animation or of several pages, and no transparency. Images inside ``.rec`` and ``.bin`` files
+    are read by their URI, see :mod:`mmarcface.datasets.formats.packed`. A sample that has its image
+    already, as inferencers give it, is left as it is.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -33,7 +33,7 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
         try:
             if content is None:
                 return super().transform(results)
-            # All that mmcv does, without looking for a file backend each time.
+            # As mmcv does, without looking for a file backend each time.
             image = mmcv.imfrombytes(content, self.color_type, backend=self.imdecode_backend)
             shape = image.shape[:2]
         except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Drawing characters, each number another variation."""
+"""Drawing characters in many variations."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from PIL import Image, ImageDraw, ImageFont
 from mmarcface.functional.arguments import are_numbers, check_number
 from mmarcface.registry import TRANSFORMS
 
-# Drawn larger than needed, as a small glyph would lose by being turned, or come as a bitmap.
+# Glyphs are drawn larger than needed: small ones lose detail when turned, or come as bitmaps.
 OVERSAMPLING = 2
 # The square that ideographs fill reaches this share of its side below the line of writing.
 DESCENT = 0.12
-# Gray levels; neither is at the end, where noise would be cut off.
+# Gray levels, both away from 0 and 255, where noise would be cut off.
 PAPER, INK = 224, 32
 
 
@@ -25,9 +25,9 @@ PAPER, INK = 224, 32
 class RenderGlyph(BaseTransform):
     """Draw ``character`` in ``font``, dark on light, in place of reading an image.
 
-    The glyph is turned, moved, scaled and blurred, and noise is added. Chance depends on nothing
-    but the character and the number ``rendering``: a sample gives the same image in every epoch,
-    process and worker, whatever the global seeds. Each range is drawn from uniformly.
+    The glyph is turned, moved, scaled and blurred, and noise is added. The character and the number
+    ``rendering`` alone seed the random numbers, which are uniform in each range: a sample gives the
+    same image in every epoch, process and worker, whatever the global seeds.
 
     Args:
         size: height and width of the image in pixels.
@@ -69,7 +69,8 @@ class RenderGlyph(BaseTransform):
         """Add ``img``, (size, size, 3), uint8, BGR, ``img_shape`` and ``ori_shape``."""
         character, size = results['character'], self.size
         chance = np.random.default_rng([ord(character), results['rendering']])
-        # Always as many numbers, so that one argument changes nothing of what others do.
+        # The same count of numbers is always drawn, so that one argument does not change what
+        # the others do.
         turn, dx, dy = chance.uniform(-1, 1, 3) * (self.degrees, self.shift, self.shift)
         scale = chance.uniform(*self.scale)
         sigma = chance.uniform(0, self.blur)

@@ -1,4 +1,4 @@
-"""More identities than there are people."""
+"""Transformed images as further identities."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ NUM_VARIANTS = 4
 class VirtualIdentities(BaseTransform):
     """Count images as other identities when upside down, as a negative, or both.
 
-    With few identities a net learns just what tells those apart. Transformed images as classes of
-    their own ask more of it: `Meta-Learning with Memory-Augmented Neural Networks
-    <https://proceedings.mlr.press/v48/santoro16.html>`_ makes new characters by rotation so. Each
-    of the four variants is as likely as the others. The head needs 4 * ``num_identities`` classes.
-    For training only.
+    With few identities a net learns only what tells those apart. Transformed images as classes of
+    their own ask more of it, as `Meta-Learning with Memory-Augmented Neural Networks
+    <https://proceedings.mlr.press/v48/santoro16.html>`_ makes new characters by rotation. The four
+    variants are equally likely. The head needs 4 * ``num_identities`` classes. For training only.
 
     Args:
-        num_identities: identities of the data set; label y of variant v in [0, 3] becomes
+        num_identities: number of identities of the data set; label y of variant v in [0, 3] becomes
             y + v * ``num_identities``.
 
     Raises:

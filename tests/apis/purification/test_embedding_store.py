@@ -96,7 +96,7 @@ def test_workers(dataset, colors, tmp_path, workers):
 def test_rows(dataset, colors, tmp_path):
     found = EmbeddingStore(known_model(), dataset, tmp_path / 'state', BATCH)
     for places in ([0], [31, 32], [5, 6, 70], [40], list(range(NUMBER)), []):
-        rows = list(found.rows(torch.tensor(places, dtype=torch.long)))
+        rows = list(found.select(torch.tensor(places, dtype=torch.long)))
         together = [i for here, _ in rows for i in here.tolist()]
         assert together == list(range(len(places)))
         for here, inside in rows:
