@@ -22,6 +22,7 @@ from rich.table import Table
 
 from mmarcface.apis import get_model, invert, read_embeddings, save_inversion
 from mmarcface.apis.inversion.search import prepare_inversion
+from mmarcface.apis.inversion.settings import PRESETS
 from mmarcface.checkpoint import has_head, open_checkpoint
 from mmarcface.datasets.class_names import class_mismatch
 from mmarcface.datasets.formats.image_files import find_images, log_left_out
@@ -90,7 +91,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--seed', type=int, help='of the noise it starts from')
     parser.add_argument(
         '--preset',
-        choices=('paper', 'deepinversion', 'small'),
+        choices=tuple(PRESETS),
         help="settings to start from; that of the config's inversion, or paper",
     )
     parser.add_argument(

@@ -121,9 +121,8 @@ def invert(
             pipeline.
         head: see :meth:`InversionModel.of`.
         scale: see :meth:`InversionModel.of`.
-        preset: 'paper', its terms and weights, with pixels that stay valid; 'deepinversion', the
-            same of that one (but for the L2 norm, which is squared here), without its warm-up, its
-            stages and its competition; or 'small', for small images and little time.
+        preset: settings to start from: 'paper', the terms and weights of ArcFace's, with pixels
+            that stay valid; or 'small', for small images and little time.
         companions: other classes that are searched for beside the targets, in every batch, and not
             returned. The BN prior asks a batch to have the statistics of the training images, and
             images of a few classes alone cannot.

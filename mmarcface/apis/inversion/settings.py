@@ -109,18 +109,6 @@ PRESETS = {
     # The paper does not say, but what comes out are 8-bit images: cut off only at the end, they had
     # several times the objective.
     'paper': InversionSettings(clip=True),
-    'deepinversion': InversionSettings(
-        schedule='cosine',
-        bn_weight=0.01,
-        bn_variant='deepinversion',
-        tv_weight=1e-4,
-        tv_variant='deepinversion',
-        l2_weight=1e-5,
-        halvings=1,
-        jitter=30,
-        flip=True,
-        clip=True,
-    ),
     # Layers that count alike let a high rate through, and that finds its way in few steps.
     'small': InversionSettings(
         steps=400,

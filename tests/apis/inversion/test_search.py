@@ -162,10 +162,25 @@ def embed(model, images):
 # What is found.
 
 
-@pytest.mark.parametrize('preset', ['paper', 'deepinversion', 'small'])
-def test_objective_falls(preset):
-    given = dict(head=weight(), input_size=SIZE, steps=40, lr=0.05, jitter=0, progress=False)
-    found = invert(Tiny(), (0, 1), preset=preset, **given)
+# The terms and weights of DeepInversion.
+DEEP_INVERSION = dict(
+    schedule='cosine',
+    bn_weight=0.01,
+    bn_variant='deepinversion',
+    tv_weight=1e-4,
+    tv_variant='deepinversion',
+    l2_weight=1e-5,
+    halvings=1,
+    clip=True,
+)
+
+
+@pytest.mark.parametrize(
+    'settings', [dict(preset='paper'), dict(preset='small'), DEEP_INVERSION], ids=str
+)
+def test_objective_falls(settings):
+    given = dict(head=weight(), input_size=SIZE, steps=40, lr=0.05, progress=False)
+    found = invert(Tiny(), (0, 1), **given | settings)
     history = found.history
     assert history['step'] == list(range(40))
     assert history['objective'][-1] < 0.7 * history['objective'][0]
@@ -217,7 +232,7 @@ EDGY = dict(
     small=dict(preset='small'),
     paper=dict(preset='paper'),
     fast=dict(preset='paper', lr=1.0, bn_variant='standardized'),
-    deepinversion=dict(preset='deepinversion', jitter=0, flip=False),
+    deepinversion=DEEP_INVERSION,
     gray=dict(preset='small', gray=True, restarts=2),
     moved=dict(preset='small', jitter=1, flip=True),
 )
