@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmarcface.engine.hooks.inversion import train_missing_judges
 from mmarcface.engine.launch import add_common_arguments, build_runner, check_data, load_config
 from mmarcface.engine.resuming import latest_checkpoint
 
@@ -62,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             refuse_other_work_dir(Path(args.config), config.work_dir)
     elif args.resume is not None:
         config.resume, config.load_from = True, args.resume
+    train_missing_judges(config)
     runner = build_runner(config)
     for loop in (runner.train_loop, runner.val_loop):
         if loop is not None:

@@ -1,4 +1,4 @@
-"""From a config to an inversion: whom to invert, and who judges."""
+"""From a config to an inversion: its targets, and the judge of its images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.device import get_device
-from mmengine.dist import barrier
+from mmengine.dist import barrier, is_distributed
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 from torch import nn
@@ -25,28 +25,28 @@ from mmarcface.apis import InversionEvaluator, get_model
 from mmarcface.checkpoint import open_checkpoint
 from mmarcface.datasets import LoadImageFromFile, labels_of
 from mmarcface.datasets.wrappers import REPEATING, with_pipeline
+from mmarcface.functional.arguments import check_number
 from mmarcface.plugin import CONFIG_ROOT
 from mmarcface.registry import DATASETS
 
-from .launch import load_config, train_unless_done
-from .resuming import latest_checkpoint
+from .launch import finished_checkpoint, load_config, start_processes, train_unless_done
 
 KINDS = ('classes', 'identities')
-# Of so many classes a batch is taken to have the statistics of all.
-COMPANY = 64
+# Batch statistics over so many classes approximate those of the training set.
+MIN_CLASSES = 64
 
 
 @dataclass(frozen=True)
 class InversionPlan:
-    """Whom an inversion is to show; all lists are of the same length.
+    """The targets of an inversion; all lists are of the same length.
 
     Attributes:
-        targets: as :func:`mmarcface.apis.invert` takes them.
-        names: of the targets.
-        identities: labels in ``real``, or None where they are not known.
-        real: config of the data set that knows them, or None.
+        targets: the targets as :func:`mmarcface.apis.invert` takes them.
+        names: names of the targets.
+        identities: labels of the targets in ``real``, or None where they are not known.
+        real: config of the data set with real images of the identities, or None.
         companions: other classes, as :func:`mmarcface.apis.invert` takes them.
-        dataset: ``real``, where the targets are its labels; None where they are not.
+        dataset: the data set of ``real``, if the targets are its labels, else None.
     """
 
     targets: list[Any] | np.ndarray
@@ -56,14 +56,16 @@ class InversionPlan:
     companions: list[int] = field(default_factory=list)
     dataset: BaseDataset | None = None
 
-    def times(self, number: int) -> InversionPlan:
-        """So many images of each target; all targets once, then all once more, and so on.
+    def repeat(self, number: int) -> InversionPlan:
+        """The plan for several images of each target: all targets once, then all again, and so on.
+
+        Args:
+            number: images of each target.
 
         Raises:
             ValueError: if the number is below 1.
         """
-        if number < 1:
-            raise ValueError(f'per_target must be at least 1, got {number}')
+        check_number('per_target', number, minimum=1, whole=True)
         targets = self.targets
         if isinstance(targets, np.ndarray):
             targets = np.concatenate([targets] * number)
@@ -81,21 +83,21 @@ class InversionPlan:
 def plan_inversion(
     config: Config, targets: str | Sequence[int], max_targets: int = 256
 ) -> InversionPlan:
-    """The targets that a config speaks of.
+    """The targets of an inversion, from the data sets of a config.
 
     Args:
-        config: with the data sets that the model is trained and tested on.
-        targets: class numbers, which are given other classes as companions; or 'classes', all that
-            the training set has images of; or 'identities', one image of each identity of the test
-            set, to be embedded.
-        max_targets: of classes or identities take no more than so many, spread evenly.
+        config: the config of the model, with its training and test set.
+        targets: class numbers, which are given other classes as companions; or 'classes', all
+            classes with images in the training set; or 'identities', one image of each identity of
+            the test set, which will be embedded.
+        max_targets: upper limit for classes or identities; of more, so many are taken, spread
+            evenly.
 
     Raises:
-        ValueError: if it is none of these, the data set has no labels, or ``max_targets`` is below
-            1.
+        ValueError: if ``targets`` is none of these, the data set has no labels, or ``max_targets``
+            is below 1.
     """
-    if max_targets < 1:
-        raise ValueError(f'max_targets must be at least 1, got {max_targets}')
+    check_number('max_targets', max_targets, minimum=1, whole=True)
     if isinstance(targets, str) and targets not in KINDS:
         raise ValueError(f'targets must be class numbers or one of {KINDS}, got {targets!r}')
     unseen = targets == 'identities'
@@ -109,7 +111,7 @@ def plan_inversion(
         try:
             if real:
                 dataset = _build(real)
-                # Images that came later may be of classes that the head does not have.
+                # The data set may have got new classes since, which the head does not have.
                 num_classes = (config.get('model', {}).get('head') or {}).get(
                     'num_classes', math.inf
                 )
@@ -118,11 +120,11 @@ def plan_inversion(
                 )
         except FileNotFoundError as error:
             print_log(
-                f'Without the training images ({error}) it is not known which other classes to '
-                'search for beside these, which the BN prior of few classes needs',
+                f'The training images are missing ({error}), so no other classes are searched for '
+                'beside these. With few classes the BN prior fits less well',
                 'current',
             )
-        others = _spread(others, max(0, COMPANY - len(labels)))
+        others = _spread(others, max(0, MIN_CLASSES - len(labels)))
         return InversionPlan(labels, [f'label{n}' for n in labels], labels, real, others, dataset)
     dataset = _build(real)
     first = _first_images(dataset)
@@ -135,65 +137,112 @@ def plan_inversion(
     return InversionPlan(images, [f'identity{n}' for n in labels], labels, real)
 
 
-def find_judge(
-    judge: dict, config: Config, wanted: InversionPlan, model: nn.Module
-) -> InversionEvaluator:
-    """The judge that a config names, trained first where there is no checkpoint of it.
+def train_judge(judge: dict, config: Config) -> None:
+    """Train the judge that a config names, unless it has a checkpoint or nothing to train.
+
+    A training that was interrupted goes on.
 
     Args:
         judge: ``config``, its path, from here or from the folder of ``config``, or the name of one
-            of ours in ``configs/inversion``; ``checkpoint``, by default the latest in
-            ``./work_dirs`` in the folder named after its config. A model without parameters needs
+            of ours in ``configs/inversion``; ``checkpoint``, by default that of
+            ``./work_dirs/NAME``, NAME being that of its config. A model without parameters needs
             none.
-        config: of the model under test.
-        wanted: whom it will be asked about.
+        config: the config of the model under test.
+
+    Raises:
+        FileNotFoundError: if there is no such config.
+        ValueError: if ``judge`` has other keys, is the config of the model under test, or does not
+            say how it is trained, or the checkpoint there is of another training.
+    """
+    path = _find_judge_config(judge, config)
+    if judge.get('checkpoint') or not _has_parameters(path):
+        return
+    training = _judge_training(path, config)
+    if config.get('launcher', 'none') != 'none' and not is_distributed():
+        start_processes(config)
+    with _same_randomness():
+        if finished_checkpoint(training) is None:
+            print_log(
+                f'Training the judge {path} first, in {training.work_dir}, as it has no checkpoint',
+                'current',
+            )
+        train_unless_done(training)
+    barrier()
+
+
+def build_evaluator(
+    judge: dict, config: Config, plan: InversionPlan, model: nn.Module
+) -> InversionEvaluator:
+    """The evaluator with the judge that a config names, which must have been trained.
+
+    Args:
+        judge: see :func:`train_judge`.
+        config: the config of the model under test.
+        plan: the inversion that it will be asked about.
         model: the model under test.
 
     Raises:
         FileNotFoundError: if there is no such config or checkpoint.
-        ValueError: if it is the model under test, ``judge`` has other keys, its config trains
-            nothing and there is no checkpoint, that is no checkpoint, or there are no real images
-            of those who are wanted.
+        ValueError: if ``judge`` has other keys, is the model under test, has not been trained, or
+            its checkpoint cannot be read, or there are no real images of an identity in the plan.
     """
-    unknown = set(judge) - {'config', 'checkpoint'}
-    if unknown or 'config' not in judge:
-        raise ValueError(f'a judge is dict(config=..., checkpoint=...), got {judge}')
-    if wanted.real is None:
+    path = _find_judge_config(judge, config)
+    if plan.real is None:
         raise ValueError('the config has no data set of real images for the judge to compare with')
+    checkpoint = judge.get('checkpoint') or None
+    with _same_randomness():
+        if checkpoint is not None:
+            open_checkpoint(checkpoint)
+        elif _has_parameters(path):
+            training = _judge_training(path, config)
+            checkpoint = finished_checkpoint(training)
+            if checkpoint is None:
+                raise ValueError(
+                    f'the judge has not been trained: {training.work_dir} has no checkpoint of its '
+                    f'last epoch. Run python tools/train.py {path} first, or name its checkpoint, '
+                    'judge=dict(config=..., checkpoint=...)'
+                )
+        evaluator = InversionEvaluator(
+            str(path), plan.real, checkpoint or False, get_device(), identities=plan.identities
+        )
+    evaluator.refuse_same_weights(model)
+    evaluator.reference.places(torch.tensor(plan.identities))
+    return evaluator
+
+
+def _find_judge_config(judge: dict, config: Config) -> Path:
+    if set(judge) - {'config', 'checkpoint'} or 'config' not in judge:
+        raise ValueError(f'a judge is dict(config=..., checkpoint=...), got {judge}')
     name = judge['config']
     folders = Path(), Path(config.filename or '').parent, CONFIG_ROOT / 'configs' / 'inversion'
     path = next((folder / name for folder in folders if (folder / name).is_file()), None)
     if path is None:
         raise FileNotFoundError(f'there is no config {name} of a judge')
-    checkpoint = judge.get('checkpoint') or None
+    return path
+
+
+def _has_parameters(path: Path) -> bool:
     with _same_randomness():
-        if checkpoint is not None:
-            open_checkpoint(checkpoint)
-        elif any(True for _ in get_model(str(path)).parameters()):
-            if config.filename and path.samefile(config.filename):
-                raise ValueError(f'{name} is the config of the model itself: a judge is another')
-            # With options of its own: those of the command line are for the model under test.
-            arguments = argparse.Namespace(
-                config=str(path),
-                work_dir=None,
-                cfg_options={},
-                launcher=config.get('launcher', 'none'),
-            )
-            settings = load_config(arguments)
-            if not settings.get('train_dataloader'):
-                raise ValueError(f'{path} does not say how to train the judge: name its checkpoint')
-            # Its log would hide that of the model.
-            settings.log_level = 'WARNING'
-            print_log(f'The judge is trained in {settings.work_dir}, if it is not there', 'current')
-            runner = train_unless_done(settings)
-            barrier()
-            checkpoint = latest_checkpoint(runner.work_dir)
-        found = InversionEvaluator(
-            str(path), wanted.real, checkpoint or False, get_device(), identities=wanted.identities
-        )
-    found.refuse_same_weights(model)
-    found.reference.places(torch.tensor(wanted.identities))
-    return found
+        return any(True for _ in get_model(str(path)).parameters())
+
+
+def _judge_training(path: Path, config: Config) -> Config:
+    """The config of a judge, ready to be trained."""
+    if config.filename and path.samefile(config.filename):
+        raise ValueError(f'{path} is the config of the model itself: name another as judge')
+    # Without the options of the command line, which are for the model under test.
+    arguments = argparse.Namespace(
+        config=str(path),
+        work_dir=None,
+        cfg_options={},
+        launcher=config.get('launcher', 'none'),
+    )
+    training = load_config(arguments)
+    if not training.get('train_dataloader'):
+        raise ValueError(f'{path} does not say how to train the judge: name its checkpoint')
+    # Its log would hide that of the model.
+    training.log_level = 'WARNING'
+    return training
 
 
 def _build(dataset: dict) -> BaseDataset:

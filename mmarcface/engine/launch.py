@@ -222,13 +222,8 @@ def train_unless_done(config: Config) -> Runner:
         ValueError: if what the work dir has was trained with other settings or on other classes.
         FileNotFoundError: see :func:`mmarcface.engine.resuming.latest_checkpoint`.
     """
-    checkpoint = latest_checkpoint(config.work_dir)
-    done = False
+    checkpoint, meta, done = _past_training(config)
     if checkpoint is not None:
-        meta = open_training(checkpoint)['meta']
-        _refuse_other_settings(config, checkpoint, meta['cfg'])
-        unit = 'iter' if 'max_iters' in config.train_cfg else 'epoch'
-        done = meta[unit] >= config.train_cfg[f'max_{unit}s']
         config.resume, config.load_from = not done, None
     runner = build_runner(config)
     if done:
@@ -243,6 +238,31 @@ def train_unless_done(config: Config) -> Runner:
     runner.train()
     take_saved_weights(runner)
     return runner
+
+
+def finished_checkpoint(config: Config) -> str | None:
+    """The latest checkpoint of the work dir if the training of a config has ended with it.
+
+    Args:
+        config: see :func:`load_config`.
+
+    Raises:
+        ValueError: if what the work dir has was trained with other settings.
+        FileNotFoundError: see :func:`mmarcface.engine.resuming.latest_checkpoint`.
+    """
+    checkpoint, _, done = _past_training(config)
+    return checkpoint if done else None
+
+
+def _past_training(config: Config) -> tuple[str | None, dict, bool]:
+    """The latest checkpoint of the work dir, its meta, and whether it is the last."""
+    checkpoint = latest_checkpoint(config.work_dir)
+    if checkpoint is None:
+        return None, {}, False
+    meta = open_training(checkpoint)['meta']
+    _refuse_other_settings(config, checkpoint, meta['cfg'])
+    unit = 'iter' if 'max_iters' in config.train_cfg else 'epoch'
+    return checkpoint, meta, meta[unit] >= config.train_cfg[f'max_{unit}s']
 
 
 def _refuse_other_settings(config: Config, checkpoint: str, its_config: str) -> None:

@@ -14,7 +14,13 @@ from mmengine.runner import Runner
 from mmarcface.apis import get_model
 from mmarcface.datasets.class_names import class_names
 from mmarcface.engine import BNPriorInversionHook
-from mmarcface.engine.inversion_plan import InversionPlan, find_judge, plan_inversion
+from mmarcface.engine.hooks.inversion import train_missing_judges
+from mmarcface.engine.inversion_plan import (
+    InversionPlan,
+    build_evaluator,
+    plan_inversion,
+    train_judge,
+)
 
 PIPELINE = [
     dict(type='mmarcface.LoadImageFromFile'),
@@ -23,7 +29,7 @@ PIPELINE = [
 ]
 HOOK = dict(type='mmarcface.BNPriorInversionHook', per_target=2, preset='small', steps=3)
 
-WANTED = InversionPlan([0], ['label0'], [0], {})
+PLAN = InversionPlan([0], ['label0'], [0], {})
 
 
 def loader(people, **dataset):
@@ -87,31 +93,31 @@ def test_wrapped_training_sets(wrapper):
     parts = dict(datasets=[inside]) if wrapper == 'ConcatDataset' else dict(dataset=inside)
     config.train_dataloader.dataset = dict(type=wrapper, **parts, **more.get(wrapper, {}))
     for targets in ('classes', [0, 1, 2]):
-        wanted = plan_inversion(config, targets)
-        assert wanted.targets == wanted.identities == [0, 1, 2]
+        plan = plan_inversion(config, targets)
+        assert plan.targets == plan.identities == [0, 1, 2]
         # Each image once, without transforms.
-        assert len(wanted.dataset) == 30
-        assert class_names(wanted.dataset) == ['s3', 's5', 's7']
+        assert len(plan.dataset) == 30
+        assert class_names(plan.dataset) == ['s3', 's5', 's7']
     assert config.train_dataloader.dataset.type == wrapper
 
 
 def test_classes_are_those_with_images():
     config = tiny(train_dataloader=loader((4, 6, 8), indices=[*range(10), *range(20, 30)]))
-    wanted = plan_inversion(config, 'classes')
-    assert wanted.targets == wanted.identities == [0, 2]
-    assert wanted.names == ['label0', 'label2']
-    assert wanted.real['people'] == [4, 6, 8]
-    assert wanted.real['pipeline'] == []
+    plan = plan_inversion(config, 'classes')
+    assert plan.targets == plan.identities == [0, 2]
+    assert plan.names == ['label0', 'label2']
+    assert plan.real['people'] == [4, 6, 8]
+    assert plan.real['pipeline'] == []
     # The config itself keeps its pipeline.
     assert len(config.train_dataloader.dataset.pipeline) == 3
 
 
 def test_identities_are_one_image_of_each(orl):
-    wanted = plan_inversion(tiny(), 'identities')
-    assert wanted.names == ['identity0', 'identity1']
-    assert wanted.identities == [0, 1]
-    assert wanted.real['people'] == [2, 9]
-    for image, person in zip(wanted.targets, (2, 9), strict=True):
+    plan = plan_inversion(tiny(), 'identities')
+    assert plan.names == ['identity0', 'identity1']
+    assert plan.identities == [0, 1]
+    assert plan.real['people'] == [2, 9]
+    for image, person in zip(plan.targets, (2, 9), strict=True):
         np.testing.assert_array_equal(image, cv2.imread(str(orl / f's{person}' / '1.pgm')))
 
 
@@ -121,16 +127,16 @@ def test_identities_are_one_image_of_each(orl):
 )
 def test_most_are_spread_evenly(most, expected):
     config = tiny(train_dataloader=loader(range(1, 11)))
-    wanted = plan_inversion(config, 'classes', most)
-    assert wanted.targets == wanted.identities == expected
+    plan = plan_inversion(config, 'classes', most)
+    assert plan.targets == plan.identities == expected
 
 
 @pytest.mark.parametrize('labels', [[2, 0, 2], (2, 0, 2), range(3)])
 def test_labels_are_taken_as_they_are(labels):
-    wanted = plan_inversion(tiny(), labels)
-    assert wanted.targets == wanted.identities == list(labels)
-    assert wanted.names == [f'label{n}' for n in labels]
-    assert wanted.real['people'] == [3, 5, 7]
+    plan = plan_inversion(tiny(), labels)
+    assert plan.targets == plan.identities == list(labels)
+    assert plan.names == [f'label{n}' for n in labels]
+    assert plan.real['people'] == [3, 5, 7]
 
 
 def test_few_classes_get_the_others_as_companions():
@@ -138,9 +144,9 @@ def test_few_classes_get_the_others_as_companions():
     # Of images that came later than the head nothing was learned.
     assert plan_inversion(config, [1]).companions == [0, 2]
     config.model.head.num_classes = 10
-    wanted = plan_inversion(config, [3, 5])
-    assert wanted.companions == [0, 1, 2, 4, 6, 7, 8, 9]
-    assert wanted.times(2).companions == wanted.companions * 2
+    plan = plan_inversion(config, [3, 5])
+    assert plan.companions == [0, 1, 2, 4, 6, 7, 8, 9]
+    assert plan.repeat(2).companions == plan.companions * 2
     assert plan_inversion(config, 'classes').companions == []
     assert plan_inversion(config, 'identities').companions == []
     assert plan_inversion(config, range(10)).companions == []
@@ -150,23 +156,23 @@ def test_few_classes_get_the_others_as_companions():
 def test_without_training_images_there_are_no_companions(tmp_path, caplog):
     """Nor are they needed to invert a class."""
     missing = loader([1], data_root=str(tmp_path / 'moved'))
-    wanted = plan_inversion(tiny(train_dataloader=missing), [0, 1])
-    assert wanted.targets == [0, 1]
-    assert wanted.companions == []
+    plan = plan_inversion(tiny(train_dataloader=missing), [0, 1])
+    assert plan.targets == [0, 1]
+    assert plan.companions == []
 
 
 def test_so_many_of_each():
-    wanted = InversionPlan([4, 7], ['a', 'b'], [1, 2], dict(x=1)).times(3)
-    assert wanted.targets == [4, 7, 4, 7, 4, 7]
-    assert wanted.names == ['a', 'b'] * 3
-    assert wanted.identities == [1, 2] * 3
-    assert wanted.real == dict(x=1)
-    vectors = InversionPlan(np.eye(2), ['a', 'b'], None, None).times(2)
+    plan = InversionPlan([4, 7], ['a', 'b'], [1, 2], dict(x=1)).repeat(3)
+    assert plan.targets == [4, 7, 4, 7, 4, 7]
+    assert plan.names == ['a', 'b'] * 3
+    assert plan.identities == [1, 2] * 3
+    assert plan.real == dict(x=1)
+    vectors = InversionPlan(np.eye(2), ['a', 'b'], None, None).repeat(2)
     np.testing.assert_array_equal(vectors.targets, [[1, 0], [0, 1], [1, 0], [0, 1]])
     assert vectors.identities is None
     for wrong in (0, -1):
         with pytest.raises(ValueError, match=f'per_target must be at least 1, got {wrong}'):
-            wanted.times(wrong)
+            plan.repeat(wrong)
 
 
 def test_wrong_targets_are_refused(tmp_path, orl):
@@ -192,13 +198,19 @@ def model_of(config):
 
 @pytest.mark.parametrize('wrong', [dict(), dict(checkpoint='a.pth'), dict(config='a', device='b')])
 def test_a_judge_is_a_config(wrong):
-    with pytest.raises(ValueError, match=r'a judge is dict\(config=\.\.\., checkpoint=\.\.\.\), g'):
-        find_judge(wrong, tiny(), WANTED, None)
+    for call in (train_judge, build_evaluator):
+        given = (tiny(),) if call is train_judge else (tiny(), PLAN, None)
+        with pytest.raises(
+            ValueError, match=r'a judge is dict\(config=\.\.\., checkpoint=\.\.\.\), g'
+        ):
+            call(wrong, *given)
 
 
 def test_missing_judges(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'there is no config judge\.py of a judge'):
-        find_judge(dict(config='judge.py'), tiny(), WANTED, None)
+        build_evaluator(dict(config='judge.py'), tiny(), PLAN, None)
+    with pytest.raises(FileNotFoundError, match=r'there is no config judge\.py of a judge'):
+        train_judge(dict(config='judge.py'), tiny())
 
 
 def randomness():
@@ -206,29 +218,71 @@ def randomness():
     return hash(str(state))
 
 
-def test_judge_is_trained_once_beside_the_config(tmp_path, monkeypatch):
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """With configs/net.py and configs/judge.py."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'configs').mkdir()
     tiny(seed=1).dump(tmp_path / 'configs' / 'judge.py')
     tiny().dump(tmp_path / 'configs' / 'net.py')
-    config = Config.fromfile(tmp_path / 'configs' / 'net.py')
+    return tmp_path
+
+
+def test_judge_is_trained_once_beside_the_config(folder):
+    config = Config.fromfile(folder / 'configs' / 'net.py')
     model = model_of(config)
-    wanted = plan_inversion(config, 'classes')
+    plan = plan_inversion(config, 'classes')
     before = randomness()
-    judge = find_judge(dict(config='judge.py'), config, wanted, model)
+    train_judge(dict(config='judge.py'), config)
+    evaluator = build_evaluator(dict(config='judge.py'), config, plan, model)
     assert randomness() == before
-    checkpoint = tmp_path / 'work_dirs' / 'judge' / 'epoch_1.pth'
+    checkpoint = folder / 'work_dirs' / 'judge' / 'epoch_1.pth'
     stamp = checkpoint.stat().st_mtime_ns
     trained = torch.load(checkpoint, weights_only=True)['state_dict']
-    for name, value in judge.model.state_dict().items():
+    for name, value in evaluator.model.state_dict().items():
         assert torch.equal(value, trained[name]), name
-    assert len(judge.real) == 30
-    find_judge(dict(config='judge.py'), config, wanted, model)
-    assert checkpoint.stat().st_mtime_ns == stamp
+    assert len(evaluator.real) == 30
     given = dict(config='configs/judge.py', checkpoint=str(checkpoint))
-    find_judge(given, config, wanted, model)
+    for judge in (dict(config='judge.py'), given):
+        train_judge(judge, config)
+        build_evaluator(judge, config, plan, model)
+    assert checkpoint.stat().st_mtime_ns == stamp
     with pytest.raises(ValueError, match='the judge is the model itself'):
-        find_judge(given, config, wanted, judge.model)
+        build_evaluator(given, config, plan, evaluator.model)
+
+
+@pytest.mark.parametrize('state', ['no training', 'unfinished', 'other settings'])
+def test_evaluators_need_a_trained_judge(folder, state):
+    config = Config.fromfile(folder / 'configs' / 'net.py')
+    judge = dict(config='judge.py')
+    words = r'not been trained: .*judge has no .* Run python tools/train\.py .*judge\.py first'
+    if state == 'unfinished':
+        twice = dict(train_cfg=dict(by_epoch=True, max_epochs=2))
+        tiny(seed=1, **twice).dump(folder / 'configs' / 'judge.py')
+    if state != 'no training':
+        train_judge(judge, config)
+    work = folder / 'work_dirs' / 'judge'
+    if state == 'unfinished':
+        (work / 'epoch_2.pth').unlink()
+        (work / 'last_checkpoint').write_text(str(work / 'epoch_1.pth'))
+    elif state == 'other settings':
+        changes, words = dict(optim_wrapper=dict(optimizer=dict(type='Adam'))), 'another optim_wrap'
+        tiny(seed=1, **changes).dump(folder / 'configs' / 'judge.py')
+    plan = plan_inversion(config, 'classes')
+    with pytest.raises(ValueError, match=words):
+        build_evaluator(judge, config, plan, model_of(config))
+    if state == 'unfinished':
+        train_judge(judge, config)
+        assert (work / 'epoch_2.pth').exists()
+        build_evaluator(judge, config, plan, model_of(config))
+
+
+@pytest.mark.parametrize('call', [train_judge, build_evaluator])
+def test_the_model_itself_is_no_judge(folder, call):
+    config = Config.fromfile(folder / 'configs' / 'net.py')
+    given = (config,) if call is train_judge else (config, plan_inversion(config, [0]), None)
+    with pytest.raises(ValueError, match=r'net\.py is the config of the model itself'):
+        call(dict(config='net.py'), *given)
 
 
 # The hook.
@@ -272,11 +326,16 @@ def test_hook_with_a_judge(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny(seed=1).dump(tmp_path / 'judge.py')
     hook = HOOK | dict(judge=dict(config='judge.py'))
+    # The hook trains no other net.
+    with pytest.raises(ValueError, match=r'Run python tools/train\.py judge\.py first'):
+        train(tmp_path / 'net', custom_hooks=[hook])
+    assert not list(tmp_path.glob('**/*.pth'))
+    train_missing_judges(tiny(custom_hooks=[dict(type='EMAHook'), hook]))
+    assert (tmp_path / 'work_dirs' / 'judge' / 'epoch_1.pth').exists()
     runner = train(tmp_path / 'net', custom_hooks=[hook])
     report = json.loads((tmp_path / 'net' / 'inversion' / '3' / 'report.json').read_text())
     assert 0 <= report['attack_accuracy'] <= 1
     assert report['identities'] == 3
-    assert (tmp_path / 'work_dirs' / 'judge' / 'epoch_1.pth').exists()
     # It trains as without: the judge draws no random numbers of it.
     plain = train(tmp_path / 'plain').model.state_dict()
     for name, value in runner.model.state_dict().items():
@@ -286,10 +345,20 @@ def test_hook_with_a_judge(tmp_path, monkeypatch):
     assert not list((tmp_path / 'work_dirs').glob('**/inversion*'))
 
 
-@pytest.mark.parametrize('interval', [0, -1])
-def test_wrong_intervals_are_refused(interval):
-    with pytest.raises(ValueError, match=f'interval must be at least 1, got {interval}'):
-        BNPriorInversionHook(interval=interval)
+@pytest.mark.parametrize(
+    'hooks', [None, [], [HOOK], [dict(type='EMAHook', judge=dict(config='a'))]]
+)
+def test_without_a_judge_there_is_nothing_to_train(tmp_path, monkeypatch, hooks):
+    monkeypatch.chdir(tmp_path)
+    train_missing_judges(tiny(custom_hooks=hooks))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('name', ['interval', 'per_target', 'max_targets'])
+@pytest.mark.parametrize('value', [0, -1, 1.5, '3', True])
+def test_wrong_numbers_are_refused(name, value):
+    with pytest.raises(ValueError, match=f'^{name} must be .*at least 1, got {value!r}'):
+        BNPriorInversionHook(**{name: value})
 
 
 def test_wrong_targets_are_told_before_training(tmp_path):

@@ -1,5 +1,6 @@
 """tools/train.py, in this process, on a net that trains for a second: what it goes on from."""
 
+import json
 import shutil
 
 import pytest
@@ -111,3 +112,19 @@ def test_weights_are_a_start_as_the_message_says(tool):
     torch.save(dict(state_dict=content['state_dict']), 'bare.pth')
     tool('net.py', '--work-dir', 'new', '--cfg-options', 'load_from=bare.pth')
     assert (tool.folder / 'new' / 'epoch_1.pth').exists()
+
+
+def test_a_missing_judge_is_trained_first(tool, logged):
+    hook = dict(type='mmarcface.BNPriorInversionHook', per_target=1, preset='small', steps=2)
+    tiny(seed=1).dump('judge.py')
+    tiny(custom_hooks=[hook | dict(judge=dict(config='judge.py'))]).dump('judged.py')
+    for number in range(2):
+        tool('judged.py', '--work-dir', f'judged{number}')
+        (report,) = (tool.folder / f'judged{number}').glob('inversion/3/report.json')
+        assert 0 <= json.loads(report.read_text())['attack_accuracy'] <= 1
+    judge = tool.folder / 'work_dirs' / 'judge' / 'epoch_1.pth'
+    assert judge.exists()
+    told = [message for message in logged if message.startswith('Training the judge')]
+    assert told == [
+        'Training the judge judge.py first, in work_dirs/judge, as it has no checkpoint'
+    ]

@@ -1,4 +1,4 @@
-"""Pictures of what a net has learned, while it learns it."""
+"""Inversions of a net while it is trained, and when it is."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
@@ -15,33 +16,39 @@ from torch import nn
 
 from mmarcface.apis import invert, save_inversion
 from mmarcface.apis.inversion.search import prepare_inversion
-from mmarcface.engine.inversion_plan import find_judge, plan_inversion
+from mmarcface.engine.inversion_plan import build_evaluator, plan_inversion, train_judge
 from mmarcface.engine.saved_weights import saved_model
+from mmarcface.functional.arguments import check_number
 from mmarcface.registry import HOOKS
 
 
 @HOOKS.register_module()
 class BNPriorInversionHook(Hook):
-    """Inverts classes or people after training, or every few epochs, and shows the images.
+    """Inverts classes or identities after training, or every few epochs, and shows the images.
 
     The grid, a row for each target, goes to all backends of the visualizer; images, report and
-    animation to ``inversion/STEP`` in the work dir, STEP being the iteration. It runs after
-    CheckpointHook, wherever a config names it, and inverts what checkpoints give, under an EMAHook
-    the averaged weights. Before BN statistics were recomputed images mean little, as after a first
-    epoch. ``tools/invert.py`` does not read the hook but ``inversion = dict(...)`` of the config,
-    as those of ``configs/inversion`` have it.
+    animation go to ``inversion/STEP`` in the work dir, STEP being the iteration. The hook runs
+    after CheckpointHook, wherever a config names it, and inverts the weights that checkpoints have:
+    under an EMAHook the averaged ones. Images mean little before the BN statistics were recomputed,
+    such as after a first epoch. ``tools/invert.py`` does not read the hook but
+    ``inversion = dict(...)`` of the config, as those of ``configs/inversion`` have it.
+
+    The hook trains no judge: ``tools/train.py`` does so before it builds the Runner, see
+    :func:`train_missing_judges`.
 
     Args:
         targets: see :func:`mmarcface.engine.inversion_plan.plan_inversion`.
-        per_target: images of each.
-        max_targets: of classes or identities invert no more than so many, spread evenly.
-        interval: epochs between two inversions; none but after training by default.
-        judge: see :func:`mmarcface.engine.inversion_plan.find_judge`; none by default.
-        seed: of the noise.
-        **settings: of :func:`mmarcface.apis.invert`: ``preset``, ``head``, ``steps``, and so on.
+        per_target: number of images of each target.
+        max_targets: upper limit for classes or identities; of more, so many are taken, spread
+            evenly.
+        interval: epochs between two inversions; by default there is one, after training.
+        judge: see :func:`mmarcface.engine.inversion_plan.train_judge`; none by default.
+        seed: seed of the noise.
+        **settings: arguments of :func:`mmarcface.apis.invert`: ``preset``, ``head``, ``steps``, and
+            so on.
 
     Raises:
-        ValueError: if ``interval`` is below 1.
+        ValueError: if ``per_target``, ``max_targets`` or ``interval`` is below 1.
     """
 
     # After CheckpointHook.
@@ -57,8 +64,10 @@ class BNPriorInversionHook(Hook):
         seed: int = 0,
         **settings: Any,
     ):
-        if interval is not None and interval < 1:
-            raise ValueError(f'interval must be at least 1, got {interval}')
+        given = dict(per_target=per_target, max_targets=max_targets)
+        given |= {} if interval is None else dict(interval=interval)
+        for name, value in given.items():
+            check_number(name, value, minimum=1, whole=True)
         self.targets = targets
         self.per_target = per_target
         self.max_targets = max_targets
@@ -68,56 +77,55 @@ class BNPriorInversionHook(Hook):
         self.settings = settings
 
     def before_train(self, runner: Runner) -> None:
-        """Check targets and settings, and train the judge, before hours of work.
+        """Check targets, settings and judge, before hours of work.
 
         Raises:
             ValueError: see :func:`mmarcface.apis.invert` and
-                :func:`mmarcface.engine.inversion_plan.find_judge`.
-            TypeError: for a setting that there is not.
+                :func:`mmarcface.engine.inversion_plan.build_evaluator`.
+            FileNotFoundError: if there is no such judge.
+            TypeError: if a setting is unknown.
         """
         if self.interval is not None and isinstance(runner.train_loop, IterBasedTrainLoop):
             raise ValueError(
-                'interval of BNPriorInversionHook counts epochs, and this training has iterations: '
-                f'leave it out, and images are made after training; got {self.interval}'
+                'interval of BNPriorInversionHook counts epochs, and this training counts '
+                f'iterations: leave it out to invert after training; got {self.interval}'
             )
-        self.wanted = plan_inversion(runner.cfg, self.targets, self.max_targets).times(
-            self.per_target
-        )
+        plan = plan_inversion(runner.cfg, self.targets, self.max_targets)
+        self.plan = plan.repeat(self.per_target)
         model = self._model(runner)
-        prepare_inversion(model, self.wanted.targets, **self.settings)
+        prepare_inversion(model, self.plan.targets, **self.settings)
+        self.evaluator = None
         if self.judge is not None:
-            self.found_judge = find_judge(self.judge, runner.cfg, self.wanted, model)
+            self.evaluator = build_evaluator(self.judge, runner.cfg, self.plan, model)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Invert, where it is time and this is not the end."""
+        """Invert every ``interval`` epochs, except at the end."""
         if self.interval is None or self.is_last_train_epoch(runner):
             return
         if self.every_n_epochs(runner, self.interval):
             self._invert(runner)
 
     def after_train(self, runner: Runner) -> None:
-        """Invert what was learned."""
+        """Invert the trained model."""
         self._invert(runner)
 
     @staticmethod
     def _model(runner: Runner) -> nn.Module:
         model = saved_model(runner)
-        # As mmpretrain.get_model leaves it there, for the test pipeline.
+        # As mmpretrain.get_model does, for the test pipeline.
         model._config = runner.cfg
         return model
 
     def _invert(self, runner: Runner) -> None:
         model = self._model(runner)
-        judge = None
-        if self.judge is not None:
-            judge = self.found_judge
-            judge.refuse_same_weights(model)
+        if self.evaluator is not None:
+            self.evaluator.refuse_same_weights(model)
         folder = Path(runner.work_dir, 'inversion', str(runner.iter))
         state = folder / 'state'
         inversion = invert(
             model,
-            self.wanted.targets,
-            companions=self.wanted.companions,
+            self.plan.targets,
+            companions=self.plan.companions,
             seed=self.seed,
             state=state,
             **self.settings,
@@ -127,14 +135,31 @@ class BNPriorInversionHook(Hook):
         report = save_inversion(
             inversion,
             folder,
-            self.wanted.names,
-            judge,
-            self.wanted.identities,
+            self.plan.names,
+            self.evaluator,
+            self.plan.identities,
             dict(config=runner.cfg.filename, iteration=runner.iter),
         )
         shutil.rmtree(state, ignore_errors=True)
         grid = cv2.imread(str(folder / 'grid.png'))
         runner.visualizer.add_image('inversion', grid[..., ::-1], runner.iter)
-        judged = report.get('attack_accuracy')
-        verdict = '' if judged is None else f', of which the judge names {judged:.1%} right'
+        accuracy = report.get('attack_accuracy')
+        verdict = '' if accuracy is None else f', of which the judge names {accuracy:.1%} right'
         runner.logger.info(f'{len(inversion.images)} inverted images are in {folder}{verdict}')
+
+
+def train_missing_judges(config: Config) -> None:
+    """Train the judges that the inversion hooks of a config name, where they have no checkpoint.
+
+    Args:
+        config: the config of a training that is about to begin.
+
+    Raises:
+        FileNotFoundError: see :func:`mmarcface.engine.inversion_plan.train_judge`.
+        ValueError: see :func:`mmarcface.engine.inversion_plan.train_judge`.
+    """
+    for hook in config.get('custom_hooks') or []:
+        kind = HOOKS.get(hook['type']) if isinstance(hook['type'], str) else hook['type']
+        inverts = isinstance(kind, type) and issubclass(kind, BNPriorInversionHook)
+        if inverts and hook.get('judge') is not None:
+            train_judge(hook['judge'], config)
