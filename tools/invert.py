@@ -1,6 +1,6 @@
 """Images back from a trained net: python tools/invert.py CONFIG CHECKPOINT --out DIR.
 
-python tools/invert.py audit CONFIG CHECKPOINT says how much of the people is in the weights.
+python tools/invert.py audit CONFIG CHECKPOINT says how many identities the weights give away.
 """
 
 from __future__ import annotations
@@ -26,102 +26,120 @@ from mmarcface.apis.inversion.settings import PRESETS
 from mmarcface.checkpoint import has_head, open_checkpoint
 from mmarcface.datasets.class_names import class_mismatch
 from mmarcface.datasets.formats.image_files import find_images, log_left_out
-from mmarcface.engine.inversion_plan import InversionPlan, find_judge, plan_inversion
+from mmarcface.engine.inversion_plan import (
+    InversionPlan,
+    build_evaluator,
+    plan_inversion,
+    train_judge,
+)
 from mmarcface.engine.launch import start_processes
 from mmarcface.fingerprints import fingerprint_weights
 from mmarcface.visualization import draw_audit
 
-# What is switched off, one at a time.
+# Changes of the settings that switch terms off.
 ABLATIONS = {
     'as it is': {},
     'without BN prior': dict(bn_weight=0.0),
     'without total variation': dict(tv_weight=0.0),
     'without both': dict(bn_weight=0.0, tv_weight=0.0),
 }
-# Of a report, what is too long for the page of an audit.
+# Entries of a report that are too long for the page of an audit.
 DETAILS = ('terms', 'history', 'files', 'labels')
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    argv = sys.argv[1:] if argv is None else list(argv)
-    audit = argv[:1] == ['audit']
-    parser = argparse.ArgumentParser(
-        prog='invert.py audit' if audit else None,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument('config', help='path of the config of the trained model')
-    parser.add_argument('checkpoint', help='path or URL of the checkpoint')
-    parser.add_argument('--out', metavar='DIR', help='./work_dirs/CONFIG/inversion by default')
-    if audit:
-        parser.add_argument(
-            '--identities', type=int, default=256, help='at most so many of them, spread evenly'
-        )
-    else:
-        targets = parser.add_mutually_exclusive_group()
-        targets.add_argument(
-            '--labels',
-            type=int,
-            nargs='+',
-            help="classes to invert; those of the config's inversion, or all, by default",
-        )
-        targets.add_argument(
-            '--images', metavar='PATH', help='images, or a folder of them, to embed and invert'
-        )
-        targets.add_argument(
-            '--embeddings', metavar='FILE', help='of tools/test.py --out (.pkl), .npy or .pth'
-        )
-        parser.add_argument(
-            '--ablation', action='store_true', help='also without BN prior and total variation'
-        )
-    parser.add_argument(
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument('config', help='path of the config of the trained model')
+    common.add_argument('checkpoint', help='path or URL of the checkpoint')
+    common.add_argument('--out', metavar='DIR', help='./work_dirs/CONFIG/inversion by default')
+    common.add_argument(
         '--judge',
         nargs='+',
         metavar=('CONFIG', 'CHECKPOINT'),
         help='a second model, which says whom the images show; that of the config by default. '
-        'Without CHECKPOINT it is trained in ./work_dirs/CONFIG if it is not there, or used as it '
-        'is if it has no parameters',
+        'Without CHECKPOINT it is trained first, in ./work_dirs/CONFIG, unless that has been done '
+        'or it has no parameters',
     )
-    parser.add_argument(
+    common.add_argument(
         '--per-target',
         type=int,
         metavar='N',
         help="images of each target; that of the config's inversion for classes, else 1",
     )
-    parser.add_argument('--seed', type=int, help='of the noise it starts from')
-    parser.add_argument(
+    common.add_argument('--seed', type=int, help='seed of the noise that the search starts from')
+    common.add_argument(
         '--preset',
         choices=tuple(PRESETS),
         help="settings to start from; that of the config's inversion, or paper",
     )
-    parser.add_argument(
+    common.add_argument(
         '--settings',
         nargs='+',
         action=DictAction,
         default={},
         help='change settings: key=value ..., such as steps=300 bn_weight=0.1',
     )
-    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
-    parser.set_defaults(audit=audit, ablation=False)
-    args = parser.parse_args(argv[1:] if audit else argv)
+    common.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest='command', required=True)
+    command = commands.add_parser(
+        'run', parents=[common], help='invert classes, images or embeddings; may be left out'
+    )
+    targets = command.add_mutually_exclusive_group()
+    targets.add_argument(
+        '--labels',
+        type=int,
+        nargs='+',
+        help="classes to invert; those of the config's inversion, or all, by default",
+    )
+    targets.add_argument(
+        '--images', metavar='PATH', help='images, or a folder of them, to embed and invert'
+    )
+    targets.add_argument(
+        '--embeddings', metavar='FILE', help='written by tools/test.py --out (.pkl), .npy or .pth'
+    )
+    command.add_argument(
+        '--ablation', action='store_true', help='also without BN prior and total variation'
+    )
+    command = commands.add_parser(
+        'audit', parents=[common], help='invert every identity, and write one page on the result'
+    )
+    command.add_argument(
+        '--identities', type=int, default=256, help='at most so many of them, spread evenly'
+    )
+    command.set_defaults(ablation=False)
+
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if argv and argv[0] not in (*commands.choices, '-h', '--help'):
+        argv = ['run', *argv]
+    args = parser.parse_args(argv)
     if args.judge and len(args.judge) > 2:
         parser.error(f'--judge takes CONFIG and CHECKPOINT, got {" ".join(args.judge)}')
     return args
 
 
-def check_classes(checkpoint: str, content: dict, wanted: InversionPlan, named_alone: bool) -> None:
-    """See that class numbers mean the same in a checkpoint and in the training set of the config.
+def check_classes(checkpoint: str, content: dict, plan: InversionPlan, only_names: bool) -> None:
+    """Check that class numbers mean the same in a checkpoint and in the training set of the config.
+
+    Args:
+        checkpoint: path of the checkpoint.
+        content: what the checkpoint holds.
+        plan: the inversion.
+        only_names: whether only the names of files depend on the numbers, so that a log will do.
 
     Raises:
-        ValueError: if they do not, and more is at stake than names, or nothing is known of classes.
+        ValueError: if they do not, or the checkpoint has no classes.
     """
     if not has_head(content):
         raise ValueError(
-            f'{checkpoint} has no weights of a head, and so nothing is known of its classes: name '
-            'a checkpoint of the training, with head.weight; or give --images or --embeddings'
+            f'{checkpoint} has no weights of a head, and so no classes: name a checkpoint of the '
+            'training, with head.weight; or give --images or --embeddings'
         )
-    difference = class_mismatch(content.get('meta') or {}, wanted.dataset)
-    if difference and not named_alone:
+    difference = class_mismatch(content.get('meta') or {}, plan.dataset)
+    if difference and not only_names:
         raise ValueError(
             f'{checkpoint} was trained on other classes: {difference}, so that images would be '
             'taken for those of others. Give the training set of the config the classes that it '
@@ -131,9 +149,9 @@ def check_classes(checkpoint: str, content: dict, wanted: InversionPlan, named_a
         print(f'Labels are those of the checkpoint, not of the training set of today: {difference}')
 
 
-def choose(args: argparse.Namespace, config: Config, default: str | list[int]) -> InversionPlan:
-    """What the command line asks for, or else the config."""
-    if args.audit:
+def make_plan(args: argparse.Namespace, config: Config, default: str | list[int]) -> InversionPlan:
+    """The targets that the command line names, or else the config."""
+    if args.command == 'audit':
         return plan_inversion(config, 'classes', args.identities)
     if args.labels is not None:
         return plan_inversion(config, args.labels)
@@ -164,42 +182,46 @@ def main(argv: Sequence[str] | None = None) -> None:
     content = open_checkpoint(args.checkpoint)
     settings = dict(config.get('inversion', {}))
     targets = settings.pop('targets', 'classes')
-    wanted = choose(args, config, targets)
+    plan = make_plan(args, config, targets)
     per_target, judge = settings.pop('per_target', 1), settings.pop('judge', None)
     if args.per_target is not None:
         per_target = args.per_target
-    elif wanted.identities is None:
+    elif plan.identities is None:
         per_target = 1
-    wanted = wanted.times(per_target)
+    plan = plan.repeat(per_target)
     given = dict(preset=args.preset, seed=args.seed)
     settings |= {name: value for name, value in given.items() if value is not None}
     settings |= args.settings
-    by_class = wanted.identities is not None and not isinstance(wanted.targets[0], np.ndarray)
+    by_class = plan.identities is not None and not isinstance(plan.targets[0], np.ndarray)
     if args.judge:
         judge = dict(zip(('config', 'checkpoint'), args.judge, strict=False))
     if by_class:
-        numbered = not args.audit and (args.labels is not None or not isinstance(targets, str))
-        check_classes(args.checkpoint, content, wanted, numbered and judge is None)
+        numbered = args.command == 'run' and (
+            args.labels is not None or not isinstance(targets, str)
+        )
+        check_classes(args.checkpoint, content, plan, numbered and judge is None)
     model = get_model(config, pretrained=args.checkpoint, device=get_device())
-    if judge is not None and wanted.identities is None:
+    if judge is not None and plan.identities is None:
         judge = None
         if is_main_process():
-            print('The judge does not know these people, and says nothing')
-    if judge is None and (args.audit or args.ablation):
+            print('The judge does not know these identities, and is not asked')
+    if judge is None and (args.command == 'audit' or args.ablation):
         raise ValueError('an audit or ablation needs a judge: --judge CONFIG [CHECKPOINT]')
-    _, _, how = prepare_inversion(
-        model, wanted.targets, **{k: v for k, v in settings.items() if k != 'seed'}
-    )
+    without_seed = {name: value for name, value in settings.items() if name != 'seed'}
+    _, _, full = prepare_inversion(model, plan.targets, **without_seed)
+    evaluator = None
+    if judge is not None:
+        train_judge(judge, config)
+        evaluator = build_evaluator(judge, config, plan, model)
     if is_main_process():
-        print(f'{len(wanted.names)} images, {how.steps} steps for each batch of {how.batch_size}')
-    found_judge = judge and find_judge(judge, config, wanted, model)
+        print(f'{len(plan.names)} images, {full.steps} steps for each batch of {full.batch_size}')
     about = dict(
         config=args.config,
         checkpoint=args.checkpoint,
         model=fingerprint_weights(model),
         judge=judge,
-        judge_model=found_judge and fingerprint_weights(found_judge.model),
-        real_images=found_judge and len(found_judge.real),
+        judge_model=evaluator and fingerprint_weights(evaluator.model),
+        real_images=evaluator and len(evaluator.real),
     )
     out = Path(args.out or Path('work_dirs', Path(args.config).stem, 'inversion'))
     reports = {}
@@ -207,22 +229,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder = out if not change else out / name.replace(' ', '_')
         inversion = invert(
             model,
-            wanted.targets,
-            companions=wanted.companions,
+            plan.targets,
+            companions=plan.companions,
             state=folder / 'state',
             **(settings | change),
         )
         if is_main_process():
             reports[name] = save_inversion(
-                inversion, folder, wanted.names, found_judge, wanted.identities, about
+                inversion, folder, plan.names, evaluator, plan.identities, about
             )
-            if args.audit:
-                images = found_judge.pair_with_real(inversion.images, wanted.identities)
+            if args.command == 'audit':
+                images = evaluator.pair_with_real(inversion.images, plan.identities)
                 save_audit(reports[name], images, folder)
             shutil.rmtree(folder / 'state')
     if not is_main_process():
         return
-    if found_judge is not None:
+    if evaluator is not None:
         show(reports)
     if args.ablation:
         mmengine.dump(reports, out / 'ablation.json', indent=1)
@@ -230,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def save_audit(report: dict, images: dict, folder: Path) -> None:
-    """The page: what the judge says and of which inversion, as JSON and as a figure."""
+    """Write the page of an audit, as JSON and as a figure."""
     page = {name: value for name, value in report.items() if name not in DETAILS}
     mmengine.dump(page, folder / 'audit.json', indent=1)
     draw_audit(report, images).savefig(folder / 'audit.png', dpi=110)
@@ -243,6 +265,7 @@ def save_audit(report: dict, images: dict, folder: Path) -> None:
 
 
 def show(reports: dict[str, dict]) -> None:
+    """Print what the judge says, a row for each ablation."""
     figures = {
         'judge names right': ('attack_accuracy', '{:.1%}'),
         'cosine to own': ('cosine_own', '{:.2f}'),

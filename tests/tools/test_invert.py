@@ -85,8 +85,25 @@ def test_as_a_user_runs_it(run_tool, nets, tmp_path):
     assert (tmp_path / 'work_dirs' / 'judge' / 'epoch_1.pth').exists()
 
 
+@pytest.mark.parametrize('command', [[], ['run'], ['audit']])
+def test_options_of_the_commands(run, capsys, command):
+    """'run' may be left out, and has the targets that an audit chooses itself."""
+    with pytest.raises(SystemExit) as stopped:
+        run('--help', command=command)
+    assert stopped.value.code == 0
+    words = capsys.readouterr().out
+    assert ('--identities' in words) == (command == ['audit'])
+    assert ('--embeddings' in words) == (command != ['audit'])
+    wrong = ['--labels', 1] if command == ['audit'] else ['--identities', 3]
+    with pytest.raises(SystemExit):
+        run(*wrong, command=command)
+    assert f'unrecognized arguments: {wrong[0]} {wrong[1]}' in capsys.readouterr().err
+
+
 def test_labels(run, nets):
-    out, report, words = run('--labels', 2, 0, '--per-target', 1, '--seed', 0, *judge(nets))
+    out, report, words = run(
+        '--labels', 2, 0, '--per-target', 1, '--seed', 0, *judge(nets), command=['run']
+    )
     assert files_in(out) == ['label0_0.png', 'label2_0.png']
     assert report['labels'] == [2, 0]
     assert report['seed'] == 0
@@ -121,7 +138,7 @@ def test_images(run, nets, orl, tmp_path, logged):
     assert files_in(out) == ['0000_a_0.png', '0001_b_0.png', '0002_c_0.png', '0003_d_0.png']
     assert f'{tmp_path / "people"}: 1 file left out (no image), such as notes.txt' in logged
     assert report['labels'] is None
-    assert 'The judge does not know these people, and says nothing' in words
+    assert 'The judge does not know these identities, and is not asked' in words
     assert 'attack_accuracy' not in report
     with pytest.raises(FileNotFoundError, match='there are no images in'):
         run('--images', tmp_path / 'out' / 'nothing')
@@ -180,7 +197,7 @@ def test_ablation(run, nets):
         (['--labels', -1], ValueError, r'target classes must be in \[0, 3\), got -1'),
         (['--per-target', 0], ValueError, 'per_target must be at least 1, got 0'),
         (['--judge', 'a.py', 'b.pth'], FileNotFoundError, r'there is no config a\.py of a judge'),
-        (['--settings', 'steps=0'], ValueError, 'steps must be a whole number of at least 1'),
+        (['--settings', 'steps=0'], ValueError, 'steps must be at least 1, got 0'),
     ],
 )
 def test_wrong_arguments(run, nets, flags, error, message):
