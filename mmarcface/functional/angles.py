@@ -1,4 +1,4 @@
-"""How compact classes are, and how far apart: angles of embeddings, in degrees."""
+"""How compact classes are, and how far apart: angles between embeddings, in degrees."""
 
 from __future__ import annotations
 
@@ -13,22 +13,27 @@ from .vectors import EPS, normalize, norms
 def mean_directions(
     embeddings: torch.Tensor, labels: torch.Tensor, num_classes: int
 ) -> torch.Tensor:
-    """The direction of each class: its mean unit vector, brought to length one.
+    """Mean direction of each class: the mean of its unit vectors, normalized.
 
     It equals ``normalize(normalize(embeddings[labels == c]).mean(0))`` for each class c that has
     embeddings.
 
     Args:
-        embeddings: (N, D), of any length; zero vectors have no direction and do not count.
-        labels: (N,), int64, in [0, num_classes).
-        num_classes: C, at least 1.
+        embeddings: embeddings of any length, (N, D); zero vectors do not count.
+        labels: class of each embedding, (N,), int64, in [0, num_classes).
+        num_classes: number of classes C, at least 1.
 
     Returns:
-        (C, D), fp64; zero for a class without a direction, which is empty or whose unit vectors
+        Unit vectors, (C, D), fp64; a zero vector for a class that is empty or whose unit vectors
         cancel out.
 
     Raises:
-        ValueError: if ``num_classes`` is no whole number of at least 1.
+        ValueError: if ``num_classes`` is not a whole number of at least 1.
+
+    Example:
+        >>> vectors = torch.tensor([[2.0, 0.0], [0.0, 3.0], [0.0, -1.0]])
+        >>> mean_directions(vectors, torch.tensor([0, 1, 1]), 2).tolist()
+        [[1.0, 0.0], [0.0, 0.0]]
     """
     check_number('num_classes', num_classes, minimum=1, whole=True)
     vectors = normalize(embeddings.double())
@@ -38,17 +43,22 @@ def mean_directions(
 
 
 def intra_class_angle(embeddings: torch.Tensor, labels: torch.Tensor) -> float:
-    """Mean angle between an embedding and the direction of its class, in degrees.
+    """Mean angle between an embedding and the mean direction of its class, in degrees.
 
-    The mean is over all embeddings, so that large classes weigh more, and wrongly classified ones
-    count with their large angles. Embeddings or classes without a direction do not count.
+    It is a mean over embeddings, so that large classes weigh more. Embeddings and classes without a
+    direction do not count.
 
     Args:
-        embeddings: (N, D), of any length.
-        labels: (N,), int64, at least 0.
+        embeddings: embeddings of any length, (N, D).
+        labels: class of each embedding, (N,), int64, at least 0.
 
     Returns:
         Degrees in [0, 180]; NaN where nothing counts.
+
+    Example:
+        >>> vectors = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+        >>> round(intra_class_angle(vectors, torch.tensor([0, 0, 1])), 2)
+        30.0
     """
     if not len(labels):
         return math.nan
@@ -61,16 +71,20 @@ def intra_class_angle(embeddings: torch.Tensor, labels: torch.Tensor) -> float:
 
 
 def min_inter_class_angle(directions: torch.Tensor) -> float:
-    """The smallest angle between two of some directions, in degrees.
+    """Smallest angle between the directions of two classes, in degrees.
 
     Ten classes on a plane can be at most 36 degrees apart.
 
     Args:
-        directions: (C, D), of any length, such as centers or :func:`mean_directions`; zero
-            vectors do not count.
+        directions: class centers or :func:`mean_directions`, of any length, (C, D). Zero vectors do
+            not count.
 
     Returns:
         Degrees in [0, 180]; NaN for fewer than two directions.
+
+    Example:
+        >>> round(min_inter_class_angle(torch.tensor([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]])), 2)
+        90.0
     """
     directions = directions.double()
     directions = normalize(directions[norms(directions) > EPS])

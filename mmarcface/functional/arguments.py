@@ -1,7 +1,7 @@
-"""Numbers that are given as arguments, and the error where one is of a wrong kind or out of range.
+"""Checks of numeric arguments, each with one clear error.
 
-They come from configs and command lines, where a quoted number, a bool or a single number in the
-place of a list is easily written. Numbers of NumPy are numbers; bools are not.
+Arguments come from configs and command lines, where a quoted number, a bool, or a single number in
+place of a list is an easy mistake. NumPy's numbers are numbers; bools are not.
 """
 
 from __future__ import annotations
@@ -18,8 +18,12 @@ def is_number(value: Any, whole: bool = False) -> bool:
     """Whether a value is one finite number.
 
     Args:
-        value: anything.
-        whole: whether it must be an integer.
+        value: value of any type.
+        whole: whether the number must be an integer.
+
+    Example:
+        >>> is_number(0.5), is_number(0.5, whole=True), is_number('0.5'), is_number(float('nan'))
+        (True, False, False, False)
     """
     kind = Integral if whole else Real
     if not isinstance(value, kind) or isinstance(value, bool):
@@ -28,12 +32,16 @@ def is_number(value: Any, whole: bool = False) -> bool:
 
 
 def are_numbers(values: Any, number: int | None = None, whole: bool = False) -> bool:
-    """Whether a value is a sequence of finite numbers, such as a list, a tuple or a vector.
+    """Whether a value is a sequence of finite numbers: a list, a tuple or an array (N,).
 
     Args:
-        values: anything.
-        number: how many there must be; any number by default.
-        whole: whether they must be integers.
+        values: value of any type.
+        number: length that the sequence must have; any length by default.
+        whole: whether the numbers must be integers.
+
+    Example:
+        >>> are_numbers([1, 2.5]), are_numbers([1, 2.5], number=3), are_numbers(1)
+        (True, False, False)
     """
     listed = isinstance(values, Sequence) or (isinstance(values, np.ndarray) and values.ndim == 1)
     if not listed or (number is not None and len(values) != number):
@@ -51,19 +59,24 @@ def check_number(
     below: float | None = None,
     whole: bool = False,
 ) -> None:
-    """Refuse what is not one finite number in a range.
+    """Raise an error unless a value is one finite number in a range.
 
     Args:
-        name: of the argument, for the error.
-        value: as given.
-        minimum: the smallest number allowed.
-        above: the largest number that is too small.
-        maximum: the largest number allowed.
-        below: the smallest number that is too large.
-        whole: whether it must be an integer.
+        name: name of the argument, for the error.
+        value: value of the argument.
+        minimum: smallest number allowed.
+        above: limit that the number must exceed.
+        maximum: largest number allowed.
+        below: limit that the number must stay below.
+        whole: whether the number must be an integer.
 
     Raises:
         ValueError: naming the argument, the rule and the value.
+
+    Example:
+        >>> check_number('momentum', 1, minimum=0, below=1)
+        Traceback (most recent call last):
+        ValueError: momentum must be in [0, 1), got 1
     """
     low, high = (minimum if above is None else above), (maximum if below is None else below)
     start, end = ('[' if above is None else '('), (']' if below is None else ')')
@@ -84,14 +97,18 @@ def check_number(
 
 
 def as_ranks(name: str, ranks: Any) -> tuple[int, ...]:
-    """Ranks from a sequence of whole numbers from 1 on, which may be empty.
+    """Ranks as a tuple, from a sequence of whole numbers of at least 1, which may be empty.
 
     Args:
-        name: of the argument, for the error.
-        ranks: as given.
+        name: name of the argument, for the error.
+        ranks: value of the argument.
 
     Raises:
         ValueError: naming the argument, the rule and the value.
+
+    Example:
+        >>> as_ranks('recall_at', [1, 10])
+        (1, 10)
     """
     if not are_numbers(ranks, whole=True) or any(rank < 1 for rank in ranks):
         raise ValueError(
@@ -102,14 +119,18 @@ def as_ranks(name: str, ranks: Any) -> tuple[int, ...]:
 
 
 def as_rates(name: str, rates: Any) -> tuple[float, ...]:
-    """Rates from a sequence of numbers in [0, 1], which may be empty.
+    """Rates as a tuple, from a sequence of numbers in [0, 1], which may be empty.
 
     Args:
-        name: of the argument, for the error.
-        rates: as given.
+        name: name of the argument, for the error.
+        rates: value of the argument.
 
     Raises:
         ValueError: naming the argument, the rule and the value.
+
+    Example:
+        >>> as_rates('far', [0.001, 0.01])
+        (0.001, 0.01)
     """
     if not are_numbers(rates) or any(not 0 <= rate <= 1 for rate in rates):
         raise ValueError(
@@ -120,15 +141,19 @@ def as_rates(name: str, rates: Any) -> tuple[float, ...]:
 
 
 def as_height_width(name: str, size: Any, minimum: int = 1) -> tuple[int, int]:
-    """The height and width of images, given as both or as one number for both.
+    """Height and width of images, from both or from one number for both.
 
     Args:
-        name: of the argument, for the error.
-        size: as given, in pixels.
-        minimum: the smallest height and width allowed.
+        name: name of the argument, for the error.
+        size: value of the argument, in pixels.
+        minimum: smallest height and width allowed, in pixels.
 
     Raises:
         ValueError: naming the argument, the rule and the value.
+
+    Example:
+        >>> as_height_width('input_size', 112), as_height_width('input_size', (112, 96))
+        ((112, 112), (112, 96))
     """
     both = (size, size) if is_number(size, whole=True) else size
     if not are_numbers(both, 2, whole=True):

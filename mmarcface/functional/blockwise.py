@@ -1,7 +1,7 @@
-"""Sums over all classes but the target, block by block: the large part of every loss here.
+"""Sums over the nontarget classes, block by block: the expensive part of every loss here.
 
-A loss over C classes compares each of N embeddings with one target, which is small work, and with
-C - 1 other classes, which is a matrix of N x C. Only the second is done here, so that a margin on
+A loss over C classes compares each of N embeddings with one target, which is cheap, and with C - 1
+other classes, which is a matrix of N x C. Only the second part is done here, so that a margin on
 the target costs nothing.
 """
 
@@ -30,19 +30,26 @@ def class_products(
     num_subcenters: int = 1,
     normalize_weight: bool = True,
 ) -> torch.Tensor:
-    """Inner product of every embedding with every class; the naive way.
+    """Inner product of every embedding with every class, the naive way.
 
-    With sub-centers, the product of a class is the largest of its centers (`Sub-center ArcFace
-    <https://doi.org/10.1007/978-3-030-58621-8_43>`_, equation 4).
+    With sub-centers, the product of a class is the largest product of its centers (`Sub-center
+    ArcFace <https://doi.org/10.1007/978-3-030-58621-8_43>`_, equation 4).
 
     Args:
-        embeddings: (N, D).
-        weight: centers, (C * K, D); the K centers of a class lie together.
-        num_subcenters: K.
-        normalize_weight: make unit vectors of the centers first.
+        embeddings: embeddings, (N, D).
+        weight: class centers, (C * K, D); the K centers of a class lie together.
+        num_subcenters: number of centers per class, K.
+        normalize_weight: whether to normalize the centers first.
 
     Returns:
-        (N, C).
+        Products, (N, C).
+
+    Example:
+        >>> centers = torch.tensor([[2.0, 0.0], [0.0, 2.0], [-1.0, 0.0], [0.0, -1.0]])
+        >>> class_products(torch.tensor([[3.0, 4.0]]), centers).tolist()
+        [[3.0, 4.0, -3.0, -4.0]]
+        >>> class_products(torch.tensor([[3.0, 4.0]]), centers, num_subcenters=2).tolist()
+        [[4.0, -3.0]]
     """
     products = embeddings @ (normalize(weight) if normalize_weight else weight).T
     if num_subcenters > 1:
@@ -64,7 +71,7 @@ def nontarget_sums(
     normalize_weight: bool = True,
     keep: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The product with the target class, and a sum over the logits of all others.
+    """Product with the target class, and a sum over the logits of the nontarget classes.
 
     It equals, with p = class_products(embeddings, weight, num_subcenters, normalize_weight)::
 
@@ -73,29 +80,36 @@ def nontarget_sums(
         target = p[n, labels[n]]
         total = logsumexp(z, 1)  # or softplus(z).sum(1)
 
-    but is computed over blocks of classes. The gradient needs the products again: they are kept,
-    N * C * K numbers, or computed once more, at the price of one of then four matrix products.
-    Beyond weight and gradient no other memory grows with C but a number for each center.
+    but is computed block by block over the classes. The gradient needs the products again:
+    ``keep=True`` stores them (N * C * K numbers), ``keep=False`` recomputes them (a fourth matrix
+    product). Apart from the weight and its gradient, one number per center is all the memory that
+    grows with C.
 
     Args:
-        embeddings: (N, D).
-        weight: centers, (C * K, D); the K centers of a class lie together.
-        labels: (N,), int64, in [0, C).
-        bias: (C,), added to the logits.
-        function: of the products of the other classes, (N, n) for any n of them; they themselves
-            by default. What it closes over gets no gradient.
-        scale: factor on what the function gives.
+        embeddings: embeddings, (N, D).
+        weight: class centers, (C * K, D); the K centers of a class lie together.
+        labels: target class of each embedding, (N,), int64, in [0, C).
+        bias: bias that is added to the logits, (C,).
+        function: function of the nontarget products, (N, n) for any n of them; the identity by
+            default. Tensors that it closes over get no gradient.
+        scale: factor on the values of ``function``.
         reduction: 'logsumexp' or 'softplus'.
-        num_subcenters: K.
-        normalize_weight: make unit vectors of the centers first.
-        keep: keep the products for the gradient.
+        num_subcenters: number of centers per class, K.
+        normalize_weight: whether to normalize the centers first.
+        keep: whether to store the products for the gradient.
 
     Returns:
-        ``target`` and ``total``, each (N,). The total of no classes is -inf for 'logsumexp' and 0
+        ``target`` and ``total``, each (N,). The total over no classes is -inf for 'logsumexp' and 0
         for 'softplus'.
 
     Raises:
+        ValueError: if ``reduction`` is unknown.
         RuntimeError: in a backward pass with ``create_graph``: there is no second derivative.
+
+    Example:
+        >>> target, total = nontarget_sums(torch.ones(1, 2), torch.eye(2), torch.tensor([0]))
+        >>> target.tolist(), total.tolist()
+        ([1.0], [1.0])
     """
     if reduction not in REDUCTIONS:
         raise ValueError(f'reduction must be one of {REDUCTIONS}, got {reduction!r}')

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from .arguments import check_number
 from .verification import _allowed, _check_kinds, _check_rates, _cumulative_counts
 
-# From and to the cosine of two unit vectors.
+# Functions from each measure to the cosine of two unit vectors, and back.
 MEASURES = {
     'cosine': (lambda value: value, lambda cosine: cosine),
     'l2': (lambda value: 1 - value * value / 2, lambda cosine: math.sqrt(max(0.0, 2 - 2 * cosine))),
@@ -22,18 +22,23 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Calibration:
-    """A threshold, and what it does to the pairs that it was chosen on.
+    """A threshold, and the rates that it has on the pairs that it was chosen on.
 
     Attributes:
-        wanted_far: the FAR asked for, in [0, 1].
-        threshold: two images are the same where their cosine is at least this.
-        tar: share of the same-identity pairs accepted, in [0, 1].
-        tar_interval: its confidence interval.
-        far: share of the other pairs accepted, in [0, 1], at most ``wanted_far``.
-        far_interval: its confidence interval.
-        num_same: pairs of the same identity.
-        num_other: pairs of different ones.
-        confidence: of the intervals, which are Wilson's.
+        wanted_far: FAR asked for, in [0, 1].
+        threshold: cosine from which on two images count as the same identity.
+        tar: share of the same-identity pairs that are accepted, in [0, 1].
+        tar_interval: confidence interval of ``tar``.
+        far: share of the other pairs that are accepted, in [0, 1], at most ``wanted_far``.
+        far_interval: confidence interval of ``far``.
+        num_same: number of same-identity pairs.
+        num_other: number of pairs of different identities.
+        confidence: confidence level of the intervals, which are Wilson's, in (0, 1).
+
+    Example:
+        >>> found = calibrate([0.9, 0.7, 0.4, 0.1], [True, True, False, False], far=0.0)
+        >>> found.tar, found.far, found.num_same
+        (1.0, 0.0, 2)
     """
 
     wanted_far: float
@@ -47,35 +52,44 @@ class Calibration:
     confidence: float
 
     def threshold_as(self, measure: str) -> float:
-        """The threshold as ``'cosine'``, ``'l2'`` or ``'squared_l2'``; see :func:`convert`."""
+        """The threshold by another measure.
+
+        Args:
+            measure: 'cosine', 'l2' or 'squared_l2'; see :func:`convert_threshold`.
+        """
         return convert_threshold(self.threshold, 'cosine', measure)
 
     @property
     def note(self) -> str | None:
-        """What a reader has to know where there are too few pairs for the FAR asked for."""
+        """A warning where there are too few pairs for the FAR asked for."""
         return few_pairs_warning(self.wanted_far, self.num_other)
 
 
 def calibrate(
     similarity: ArrayLike, is_same: ArrayLike, far: float, confidence: float = 0.95
 ) -> Calibration:
-    """Choose the threshold of the highest TAR whose FAR is at most the one wanted.
+    """Choose the threshold with the highest TAR whose FAR is at most the one asked for.
 
-    Of several such thresholds it is the highest, with the lowest FAR. It lies halfway between the
-    last pair accepted and the next one, so that rounding on another machine changes no answer.
+    Of several such thresholds it is the highest, which has the lowest FAR. It lies halfway between
+    the last accepted pair and the next one, so that rounding on another machine changes no answer.
 
     Args:
-        similarity: cosines, (P,).
-        is_same: (P,), bool.
-        far: the FAR wanted, in [0, 1].
-        confidence: of the intervals, in (0, 1).
+        similarity: cosine of each pair, (P,).
+        is_same: whether each pair shows one identity, (P,), bool.
+        far: largest FAR allowed, in [0, 1].
+        confidence: confidence level of the intervals, in (0, 1).
 
     Returns:
-        The threshold, with TAR, FAR and their intervals. Where even the best pairs are of
-        different identities it lies just above them, and TAR is 0.
+        The threshold, with TAR, FAR and their intervals. Where the most similar pairs are of
+        different identities, the threshold lies just above them, and TAR is 0.
 
     Raises:
         ValueError: as :func:`tar_interval`.
+
+    Example:
+        >>> found = calibrate([0.9, 0.7, 0.4, 0.1], [True, True, False, False], far=0.0)
+        >>> round(found.threshold, 4)
+        0.55
     """
     _check_rates(far, confidence)
     similarity, is_same = _check_kinds(similarity, is_same)
@@ -105,18 +119,22 @@ def calibrate(
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a share (1927), which holds for shares of 0 and 1 too.
+    """Wilson's score interval of a share (1927), which also holds for shares of 0 and 1.
 
     Args:
-        successes: in [0, ``trials``].
-        trials: at least 1.
-        confidence: in (0, 1).
+        successes: number of successes, in [0, ``trials``].
+        trials: number of trials, at least 1.
+        confidence: confidence level, in (0, 1).
 
     Returns:
         Lower and upper end, in [0, 1].
 
     Raises:
         ValueError: if a number is out of its range.
+
+    Example:
+        >>> [round(end, 3) for end in wilson_interval(90, 100)]
+        [0.826, 0.945]
     """
     check_number('trials', trials, minimum=1, whole=True)
     check_number('successes', successes, minimum=0, maximum=trials, whole=True)
@@ -131,18 +149,22 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tu
 
 
 def convert_threshold(value: float, source: str, target: str) -> float:
-    """Express how alike two unit vectors are by another measure.
+    """Convert the similarity of two unit vectors to another measure: |a - b|^2 = 2 - 2 cos(a, b).
 
     Args:
         value: a cosine in [-1, 1], a Euclidean distance in [0, 2], or its square in [0, 4].
-        source: the measure of ``value``: ``'cosine'``, ``'l2'`` or ``'squared_l2'``.
-        target: the measure wanted. Larger is more alike for the cosine, and less for the others.
+        source: measure of ``value``: 'cosine', 'l2' or 'squared_l2'.
+        target: measure of the result. A larger cosine means more alike, a larger distance less.
 
     Returns:
-        The value by that measure: |a - b|^2 = 2 - 2 cos(a, b).
+        The value by the other measure.
 
     Raises:
-        ValueError: if a measure is unknown, or the value no number or a negative distance.
+        ValueError: if a measure is unknown, or the value is not a number or a negative distance.
+
+    Example:
+        >>> convert_threshold(0.5, 'cosine', 'l2')
+        1.0
     """
     for name, measure in dict(source=source, target=target).items():
         if measure not in MEASURES:
@@ -154,24 +176,30 @@ def convert_threshold(value: float, source: str, target: str) -> float:
 
 
 def few_pairs_warning(far: float, num_other: int) -> str | None:
-    """Say so where pairs of different identities are too few to measure a FAR.
+    """Warn where there are too few pairs of different identities to measure a FAR.
 
     Args:
-        far: the FAR asked for, in [0, 1].
-        num_other: pairs of different identities.
+        far: FAR asked for, in [0, 1].
+        num_other: number of pairs of different identities, at least 1.
 
     Returns:
-        The note; None where at least ten such pairs may be accepted.
+        The warning; None where at least ten such pairs may be accepted.
 
     Raises:
-        ValueError: if ``far`` is outside [0, 1], or there are no such pairs.
+        ValueError: if a number is out of its range.
+
+    Example:
+        >>> few_pairs_warning(0.001, num_other=3000).split('; ')[1]
+        'use at least 10000 of them'
+        >>> few_pairs_warning(0.01, num_other=3000) is None
+        True
     """
     check_number('far', far, minimum=0, maximum=1)
     check_number('num_other', num_other, minimum=1, whole=True)
     if _allowed(far, num_other) >= 10:
         return None
-    least = f'{math.ceil(10 / far)} pairs are the least' if far else 'no number of pairs is enough'
+    advice = f'use at least {math.ceil(10 / far)} of them' if far else 'use a FAR above 0'
     return (
         f'FAR={far:g} allows {_allowed(far, num_other)} of {num_other} pairs of different '
-        f'identities: what is measured hangs on the few most alike of them, and {least} to trust it'
+        f'identities, so TAR depends on a handful of pairs; {advice}'
     )

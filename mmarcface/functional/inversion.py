@@ -1,4 +1,4 @@
-"""What makes an image out of a trained network: the terms of the objective, and a guard for BN."""
+"""Inversion of a trained network: the terms of its objective, and checks of its BN layers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,20 @@ TOTAL_VARIATIONS = ('squared', 'deepinversion')
 
 @dataclass(frozen=True)
 class BatchStatistics:
-    """What one BN layer saw in a batch, and what it had seen in training; four vectors (C,).
+    """Statistics of one BN layer, of a batch and of the training set; four vectors (C,).
 
     Attributes:
-        name: of the layer in the model.
-        mean: over batch and positions, with a gradient to the images.
-        var: the same; not Bessel's but the population variance, so that one value has 0.
-        running_mean: of training.
-        running_var: of training.
+        name: name of the layer in the model.
+        mean: mean of the batch over images and positions, with a gradient to the images.
+        var: population variance of the batch (not Bessel's), with a gradient; a single value has 0.
+        running_mean: mean of the training set.
+        running_var: variance of the training set.
+
+    Example:
+        >>> with batch_statistics(dict(bn=nn.BatchNorm2d(1))) as found:
+        ...     pass
+        >>> found
+        []
     """
 
     name: str
@@ -38,7 +44,7 @@ class _Moments(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, inputs: torch.Tensor, own_gradient: bool) -> tuple[torch.Tensor, ...]:
-        # The sums of half precision numbers need fp32.
+        # Sums of half-precision numbers need fp32.
         wide = inputs.to(torch.promote_types(inputs.dtype, torch.float))
         mean, var = torch.batch_norm_update_stats(wide, None, None, 0.0)
         ctx.save_for_backward(inputs, mean)
@@ -60,17 +66,21 @@ class _Moments(torch.autograd.Function):
 
 
 def batch_norm_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """The layers of a model that carry the means and variances of what it was trained on.
+    """The layers of a model that store the mean and variance of its training set.
 
     Args:
         model: any module.
 
     Returns:
         By name, every layer with ``running_mean`` and ``running_var``: BatchNorm1d to 3d,
-        SyncBatchNorm, frozen ones of torchvision; not InstanceNorm, which has them per image.
+        SyncBatchNorm, torchvision's frozen ones; not InstanceNorm, whose statistics are per image.
 
     Raises:
         ValueError: if there is none.
+
+    Example:
+        >>> list(batch_norm_layers(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))))
+        ['1']
     """
     layers = {
         name: module
@@ -90,13 +100,18 @@ def batch_norm_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def check_trained(layers: dict[str, nn.Module]) -> None:
-    """Refuse layers that have seen nothing yet.
+    """Raise an error if all BN layers are as they were created: the model has not been trained.
 
     Args:
-        layers: see :func:`batch_norm_layers`.
+        layers: BN layers by name, from :func:`batch_norm_layers`.
 
     Raises:
-        ValueError: if there are some, and all are as they were created.
+        ValueError: if there are layers, and all have mean 0 and variance 1.
+
+    Example:
+        >>> layer = nn.BatchNorm2d(8)
+        >>> _ = layer(torch.randn(4, 8, 5, 5))
+        >>> check_trained(dict(bn=layer))  # no error
     """
     if layers and all(
         not layer.running_mean.any() and bool((layer.running_var == 1).all())
@@ -110,20 +125,27 @@ def check_trained(layers: dict[str, nn.Module]) -> None:
 
 @contextmanager
 def batch_statistics(layers: dict[str, nn.Module]) -> Iterator[list[BatchStatistics]]:
-    """Collect the statistics of all that passes through BN layers, in one pass over the inputs.
+    """Record the batch statistics of BN layers, in one pass over their inputs.
 
     Args:
-        layers: see :func:`batch_norm_layers`.
+        layers: BN layers by name, from :func:`batch_norm_layers`.
 
     Yields:
-        A list that every forward pass appends to, one entry for each call of a layer, in order.
+        A list of :class:`BatchStatistics`, to which each call of a layer appends one, in order.
+
+    Example:
+        >>> layer = nn.BatchNorm1d(1)
+        >>> with batch_statistics(dict(bn=layer)) as found:
+        ...     _ = layer(torch.tensor([[1.0], [3.0]]))
+        >>> found[0].name, found[0].mean.item(), found[0].var.item()
+        ('bn', 2.0, 1.0)
     """
     collected: list[BatchStatistics] = []
 
     def watch(name: str):
         def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...]):
-            # torch's layers make the gradient anew: adding to it in place saves an allocation,
-            # which for large maps takes longer than the sum.
+            # torch's layers allocate their gradient, so it may be added to in place: another
+            # allocation would take longer than the sum where maps are large.
             own_gradient = isinstance(module, nn.modules.batchnorm._BatchNorm)
             output, mean, var = _Moments.apply(inputs[0], own_gradient)
             running = module.running_mean, module.running_var
@@ -141,23 +163,28 @@ def batch_statistics(layers: dict[str, nn.Module]) -> Iterator[list[BatchStatist
 
 
 def bn_prior(statistics: Sequence[BatchStatistics], variant: str = 'arcface') -> torch.Tensor:
-    """How far a batch is from what the network was trained on, by its BN layers.
+    """Distance of a batch from the training set, by the statistics of the BN layers.
 
     Args:
-        statistics: of :func:`batch_statistics`.
-        variant: 'arcface', the sum over layers of ||mean - running mean||^2 +
-            ||std - running std||^2 (`ArcFace <https://arxiv.org/abs/1801.07698>`_, section 3.3);
-            'standardized', the same in units of each channel's running std, so that layers of
-            large activations do not decide alone (channels of less than a tenth of their layer's
-            std count less); or 'deepinversion', the sum of ||mean - running mean|| +
-            ||var - running var||, not squared and of variances, ten times for the first layer
-            (`DeepInversion <https://arxiv.org/abs/1912.08795>`_, equation 4).
+        statistics: statistics from :func:`batch_statistics`.
+        variant: 'arcface', the sum over layers of ||mean - running mean||^2 + ||std - running
+            std||^2 (`ArcFace <https://arxiv.org/abs/1801.07698>`_, section 3.3); 'standardized',
+            the same in units of each channel's running std, so that layers with large activations
+            do not dominate (channels below a tenth of their layer's std count less); or
+            'deepinversion', the sum of ||mean - running mean|| + ||var - running var||, of norms
+            that are not squared and of variances, ten times for the first layer (`DeepInversion
+            <https://arxiv.org/abs/1912.08795>`_, equation 4).
 
     Returns:
         A scalar, in fp32 or wider.
 
     Raises:
         ValueError: if the variant is unknown, or there are no statistics.
+
+    Example:
+        >>> zero, one, three, four = torch.tensor([0.0, 1.0, 3.0, 4.0]).split(1)
+        >>> bn_prior([BatchStatistics('bn', three, four, zero, one)]).item()
+        10.0
     """
     if variant not in BN_PRIORS:
         raise ValueError(f'the variant of the BN prior must be one of {BN_PRIORS}, got {variant!r}')
@@ -175,7 +202,7 @@ def bn_prior(statistics: Sequence[BatchStatistics], variant: str = 'arcface') ->
             continue
         gaps = mean_gap.square() + (_root(layer.var) - _root(layer.running_var)).square()
         if variant == 'standardized':
-            # A channel that hardly ever moved would drown all others; and BN's own epsilon.
+            # Without the floor, channels that hardly vary drown all others. 1e-5 is BN's epsilon.
             floor = 0.01 * layer.running_var.mean() + 1e-5
             gaps = gaps / (layer.running_var + floor)
         total = total + gaps.sum()
@@ -189,21 +216,24 @@ def _root(var: torch.Tensor) -> torch.Tensor:
 
 
 def total_variation(images: torch.Tensor, variant: str = 'squared') -> torch.Tensor:
-    """How rough images are.
+    """Roughness of images: differences of neighboring pixels.
 
     Args:
-        images: (N, C, H, W).
-        variant: 'squared', the sum of the squared differences of vertical and horizontal
-            neighbors, mean over the images (`Mahendran and Vedaldi
-            <https://arxiv.org/abs/1412.0035>`_, equation 5 with beta = 2); or 'deepinversion', the
-            L2 norms of the differences in four directions, diagonals included, each over the whole
-            batch (its published code).
+        images: images, (N, C, H, W).
+        variant: 'squared', the sum of the squared differences of vertical and horizontal neighbors,
+            averaged over the images (`Mahendran and Vedaldi <https://arxiv.org/abs/1412.0035>`_,
+            equation 5 with beta = 2); or 'deepinversion', the L2 norms of the differences in four
+            directions, diagonals included, each over the whole batch (its published code).
 
     Returns:
         A scalar.
 
     Raises:
         ValueError: if the variant is unknown.
+
+    Example:
+        >>> total_variation(torch.tensor([[[[0.0, 1.0], [2.0, 3.0]]]])).item()
+        10.0
     """
     if variant not in TOTAL_VARIATIONS:
         raise ValueError(
@@ -219,23 +249,37 @@ def total_variation(images: torch.Tensor, variant: str = 'squared') -> torch.Ten
 
 
 def squared_l2_norm(images: torch.Tensor) -> torch.Tensor:
-    """Squared L2 norm of an image, (N, C, H, W), mean over the images."""
+    """Squared L2 norm of an image, averaged over the images.
+
+    Args:
+        images: images, (N, C, H, W).
+
+    Returns:
+        A scalar; 0 for no images.
+
+    Example:
+        >>> squared_l2_norm(torch.ones(2, 3, 4, 4)).item()
+        48.0
+    """
     return images.square().sum() / max(len(images), 1)
 
 
 def squared_l2_distances(embeddings: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Squared distance between unit embeddings and targets, 2 - 2 cos.
+    """Squared L2 distance between normalized embeddings and targets, 2 - 2 cos.
 
-    The term of ArcFace, section 3.3, for identities without a class. Both are brought to length 1,
-    as all comparisons of embeddings do: the length of a target, which may come from a gallery of
-    unit vectors, plays no part.
+    This is the term of ArcFace, section 3.3, for identities without a class. Both vectors are
+    normalized, as embeddings are wherever they are compared.
 
     Args:
-        embeddings: (N, D), of any length.
-        targets: (N, D), of any length.
+        embeddings: embeddings of any length, (N, D).
+        targets: target embeddings of any length, (N, D).
 
     Returns:
-        (N,), in [0, 4].
+        Distances, (N,), in [0, 4].
+
+    Example:
+        >>> squared_l2_distances(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 1.0]])).tolist()
+        [2.0]
     """
     unit = [nn.functional.normalize(vectors, dim=1) for vectors in (embeddings, targets)]
     return (unit[0] - unit[1]).square().sum(1)

@@ -1,7 +1,7 @@
-"""Whom does a generated image show? The figures of a judge that took no part in making it.
+"""Whom do generated images show? Figures of a judge that took no part in making them.
 
-The judge is a model of its own: it embeds the generated images, and real images of the same
-identities as a yardstick. All comparisons are cosines. Rates are in [0, 1].
+The judge is a separate model: it embeds the generated images, and real images of the same
+identities for comparison. All comparisons are cosines. Rates are in [0, 1].
 """
 
 from __future__ import annotations
@@ -23,32 +23,37 @@ MAX_PAIRS = 2_000_000
 
 
 class RealEmbeddings:
-    """Real images as a judge sees them, and what it makes of them.
+    """A judge's embeddings of real images, with templates, mean cosines and thresholds.
 
-    From the sums of unit vectors alone come the templates (the mean of an identity's unit vectors,
-    made a unit vector) and the mean cosines, exactly and without a matrix of all pairs: the sum of
-    the cosines of all pairs of one identity is (|sum|^2 - number) / 2.
+    Templates (the normalized mean of an identity's unit vectors) and mean cosines are computed
+    exactly from the sums of unit vectors, without a matrix of all pairs: the cosines of all pairs
+    of one identity sum to (|sum|^2 - number) / 2.
 
     Args:
-        embeddings: of real images, (N, D), not normalized.
-        labels: identity of each, (N,), whole numbers.
-        far: false acceptance rates, in [0, 1], of the thresholds to choose.
+        embeddings: embeddings of real images, (N, D), not normalized.
+        labels: identity of each image, (N,), whole numbers.
+        far: false acceptance rates in [0, 1], for each of which a threshold is chosen.
 
     Attributes:
-        vectors: unit vectors, (N, D), those of an identity together.
-        labels: of the identities, (C,), rising.
-        counts: images of each, (C,).
-        sums: of the unit vectors of each, (C, D), fp64.
-        calibrations: a :class:`.calibration.Calibration` for each FAR, by pairs of real images:
-            all, or of more than 2 million so many of each kind, drawn with a fixed seed.
-        accuracy: share of the real images that are nearest to their identity's template, which is
-            made without the image itself; of identities with several images.
-        cosine_same: mean over the pairs of different images of the same identity.
-        cosine_other: mean over the pairs of different identities.
+        vectors: unit vectors, (N, D), sorted by identity.
+        labels: the identities, (C,), rising.
+        counts: number of images of each identity, (C,).
+        sums: sum of the unit vectors of each identity, (C, D), fp64.
+        calibrations: a :class:`.calibration.Calibration` for each FAR, by pairs of real images: all
+            pairs, or 2 million of each kind, drawn with a fixed seed, if there are more.
+        accuracy: share of the real images whose nearest template is that of their identity, made
+            without the image itself; over identities with several images.
+        cosine_same: mean cosine of two images of one identity.
+        cosine_other: mean cosine of two images of different identities.
 
     Raises:
         ValueError: if embeddings and labels do not fit, a number is not finite, there are fewer
             than two identities, or none has two images.
+
+    Example:
+        >>> real = RealEmbeddings(torch.tensor([[3.0, 0.0], [4.0, 0.0], [0.0, 2.0]]), [7, 7, 9])
+        >>> real.labels.tolist(), real.cosine_same, real.cosine_other
+        ([7, 9], 1.0, 0.0)
     """
 
     def __init__(
@@ -76,7 +81,7 @@ class RealEmbeddings:
         named = self._is_nearest(mine.float(), where, (rest * mine).sum(1))
         self.accuracy = float(named.double().mean())
 
-        # Of ordered pairs, each image with itself among them.
+        # Sums over ordered pairs, including each image with itself.
         among_own, total = float(self.sums.square().sum()), float(self.sums.sum(0).square().sum())
         same = int((self.counts * (self.counts - 1)).sum())
         other = len(wide) ** 2 - int(self.counts.square().sum())
@@ -88,8 +93,14 @@ class RealEmbeddings:
         is_same = place[pairs[:, 0]] == place[pairs[:, 1]]
         self.calibrations = [calibrate(similarity, is_same, rate) for rate in far]
 
-    def places(self, labels: torch.Tensor) -> torch.Tensor:
-        """The row of each label, (G,), in ``labels`` and ``sums``.
+    def rows_of(self, labels: torch.Tensor) -> torch.Tensor:
+        """Row of each label in ``labels``, ``counts`` and ``sums``.
+
+        Args:
+            labels: identities, (G,), int64.
+
+        Returns:
+            Rows, (G,), int64.
 
         Raises:
             ValueError: if there are no real images of a label.
@@ -103,9 +114,17 @@ class RealEmbeddings:
             )
         return place
 
-    def is_named(self, vectors: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
-        """Whether each unit vector, (G, D), is nearer to its identity's template than to others."""
-        return self._is_nearest(vectors, place, (vectors * self.templates[place]).sum(1))
+    def is_recognized(self, vectors: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Whether the template nearest to each vector is that of its identity.
+
+        Args:
+            vectors: unit vectors, (G, D).
+            rows: row of the identity of each vector, (G,), from :meth:`rows_of`.
+
+        Returns:
+            Bools, (G,).
+        """
+        return self._is_nearest(vectors, rows, (vectors * self.templates[rows]).sum(1))
 
     def _is_nearest(
         self, vectors: torch.Tensor, place: torch.Tensor, own: torch.Tensor
@@ -122,42 +141,47 @@ class RealEmbeddings:
 def evaluate_inversions(
     generated: torch.Tensor, labels: ArrayLike, reference: RealEmbeddings
 ) -> dict[str, Any]:
-    """What a judge says of generated images, beside what it says of real ones.
+    """A judge's verdict on generated images, beside its verdict on real ones.
 
     The images of one identity are seldom independent, so that the interval of the share of
-    identities tells more than that of the share of images.
+    identities says more than that of the share of images.
 
     Args:
-        generated: the judge's embeddings of the images, (G, D), not normalized.
-        labels: the identity that each is meant to show, (G,), whole numbers.
-        reference: the judge's view of real images.
+        generated: the judge's embeddings of the generated images, (G, D), not normalized.
+        labels: identity that each image is meant to show, (G,), whole numbers.
+        reference: the judge's embeddings of real images.
 
     Returns:
-        What JSON can hold:
+        A report that JSON can hold:
 
-        - ``images``, ``identities``: how many were generated;
-        - ``attack_accuracy``, with ``_low`` and ``_high``: share of the images that are nearer to
-          the template of their identity than to any other, with Wilson's 95% interval; beside it
+        - ``images``, ``identities``: number of generated images and identities;
+        - ``attack_accuracy``, with ``_low`` and ``_high``: share of the images whose
+          nearest template is that of their identity, with Wilson's 95% interval; beside it
           ``judge_real_accuracy`` (:attr:`RealEmbeddings.accuracy`) and ``judge_chance``;
-        - ``identities_reidentified``: those of which at least half of the images are so named;
-          ``reidentified_low`` and ``_high`` bound the share of them, by Wilson;
-        - ``cosine_own``: mean cosine to the real images of the own identity, ``cosine_other`` to
-          all others; of pairs of real images ``cosine_real`` and ``cosine_real_other``;
+        - ``identities_reidentified``: number of identities for which this holds for at least half
+          of the images; ``reidentified_low`` and ``_high`` are Wilson's interval of their share;
+        - ``cosine_own``: mean cosine to the real images of the same identity, ``cosine_other`` to
+          all others; ``cosine_real`` and ``cosine_real_other`` for pairs of real images;
         - ``accepted@FAR=...``: share of the pairs of a generated image and a real one of its
-          identity at or above ``threshold@FAR=...``, each image counting alike;
+          identity at or above ``threshold@FAR=...``, with equal weight for each image;
           ``accepted_real@FAR=...``: share of the pairs of real images of one identity;
-        - ``frechet``: from the generated images to the real ones of their identities, by their
-          unit vectors;
-          ``frechet_real``: from equally many real images (at most half of them, drawn with a fixed
-          seed) to the rest. It grows as images get fewer, so that only these two compare. None
-          for fewer than two images;
-        - ``per_identity``: ``label``, ``images``, ``named`` (how many), ``cosine_own`` and
-          ``reidentified`` of each;
-        - ``notes``: what a reader has to know.
+        - ``frechet``: Frechet distance of the unit vectors of the generated images to those of the
+          real images of their identities; ``frechet_real``: that of equally many real images (at
+          most half of them, drawn with a fixed seed) to the rest. It grows as images get fewer, so
+          that it compares only with the other. None for fewer than two images;
+        - ``per_identity``: ``label``, ``images``, ``named`` (number of recognized images),
+          ``cosine_own`` and ``reidentified`` of each identity;
+        - ``notes``: warnings for the reader.
 
     Raises:
         ValueError: if embeddings and labels do not fit, a number is not finite, the width is not
             the reference's, or there are no real images of a label.
+
+    Example:
+        >>> real = RealEmbeddings(torch.tensor([[3.0, 0.0], [4.0, 0.0], [0.0, 2.0]]), [7, 7, 9])
+        >>> report = evaluate_inversions(torch.tensor([[2.0, 1.0], [1.0, 2.0]]), [7, 7], real)
+        >>> report['attack_accuracy'], report['identities_reidentified']
+        (0.5, 1)
     """
     vectors, labels = _check('generated', generated, labels)
     if vectors.shape[1] != reference.vectors.shape[1]:
@@ -165,8 +189,8 @@ def evaluate_inversions(
             f'generated embeddings must be {reference.vectors.shape[1]} wide, as those of the '
             f'real images, got {vectors.shape[1]}'
         )
-    place = reference.places(labels)
-    named = reference.is_named(vectors, place)
+    place = reference.rows_of(labels)
+    named = reference.is_recognized(vectors, place)
     own = (vectors * reference.sums[place]).sum(1)
     other = vectors.double() @ reference.sums.sum(0) - own
     own = own / reference.counts[place]
@@ -184,8 +208,8 @@ def evaluate_inversions(
         reidentified_low=interval[0],
         reidentified_high=interval[1],
         attack_accuracy=float(named.double().mean()),
-        judge_accuracy_low=accuracy_interval[0],
-        judge_accuracy_high=accuracy_interval[1],
+        attack_accuracy_low=accuracy_interval[0],
+        attack_accuracy_high=accuracy_interval[1],
         judge_real_accuracy=reference.accuracy,
         judge_chance=1 / len(reference.labels),
         cosine_own=float(own.mean()),
@@ -198,7 +222,7 @@ def evaluate_inversions(
         report[f'accepted@{key}'] = float(share.mean())
         report[f'accepted_real@{key}'] = calibration.tar
         report[f'threshold@{key}'] = calibration.threshold
-    # Of the identities that were generated: the spread over others is not to be matched.
+    # Only real images of the generated identities: the spread over others need not be matched.
     generated = torch.isin(torch.arange(len(reference.labels)), place)
     report |= _frechet(vectors, reference.vectors[generated.repeat_interleave(reference.counts)])
     notes = [calibration.note for calibration in reference.calibrations if calibration.note]
@@ -214,21 +238,26 @@ def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:
     """Squared Frechet distance of the Gaussians fitted to two sets of vectors.
 
     |m_a - m_b|^2 + tr(A + B - 2 (A B)^(1/2)) of the means and covariances, as in the FID (`Heusel
-    et al. <https://arxiv.org/abs/1706.08500>`_, equation 6). With A = X^T X and B = Y^T Y the
-    trace of (A B)^(1/2) is the sum of the singular values of X Y^T, and X and Y may be replaced by
-    the triangles of their QR decompositions: no root of a matrix, no complex numbers, and nothing
-    special about fewer vectors than dimensions.
+    et al. <https://arxiv.org/abs/1706.08500>`_, equation 6). With A = X^T X and B = Y^T Y the trace
+    of (A B)^(1/2) is the sum of the singular values of X Y^T, and X and Y may be replaced by the R
+    factors of their QR decompositions. So no root of a matrix is needed, and fewer vectors than
+    dimensions are no special case.
 
     Args:
-        a: (N, D).
-        b: (M, D).
+        a: vectors, (N, D).
+        b: vectors, (M, D).
 
     Returns:
         The distance, at least 0, in fp64.
 
     Raises:
         ValueError: if a set has fewer than two vectors, the widths differ, or a number is not
-            finite.
+        finite.
+
+    Example:
+        >>> a = torch.tensor([[0.0, 0.0], [2.0, 2.0]])
+        >>> round(frechet_distance(a, a + 3), 4)
+        18.0
     """
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
         raise ValueError(
@@ -251,21 +280,27 @@ def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:
 def nearest_image_rms(
     images: np.ndarray, others: np.ndarray, leave_out: ArrayLike | None = None
 ) -> np.ndarray:
-    """Root-mean-square difference of the pixels of each image and the most similar other one.
+    """Root-mean-square pixel difference between each image and the most similar other image.
 
-    It is exact: images that are equal are at 0.
+    The difference is exact: equal images are at 0.
 
     Args:
-        images: (N, H, W, C), uint8 in [0, 255].
-        others: (M, H, W, C), uint8.
-        leave_out: the place in ``others`` of the one that does not count for each image, (N,):
-            itself, where images are compared with all others of their set.
+        images: images, (N, H, W, C), uint8 in [0, 255].
+        others: images to compare with, (M, H, W, C), uint8.
+        leave_out: for each image the row in ``others`` that does not count, (N,): the image itself,
+            where the images are part of ``others``.
 
     Returns:
-        (N,), fp64, in [0, 255].
+        Differences, (N,), fp64, in [0, 255].
 
     Raises:
-        ValueError: if the images are not uint8 or not of one size, or there are none to compare.
+        ValueError: if the images are not uint8 or not of one size, or there are none to compare
+        with.
+
+    Example:
+        >>> images = np.full((1, 4, 4, 3), 100, np.uint8)
+        >>> nearest_image_rms(images, np.stack([images[0] + 30, images[0] - 5])).tolist()
+        [5.0]
     """
     for name, value in dict(images=images, others=others).items():
         if value.dtype != np.uint8 or value.ndim != 4:
@@ -287,7 +322,7 @@ def nearest_image_rms(
     rows = max(1, PIXELS_PER_BLOCK // number)
     squared = np.full(len(images), np.inf)
     for left in range(0, len(others), rows):
-        # Whole numbers below 2^53: the sums are exact.
+        # Integers below 2^53, so that the sums are exact.
         right = others[left : left + rows].reshape(-1, number).astype(np.float64)
         lengths = np.square(right).sum(1)
         for top in range(0, len(images), rows):
@@ -337,7 +372,7 @@ def _draw_pairs(counts: np.ndarray) -> torch.Tensor:
         return torch.combinations(torch.arange(number))
     random = np.random.default_rng(0)
     run, start = np.repeat(counts, counts), np.repeat(counts.cumsum() - counts, counts)
-    # One image as often as it has partners of the kind, then one of these.
+    # Draw an image in proportion to the number of its partners, then one of them.
     same = random.choice(number, MAX_PAIRS, p=(run - 1) / (run - 1).sum())
     mate = start[same] + random.integers(run[same] - 1)
     mate += mate >= same

@@ -1,6 +1,7 @@
 """The losses: softmax or sigmoid cross-entropies over class cosines, with a margin on the target's.
 
-Each states the naive formula that it equals; the fast path is in :mod:`.blockwise`.
+Each docstring states the naive formula that the loss equals; the fast path is in
+:mod:`.blockwise`.
 """
 
 from __future__ import annotations
@@ -38,12 +39,17 @@ def class_cosines(
     <https://doi.org/10.1007/978-3-030-58621-8_43>`_, equation 4).
 
     Args:
-        embeddings: (N, D), of any length; the cosines of a zero vector are 0.
-        weight: centers, (C * K, D), of any length; the K centers of a class lie together.
-        num_subcenters: K.
+        embeddings: embeddings of any length, (N, D); the cosines of a zero vector are 0.
+        weight: class centers of any length, (C * K, D); the K centers of a class lie together.
+        num_subcenters: number of centers per class, K.
 
     Returns:
-        (N, C), in [-1, 1] up to rounding.
+        Cosines, (N, C), in [-1, 1] up to rounding.
+
+    Example:
+        >>> cosines = class_cosines(torch.tensor([[3.0, 4.0]]), torch.eye(2))
+        >>> [round(cosine, 4) for cosine in cosines[0].tolist()]
+        [0.6, 0.8]
     """
     return class_products(normalize(embeddings), weight, num_subcenters)
 
@@ -68,35 +74,43 @@ def margin_softmax(
         c[n, labels[n]] = phi
         cross_entropy(scale * c, labels)
 
-    and is computed in fp32, or the wider type of its inputs, under autocast too. (The gradient of
-    equally near sub-centers goes to the first of them; as written they would share it.) ``impl`` is
-    one of
+    and is computed in fp32, or the wider type of its inputs, under autocast too. (The first of
+    equally near sub-centers gets the gradient; as written they would share it.) ``impl`` is one of
 
     - ``'reference'``: as written; several N x C matrices.
     - ``'fused'``: block by block over the classes, with one N x (C * K) matrix of products.
-    - ``'chunked'``: the same without that matrix, for a fourth matrix product beside three.
+    - ``'chunked'``: the same without that matrix, at the cost of a fourth matrix product.
     - ``'auto'``: fused, or chunked where the matrix would exceed 1 GiB.
 
     Args:
-        embeddings: (N, D), finite.
-        weight: centers, (C * K, D), the K centers of a class together.
-        labels: (N,), integers in [0, C).
-        target_logit: maps the N target cosines, (N,), to phi, (N,): see
-            :mod:`mmarcface.functional.margins`.
-        scale: s, positive, one number, or one per sample, (N,), which does not go with
-            ``nontarget_cosine``.
-        num_subcenters: K.
-        nontarget_cosine: function of the other classes' cosines, (N, n) for any n of them; they
-            themselves by default.
-        impl: how to compute it.
+        embeddings: embeddings, (N, D), finite.
+        weight: class centers, (C * K, D); the K centers of a class lie together.
+        labels: target classes, (N,), integers in [0, C).
+        target_logit: function of the N target cosines, (N,) to (N,), which gives phi; see
+            :mod:`mmarcface.functional.margins`. Or the name of one with a single margin: 'arcface',
+            'cosface', 'sphereface' or 'sphereface_r'.
+        scale: s, positive; one number, or one per sample, (N,), which excludes
+        ``nontarget_cosine``.
+        num_subcenters: number of centers per class, K.
+        nontarget_cosine: function of the nontarget cosines, (N, n) for any n of them; the identity
+            by default.
+        impl: implementation, see above.
+        margin: margin for a ``target_logit`` that is given by name, one number or one per sample,
+            (N,).
 
     Returns:
         A scalar; 0 for an empty batch.
 
     Raises:
         ValueError: if shapes do not fit, a label is outside [0, C), an embedding is not finite,
-            ``impl`` is unknown, a number is out of its range, or the scale does not go with
-            ``nontarget_cosine``.
+            ``target_logit`` or ``impl`` is unknown, a number is out of its range, or the scale or
+            margin does not go with the other arguments.
+
+    Example:
+        >>> embeddings, labels = torch.tensor([[0.8, 0.6], [0.0, 1.0]]), torch.tensor([0, 1])
+        >>> loss = margin_softmax(embeddings, torch.eye(2), labels, 'arcface', scale=8, margin=0.5)
+        >>> round(loss.item(), 3)
+        0.845
     """
     target_logit = _target_logit(target_logit, margin)
     if not isinstance(scale, torch.Tensor):
@@ -137,7 +151,7 @@ def margin_softmax(
             keep=implementation == 'fused',
         )
         cosines = target / rows.squeeze(1) if nontarget_cosine is None else target
-        # -log(exp(a) / (exp(a) + exp(b))) of a = scale * phi and the others' logsumexp b.
+        # -log(exp(a) / (exp(a) + exp(b))) with a = scale * phi and b = total.
         losses = -F.logsigmoid(rows.squeeze(1) * target_logit(cosines) - total)
         return losses.sum() / max(len(labels), 1)
 
@@ -151,21 +165,26 @@ def linear_softmax(
 ) -> torch.Tensor:
     """Mean softmax cross-entropy of a linear layer, without cosines and margin.
 
-    It equals ``cross_entropy(linear(embeddings, weight, bias), labels)``, computed as
+    It equals ``cross_entropy(linear(embeddings, weight, bias), labels)``, and is computed as
     :func:`margin_softmax` is.
 
     Args:
-        embeddings: (N, D), finite.
-        weight: (C, D).
-        bias: (C,).
-        labels: (N,), integers in [0, C).
-        impl: 'auto', 'reference', 'fused' or 'chunked'.
+        embeddings: embeddings, (N, D), finite.
+        weight: weight of the layer, (C, D).
+        bias: bias of the layer, (C,).
+        labels: target classes, (N,), integers in [0, C).
+        impl: 'auto', 'reference', 'fused' or 'chunked', as in :func:`margin_softmax`.
 
     Returns:
         A scalar; 0 for an empty batch.
 
     Raises:
         ValueError: as :func:`margin_softmax`.
+
+    Example:
+        >>> loss = linear_softmax(torch.ones(1, 2), torch.eye(2), torch.zeros(2), torch.tensor([0]))
+        >>> round(loss.item(), 4)  # log(2)
+        0.6931
     """
     embeddings, weight, labels = as_loss_inputs(embeddings, weight, labels)
     implementation = _select_impl(impl, len(labels), weight)
@@ -200,7 +219,7 @@ def margin_sigmoid(
     num_subcenters: int = 1,
     impl: str = 'auto',
 ) -> torch.Tensor:
-    """Mean over a batch of the weighted sum of one sigmoid cross-entropy a class.
+    """Mean over a batch of the weighted sum of one sigmoid cross-entropy per class.
 
     It equals, with c = class_cosines(embeddings, weight, num_subcenters)::
 
@@ -209,23 +228,22 @@ def margin_sigmoid(
         others[n, labels[n]] = 0
         mean(target_weight * own + nontarget_weight * others.sum(1))
 
-    and is computed as :func:`mmarcface.functional.losses.margin_softmax` is, in the type
-    and by the implementations that are said there.
+    and is computed as :func:`margin_softmax` is, in the same types and by the same implementations.
 
     Args:
-        embeddings: (N, D), finite.
-        weight: centers, (C * K, D), the K centers of a class together.
-        labels: (N,), integers in [0, C).
+        embeddings: embeddings, (N, D), finite.
+        weight: class centers, (C * K, D); the K centers of a class lie together.
+        labels: target classes, (N,), integers in [0, C).
         bias: one number, (1,), the negative of the threshold that all classes share.
-        target_logit: maps the N target cosines, (N,), to logits, (N,).
-        nontarget_cosine: function of the other classes' cosines, (N, n) for any n of them; they
-            themselves by default.
-        scale: s of the other classes, positive.
-        nontarget_margin: in units of what ``nontarget_cosine`` gives.
-        target_weight: factor on the target's part, at least 0.
-        nontarget_weight: factor on the other classes' part, at least 0.
-        num_subcenters: K.
-        impl: 'auto', 'reference', 'fused' or 'chunked'.
+        target_logit: function of the N target cosines, (N,) to (N,), which gives scaled logits.
+        nontarget_cosine: function of the nontarget cosines, (N, n) for any n of them; the identity
+            by default.
+        scale: s of the nontarget classes, positive.
+        nontarget_margin: margin that is added to the values of ``nontarget_cosine``.
+        target_weight: weight of the target's term, at least 0.
+        nontarget_weight: weight of the nontarget terms, at least 0.
+        num_subcenters: number of centers per class, K.
+        impl: 'auto', 'reference', 'fused' or 'chunked', as in :func:`margin_softmax`.
 
     Returns:
         A scalar; 0 for an empty batch.
@@ -233,6 +251,12 @@ def margin_sigmoid(
     Raises:
         ValueError: if shapes do not fit, a label is outside [0, C), an embedding is not finite, a
             number is out of its range, or ``impl`` is unknown.
+
+    Example:
+        >>> embeddings, labels, bias = torch.tensor([[0.8, 0.6]]), torch.tensor([0]), torch.zeros(1)
+        >>> loss = margin_sigmoid(embeddings, torch.eye(2), labels, bias, lambda c: 8 * c, scale=8)
+        >>> round(loss.item(), 3)
+        4.81
     """
     check_number('scale', scale, above=0)
     check_number('nontarget_margin', nontarget_margin)
@@ -273,16 +297,21 @@ def target_cosines(
     """Cosine between every embedding and its own class, without gradient.
 
     Args:
-        embeddings: (N, D).
-        weight: centers, (C * K, D), the K centers of a class together.
-        labels: (N,), integers in [0, C).
-        num_subcenters: K.
+        embeddings: embeddings, (N, D).
+        weight: class centers, (C * K, D); the K centers of a class lie together.
+        labels: target classes, (N,), integers in [0, C).
+        num_subcenters: number of centers per class, K.
 
     Returns:
-        (N,), what ``target_logit`` of :func:`margin_softmax` will see up to rounding.
+        Cosines, (N,): what ``target_logit`` of :func:`margin_softmax` gets, up to rounding.
 
     Raises:
         ValueError: as :func:`margin_softmax`.
+
+    Example:
+        >>> cosines = target_cosines(torch.tensor([[3.0, 4.0]]), torch.eye(2), torch.tensor([1]))
+        >>> [round(cosine, 4) for cosine in cosines.tolist()]
+        [0.8]
     """
     embeddings, weight, labels = as_loss_inputs(embeddings, weight, labels, num_subcenters)
     centers = weight.unflatten(0, (-1, num_subcenters))[labels]
@@ -292,19 +321,24 @@ def target_cosines(
 def as_loss_inputs(
     embeddings: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor, num_subcenters: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Inputs of a loss in the type it is computed in: fp32, or the wider one of the two.
+    """Check the inputs of a loss, and cast them to the type it is computed in.
 
     Args:
-        embeddings: (N, D).
-        weight: centers, (C * K, D).
-        labels: (N,).
-        num_subcenters: K.
+        embeddings: embeddings, (N, D).
+        weight: class centers, (C * K, D).
+        labels: target classes, (N,).
+        num_subcenters: number of centers per class, K.
 
     Returns:
-        Embeddings, weight and labels.
+        Embeddings and weight in fp32 or the wider type of the two, and labels in int64.
 
     Raises:
         ValueError: as :func:`margin_softmax`.
+
+    Example:
+        >>> inputs = as_loss_inputs(torch.ones(1, 2).half(), torch.eye(2).half(), torch.tensor([0]))
+        >>> [value.dtype for value in inputs]
+        [torch.float32, torch.float32, torch.int64]
     """
     if embeddings.ndim != 2 or embeddings.shape[1:] != weight.shape[1:]:
         raise ValueError(
@@ -328,7 +362,7 @@ def as_loss_inputs(
         embeddings, weight = embeddings.to(dtype), weight.to(dtype)
         outside = (labels < 0) | (labels >= num_classes)
         broken = ~torch.linalg.vector_norm(embeddings.detach(), dim=1).isfinite()
-    # One look at the device for both.
+    # One synchronization with the device for both checks.
     if not (outside | broken).any():
         return embeddings, weight, labels
     if outside.any():
@@ -345,19 +379,7 @@ def as_loss_inputs(
 
 
 def _select_impl(impl: str, number: int, weight: torch.Tensor) -> str:
-    """The implementation for a size: see :func:`margin_softmax`.
-
-    Args:
-        impl: as given.
-        number: N, embeddings.
-        weight: centers, (C * K, D).
-
-    Returns:
-        'reference', 'fused' or 'chunked'.
-
-    Raises:
-        ValueError: if ``impl`` is unknown.
-    """
+    """The implementation for a size: see :func:`margin_softmax`."""
     if impl not in IMPLEMENTATIONS:
         raise ValueError(f'impl must be one of {IMPLEMENTATIONS}, got {impl!r}')
     if impl != 'auto':

@@ -1,4 +1,4 @@
-"""Functions of the nontarget cosines, those of the other classes: what some losses do to them."""
+"""Functions of the nontarget cosines: what some losses do to all classes but the target."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ from .margins import Margin, _check_margin, angle_from_cosine, detach_margin, si
 
 
 class Modulation:
-    """A function of the cosines of the other classes, with its slope.
+    """A function of the nontarget cosines, with its slope.
 
-    These are a matrix of batch x classes, for which autograd's own steps would take longer than
-    all the rest of a loss.
+    The nontarget cosines are a matrix of batch x classes: autograd's own steps over it would take
+    longer than the rest of a loss.
 
     Args:
-        value: tensor to tensor of the same shape, differentiable.
-        slope: derivative of ``value``, from its argument and its result.
+        value: differentiable function of a tensor, which keeps its shape.
+        slope: derivative of ``value``, as a function of the argument and the result of ``value``.
+
+    Example:
+        >>> square = Modulation(lambda c: c * c, lambda c, value: 2 * c)
+        >>> square(torch.tensor([0.5])), square.slope(torch.tensor([0.5]), None)
+        (tensor([0.2500]), tensor([1.]))
     """
 
     def __init__(
@@ -34,7 +39,11 @@ class Modulation:
         return self.value(cosine)
 
     def compose(self, inner: Modulation) -> Modulation:
-        """This function of another's result."""
+        """This function of the result of another.
+
+        Args:
+            inner: the function that is applied first.
+        """
 
         def slope(cosine: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
             between = inner.value(cosine)
@@ -43,7 +52,7 @@ class Modulation:
         return Modulation(lambda c: self.value(inner.value(c)), slope)
 
     def detach_margin(self) -> Modulation:
-        """The same values with the gradient of the cosine: see :func:`detach_margin`."""
+        """The same values with the gradient of the cosine: see :func:`.margins.detach_margin`."""
         return Modulation(
             lambda c: detach_margin(self.value(c.detach()), c), lambda c, _: torch.ones_like(c)
         )
@@ -59,6 +68,10 @@ def sphereface_r_nontarget(margin: Margin) -> Modulation:
 
     Returns:
         A function of cosines of any shape.
+
+    Example:
+        >>> round(sphereface_r_nontarget(2.0)(torch.tensor(0.0)).item(), 4)
+        0.7071
     """
     _check_margin('margin', margin, minimum=1)
     # The slope is sin(theta / m) / (m sin(theta)).
@@ -69,16 +82,21 @@ def sphereface_r_nontarget(margin: Margin) -> Modulation:
 
 
 def curricularface_nontarget(phi: torch.Tensor, t: Margin) -> Modulation:
-    """Weigh the hard ones among the other classes, cos -> cos (t + cos) where cos > phi.
+    """Weigh hard nontarget classes: cos becomes cos (t + cos) where cos > phi.
 
     `CurricularFace <https://arxiv.org/abs/2004.00288>`_.
 
     Args:
-        phi: the target's, (N, 1).
-        t: how far training has come, near 0 at its start.
+        phi: target logit of each sample, (N, 1).
+        t: progress of training, near 0 at its start.
 
     Returns:
-        A function of the other classes' cosines, (N, n).
+        A function of the nontarget cosines, (N, n).
+
+    Example:
+        >>> harder = curricularface_nontarget(torch.tensor([[0.25]]), t=1.0)
+        >>> harder(torch.tensor([[0.125, 0.5]])).tolist()
+        [[0.125, 0.75]]
     """
     _check_margin('t', t)
     return Modulation(
@@ -88,19 +106,23 @@ def curricularface_nontarget(phi: torch.Tensor, t: Margin) -> Modulation:
 
 
 def interclass_filter(threshold: float) -> Modulation:
-    """Inter-class filtering: other classes that are too close count with a cosine of 0.
+    """Inter-class filtering: nontarget classes that are too close get a cosine of 0.
 
-    Such classes are often the same person under another label. `Partial FC
-    <https://arxiv.org/abs/2203.15565>`_ filters so in insightface's ``arcface_torch``.
+    Such a class is often the same person under another label. insightface's ``arcface_torch``
+    filters so in `Partial FC <https://arxiv.org/abs/2203.15565>`_.
 
     Args:
-        threshold: cosines above it are filtered.
+        threshold: cosine above which a class is filtered.
 
     Returns:
-        A function of the other classes' cosines, of any shape.
+        A function of nontarget cosines of any shape.
 
     Raises:
-        ValueError: if the threshold is no finite number.
+        ValueError: if the threshold is not a finite number.
+
+    Example:
+        >>> interclass_filter(0.5)(torch.tensor([0.25, 0.75])).tolist()
+        [0.25, 0.0]
     """
     check_number('threshold', threshold)
     return Modulation(
@@ -121,6 +143,10 @@ def sphereface2_similarity(exponent: float) -> Modulation:
 
     Raises:
         ValueError: if the exponent is below 1.
+
+    Example:
+        >>> sphereface2_similarity(3.0)(torch.tensor([-1.0, 0.0, 1.0])).tolist()
+        [-1.0, -0.75, 1.0]
     """
     check_number('exponent', exponent, minimum=1)
     return Modulation(

@@ -1,8 +1,8 @@
 """Exact nearest neighbors, and the figures of a retrieval benchmark.
 
-The figures are functions of ``relevance``, (Q, K) bool: whether the item that query q got at
-rank k, best first, is one that it should get. ``gallery_labels[indices] == query_labels[:, None]``
-makes it from the indices of :func:`topk_search`. All figures are means over the queries, in [0, 1].
+The figures are functions of ``relevance``, (Q, K) bool: whether the item that query q got at rank
+k, best first, has the query's label. It is ``gallery_labels[indices] == query_labels[:, None]`` of
+the indices from :func:`topk_search`. All figures are means over the queries, in [0, 1].
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 
 from .arguments import check_number, is_number
 
-# Scores held at a time, in elements: 64 MiB of fp32, beyond which larger products gain nothing.
+# Scores held at a time: 64 MiB of fp32. Larger matrix products are no faster.
 SCORES_PER_BLOCK = 1 << 24
 GALLERY_PER_BLOCK = 1 << 14
 DENOMINATORS = ('relevant', 'min', 'retrieved')
@@ -26,22 +26,28 @@ def topk_search(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The k best items of a gallery for each query, by inner product, best first.
 
-    It equals ``(query @ gallery.T).topk(k)``, computed block by block: beyond its inputs and
-    outputs it holds about 64 MiB. For cosine similarity give it unit vectors. Equal scores come
-    in no particular order.
+    It equals ``(query @ gallery.T).topk(k)``, computed block by block: apart from its inputs and
+    outputs it holds about 64 MiB. For cosine similarity pass unit vectors. Equal scores come in no
+    particular order.
 
     Args:
-        query: (Q, D).
-        gallery: (G, D).
-        k: number of items wanted, in [1, G], or [1, G - 1] with ``exclude``.
-        exclude: (Q,), the index in the gallery of the one item that each query must not get:
-            itself, when the queries are searched among themselves.
+        query: query vectors, (Q, D).
+        gallery: gallery vectors, (G, D).
+        k: number of items per query, in [1, G], or [1, G - 1] with ``exclude``.
+        exclude: for each query the index in the gallery of one item that it must not get, (Q,):
+            itself, where the queries are searched among themselves.
 
     Returns:
         Scores (Q, k) and indices into the gallery (Q, k), int64.
 
     Raises:
         ValueError: if the gallery is empty, widths or types differ, or k is out of its range.
+
+    Example:
+        >>> gallery = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
+        >>> scores, indices = topk_search(torch.tensor([[1.0, 0.0]]), gallery, k=2)
+        >>> scores.tolist(), indices.tolist()
+        ([[1.0, 0.5]], [[0, 2]])
     """
     if len(gallery) == 0:
         raise ValueError('the gallery is empty: there is nothing to search')
@@ -58,7 +64,7 @@ def topk_search(
     rows = max(1, SCORES_PER_BLOCK // columns)
     scores = query.new_empty(len(query), k)
     indices = torch.empty(len(query), k, dtype=torch.int64, device=query.device)
-    # One buffer for all blocks: fresh pages for each cost as much as the top-k.
+    # One buffer for all blocks: allocating one for each costs as much as the top-k.
     buffer = query.new_empty(rows * columns)
     for top in range(0, len(query), rows):
         block = query[top : top + rows]
@@ -83,14 +89,18 @@ def topk_search(
 
 
 def count_relevant(labels: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-    """How many items of a gallery have each of some labels.
+    """Number of gallery items that have each of some labels.
 
     Args:
-        labels: (Q,), int64.
+        labels: labels of the queries, (Q,), int64.
         items: labels of the gallery, (G,), int64; may be empty.
 
     Returns:
-        (Q,), int64.
+        Numbers, (Q,), int64.
+
+    Example:
+        >>> count_relevant(torch.tensor([3, 7]), torch.tensor([7, 7, 5])).tolist()
+        [0, 2]
     """
     known, place = torch.cat([items, labels]).unique(return_inverse=True)
     return place[: len(items)].bincount(minlength=len(known))[place[len(items) :]]
@@ -100,14 +110,20 @@ def recall_at_k(relevance: torch.Tensor, k: int) -> float:
     """Share of the queries with a relevant item among their first k.
 
     Args:
-        relevance: (Q, K), bool; with K < k the gallery had only K items.
+        relevance: whether the item at each rank is relevant, (Q, K), bool; K < k is allowed where
+            the gallery has only K items.
         k: rank, at least 1.
 
     Returns:
         Recall@k in [0, 1].
 
     Raises:
-        ValueError: if ``k`` is no whole number of at least 1.
+        ValueError: if ``k`` is not a whole number of at least 1.
+
+    Example:
+        >>> relevance = torch.tensor([[False, True, True], [False, False, True]])
+        >>> recall_at_k(relevance, 1), recall_at_k(relevance, 2)
+        (0.0, 0.5)
     """
     check_number('k', k, minimum=1, whole=True)
     return relevance[:, :k].any(1).double().mean().item()
@@ -118,8 +134,8 @@ def map_at_k(
 ) -> float:
     """Mean average precision over the first k ranks.
 
-    The precision at each relevant rank up to k is summed and divided by a denominator, on which
-    the conventions differ:
+    The precision at each relevant rank up to k is summed and divided by a denominator, on which the
+    conventions differ:
 
     - ``'relevant'``: all relevant items of the gallery; mmpretrain's, and that of the published
       In-Shop figures. A perfect top 10 of 20 relevant items scores 0.5.
@@ -127,17 +143,23 @@ def map_at_k(
     - ``'retrieved'``: the relevant items among the first k; ignores what was missed.
 
     Args:
-        relevance: (Q, K), bool; with K < k the gallery had only K items.
-        num_relevant: (Q,), relevant items in the whole gallery, at least 1.
+        relevance: whether the item at each rank is relevant, (Q, K), bool; K < k is allowed where
+            the gallery has only K items.
+        num_relevant: number of relevant items in the whole gallery, (Q,), at least 1.
         k: rank, at least 1.
-        denominator: the convention.
+        denominator: 'relevant', 'min' or 'retrieved'.
 
     Returns:
         mAP@k in [0, 1].
 
     Raises:
-        ValueError: if a query has no relevant item, ``k`` is no whole number of at least 1, or the
-            convention is unknown.
+        ValueError: if a query has no relevant item, ``k`` is not a whole number of at least 1, or
+            the convention is unknown.
+
+    Example:
+        >>> relevance, num_relevant = torch.tensor([[True, False]]), torch.tensor([4])
+        >>> [map_at_k(relevance, num_relevant, 2, rule) for rule in DENOMINATORS]
+        [0.25, 0.5, 1.0]
     """
     check_number('k', k, minimum=1, whole=True)
     _check_relevant(num_relevant)
@@ -154,31 +176,47 @@ def map_at_k(
 
 
 def map_at_r(relevance: torch.Tensor, num_relevant: torch.Tensor) -> float:
-    """Mean average precision at R, R being the number of relevant items of each query.
+    """Mean average precision at R, where R is the number of relevant items of each query.
 
     `A Metric Learning Reality Check <https://arxiv.org/abs/2003.08505>`_, equation 4.
 
     Args:
-        relevance: (Q, K), bool, K at least the largest R.
-        num_relevant: (Q,), R of each query, at least 1.
+        relevance: whether the item at each rank is relevant, (Q, K), bool, K at least the largest
+        R.
+        num_relevant: R of each query, (Q,), at least 1.
 
     Returns:
         MAP@R in [0, 1].
 
     Raises:
         ValueError: if a query has no relevant item, or K is too small.
+
+    Example:
+        >>> relevance, num_relevant = torch.tensor([[False, True, True]]), torch.tensor([2])
+        >>> map_at_r(relevance, num_relevant)
+        0.25
     """
     hits = _first_r(relevance, num_relevant)
     return (_precisions(hits).sum(1) / num_relevant).mean().item()
 
 
 def r_precision(relevance: torch.Tensor, num_relevant: torch.Tensor) -> float:
-    """Share of relevant items among the first R, R being the number of relevant items.
+    """Share of relevant items among the first R, where R is their number for each query.
 
-    Arguments and errors as in :func:`map_at_r`.
+    Args:
+        relevance: whether the item at each rank is relevant, (Q, K), bool, K at least the largest
+        R.
+        num_relevant: R of each query, (Q,), at least 1.
 
     Returns:
         R-precision in [0, 1].
+
+    Raises:
+        ValueError: if a query has no relevant item, or K is too small.
+
+    Example:
+        >>> r_precision(torch.tensor([[False, True, True]]), torch.tensor([2]))
+        0.5
     """
     return (_first_r(relevance, num_relevant).sum(1) / num_relevant).mean().item()
 

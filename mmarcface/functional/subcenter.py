@@ -1,7 +1,7 @@
-"""Which samples of a class are not of it: the sub-centers of a trained head tell.
+"""Which samples have a wrong label, by the sub-centers of a trained head.
 
-With K centers a class (`Sub-center ArcFace <https://doi.org/10.1007/978-3-030-58621-8_43>`_,
-section 3.3) most samples gather at one of them, the dominant one, and mislabeled samples far from
+With K centers per class (`Sub-center ArcFace <https://doi.org/10.1007/978-3-030-58621-8_43>`_,
+section 3.3) most samples gather at one of them, the dominant one; mislabeled samples are far from
 it or at the others.
 """
 
@@ -15,13 +15,13 @@ import torch
 from .arguments import check_number
 from .vectors import normalize
 
-# Of the histogram of angles, in degrees.
+# Width of a bin and lower end of the histogram of angles, in degrees.
 BIN, MIN_ANGLE = 0.1, 1.0
 _BINS = torch.arange(MIN_ANGLE, 180, BIN, dtype=torch.double) + BIN / 2
 EM_STEPS = 1000
-# Smallest deviation of log angles.
+# Floor of the deviation of log angles.
 MIN_DEVIATION = 0.02
-# Smallest separation with which a threshold tells anything.
+# Below this separation a threshold means nothing.
 SEPARATED = 1.0
 MAX_NOISE = 0.9
 
@@ -32,16 +32,22 @@ def subcenter_cosines(
     """Cosine of each embedding with each center of its own class.
 
     Args:
-        embeddings: (N, D), of any length.
-        weight: centers, (C * K, D); the K centers of a class lie together.
-        labels: (N,), int64, in [0, C).
-        num_subcenters: K, at least 1.
+        embeddings: embeddings of any length, (N, D).
+        weight: class centers, (C * K, D); the K centers of a class lie together.
+        labels: class of each embedding, (N,), int64, in [0, C).
+        num_subcenters: number of centers per class, K, at least 1.
 
     Returns:
-        (N, K), fp32 or wider; 0 where a vector is zero.
+        Cosines, (N, K), fp32 or wider; 0 where a vector is zero.
 
     Raises:
-        ValueError: if ``num_subcenters`` is no whole number of at least 1.
+        ValueError: if ``num_subcenters`` is not a whole number of at least 1.
+
+    Example:
+        >>> centers = torch.tensor([[1.0, 0.0], [0.0, 1.0]])  # of one class
+        >>> cosines = subcenter_cosines(torch.tensor([[3.0, 4.0]]), centers, torch.tensor([0]), 2)
+        >>> [round(cosine, 4) for cosine in cosines[0].tolist()]
+        [0.6, 0.8]
     """
     check_number('num_subcenters', num_subcenters, minimum=1, whole=True)
     dtype = torch.promote_types(torch.promote_types(embeddings.dtype, weight.dtype), torch.float)
@@ -50,18 +56,26 @@ def subcenter_cosines(
 
 
 def subcenter_counts(cosines: torch.Tensor, labels: torch.Tensor, num_classes: int) -> torch.Tensor:
-    """How many samples each center is the nearest one of its class to; counts of parts add up.
+    """Number of samples whose nearest sub-center is each of those of their class.
+
+    The counts of parts of a data set add up to those of the whole.
 
     Args:
-        cosines: with the centers of the own class, (N, K); of equally near ones the first counts.
-        labels: (N,), int64, in [0, num_classes).
-        num_classes: C, at least 1.
+        cosines: cosines of each sample with the centers of its class, (N, K); of equally near
+            centers the first counts.
+        labels: class of each sample, (N,), int64, in [0, num_classes).
+        num_classes: number of classes C, at least 1.
 
     Returns:
-        (C, K), int64.
+        Counts, (C, K), int64.
 
     Raises:
-        ValueError: if ``num_classes`` is no whole number of at least 1.
+        ValueError: if ``num_classes`` is not a whole number of at least 1.
+
+    Example:
+        >>> cosines = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.1, 0.7]])
+        >>> subcenter_counts(cosines, torch.tensor([0, 0, 1]), num_classes=2).tolist()
+        [[2, 0], [0, 1]]
     """
     check_number('num_classes', num_classes, minimum=1, whole=True)
     number = cosines.shape[1]
@@ -70,25 +84,33 @@ def subcenter_counts(cosines: torch.Tensor, labels: torch.Tensor, num_classes: i
 
 
 def dominant_subcenters(counts: torch.Tensor) -> torch.Tensor:
-    """The center of each class with most samples, of equals the first.
+    """The center of each class that is nearest to most of its samples; of equal ones the first.
 
     Args:
-        counts: of :func:`subcenter_counts`, (C, K).
+        counts: counts from :func:`subcenter_counts`, (C, K).
 
     Returns:
-        (C,), int64, in [0, K); 0 for a class without samples.
+        Indices in [0, K), (C,), int64; 0 for a class without samples.
+
+    Example:
+        >>> dominant_subcenters(torch.tensor([[5, 1], [0, 3]])).tolist()
+        [0, 1]
     """
     return counts.argmax(1)
 
 
 def dead_subcenters(counts: torch.Tensor) -> torch.Tensor:
-    """The centers that no sample is nearest to, in classes that have samples.
+    """Which centers are nearest to no sample, in classes that have samples.
 
     Args:
-        counts: of :func:`subcenter_counts`, (C, K).
+        counts: counts from :func:`subcenter_counts`, (C, K).
 
     Returns:
-        (C, K), bool.
+        Bools, (C, K).
+
+    Example:
+        >>> dead_subcenters(torch.tensor([[5, 1], [0, 3], [0, 0]])).tolist()
+        [[False, False], [True, False], [False, False]]
     """
     return (counts == 0) & (counts.sum(1, keepdim=True) > 0)
 
@@ -97,11 +119,15 @@ def angles_to_subcenters(cosines: torch.Tensor, centers: torch.Tensor) -> torch.
     """Angle of each sample to one center of its class.
 
     Args:
-        cosines: with the centers of the own class, (N, K).
-        centers: which one, (N,), int64, in [0, K).
+        cosines: cosines of each sample with the centers of its class, (N, K).
+        centers: index of the center for each sample, (N,), int64, in [0, K).
 
     Returns:
         Degrees in [0, 180], (N,).
+
+    Example:
+        >>> angles_to_subcenters(torch.tensor([[0.5, 0.0]]), torch.tensor([0])).round().tolist()
+        [60.0]
     """
     return cosines.gather(1, centers[:, None]).squeeze(1).clamp(-1, 1).acos().rad2deg()
 
@@ -112,24 +138,31 @@ def clean_mask(
     threshold: float = 75.0,
     min_per_class: int = 1,
 ) -> torch.Tensor:
-    """Which samples to keep.
+    """Which samples to keep: those near the dominant center of their class.
 
-    The article drops those whose angle to the dominant center exceeds 75 degrees. Its text ("drop
+    The paper drops samples whose angle to the dominant center exceeds 75 degrees. Its text ("drop
     non-dominant sub-centers and high-confident noisy samples", section 3.3) can also be read so
     that only samples nearest to the dominant center stay; here the angle alone decides.
 
     Args:
-        angles: to the dominant center of the class, in degrees, (N,).
-        labels: (N,), int64, at least 0.
+        angles: angle of each sample to the dominant center of its class, in degrees, (N,).
+        labels: class of each sample, (N,), int64, at least 0.
         threshold: largest angle to keep, in degrees, at least 0.
-        min_per_class: of a class with fewer to keep, so many stay nevertheless, the nearest to
-            the dominant center, or as many as it has.
+        min_per_class: number of samples that every class keeps, if it has as many: those nearest to
+            the dominant center.
 
     Returns:
-        (N,), bool.
+        Bools, (N,).
 
     Raises:
         ValueError: if ``threshold`` or ``min_per_class`` is negative.
+
+    Example:
+        >>> angles, labels = torch.tensor([30.0, 90.0, 80.0]), torch.tensor([0, 0, 1])
+        >>> clean_mask(angles, labels, min_per_class=0).tolist()
+        [True, False, False]
+        >>> clean_mask(angles, labels, min_per_class=1).tolist()
+        [True, False, True]
     """
     check_number('threshold', threshold, minimum=0)
     check_number('min_per_class', min_per_class, minimum=0, whole=True)
@@ -148,19 +181,26 @@ def clean_mask(
 
 @dataclass(frozen=True)
 class AngleMixture:
-    """What :func:`fit_angle_mixture` found.
+    """Result of :func:`fit_angle_mixture`.
 
     Attributes:
-        threshold: in degrees; beyond it a sample is rather wrong than right. 180 where none is.
+        threshold: angle in degrees beyond which a sample is more likely wrong than right; 180 where
+            there is none.
         noise_share: share of samples whose label is wrong, in [0, 1].
-        expected_precision: share of wrong ones among the dropped, if the assumptions hold; None if
-            none are.
-        expected_recall: share of the wrong ones that are dropped, if they hold; None if there are
-            none.
-        separation: distance of the two means by the root mean square of the two deviations, all of
-            log angles (Ashman's D); above 2 the two can be told apart.
-        misfit: largest difference of the fitted and the observed cumulative distribution, in
-            [0, 1] (Kolmogorov-Smirnov); above about 0.1 the assumptions are off.
+        expected_precision: share of wrong samples among the dropped ones, if the assumptions hold;
+            None if none are dropped.
+        expected_recall: share of the wrong samples that are dropped, if the assumptions hold; None
+            if there are none.
+        separation: distance of the two means in units of the root mean square of the two
+            deviations, all of log angles (Ashman's D); above 2 the two kinds can be told apart.
+        misfit: largest difference of the fitted and the observed cumulative distribution, in [0, 1]
+            (Kolmogorov-Smirnov); above about 0.1 the assumptions do not hold.
+
+    Example:
+        >>> right, others = torch.linspace(20, 40, 900), torch.linspace(75, 105, 900)
+        >>> fit = fit_angle_mixture(torch.cat([right, others[::9]]), others)
+        >>> round(fit.noise_share, 2), fit.separation > 2
+        (0.1, True)
     """
 
     threshold: float
@@ -172,25 +212,24 @@ class AngleMixture:
 
 
 def fit_angle_mixture(angles: torch.Tensor, nontarget_angles: torch.Tensor) -> AngleMixture:
-    """Find from the angles alone where wrong labels begin.
+    """Find the angle at which wrong labels begin, from the angles alone.
 
-    Assumed are two kinds of samples. Wrongly labeled ones are as far from the dominant center of
-    the class they are said to be of as samples are from classes that they are not of:
-    ``nontarget_angles`` tell how far that is, whatever the width of the embeddings and however much
-    of the sphere they fill, which a fixed threshold cannot know. Rightly labeled ones are nearer.
-    The logarithms of both kinds' angles are taken as normally distributed; the mean and deviation
-    of the wrong ones are those of ``nontarget_angles``, those of the right ones and the shares of
-    both are found by expectation maximization. The threshold is where a sample is as likely wrong
-    as right.
+    Samples are assumed to be of two kinds. Those with a wrong label are as far from the dominant
+    center of their class as samples are from other classes: ``nontarget_angles`` say how far that
+    is, whatever the width of the embeddings and however much of the sphere they fill, which a fixed
+    threshold cannot know. Those with the right label are nearer. The logarithms of both kinds'
+    angles are modeled as normal. The wrong ones have the mean and deviation of
+    ``nontarget_angles``; those of the right ones and the shares of both are found by expectation
+    maximization. At the threshold a sample is as likely wrong as right.
 
-    Where the net has learned noise by heart, or labels are confused with similar classes, wrong
-    samples are nearer than assumed, and fewer are found. With fewer than about 20 classes, many
-    wrong labels are among ``nontarget_angles`` those of their true class, and right ones get lost.
-    The misfit tells of both.
+    Where the net has memorized noise, or labels are confused with similar classes, wrong samples
+    are nearer than assumed, and fewer are found. With fewer than about 20 classes, many
+    ``nontarget_angles`` of wrong samples are angles to their true class, and right samples get
+    lost. The misfit shows both.
 
     Args:
-        angles: to the dominant center of the own class, in degrees, (N,).
-        nontarget_angles: of samples to dominant centers of other classes, in degrees, (M,).
+        angles: angle of each sample to the dominant center of its class, in degrees, (N,).
+        nontarget_angles: angles of samples to dominant centers of other classes, in degrees, (M,).
 
     Returns:
         The fit.
@@ -198,13 +237,18 @@ def fit_angle_mixture(angles: torch.Tensor, nontarget_angles: torch.Tensor) -> A
     Raises:
         ValueError: if there are no angles of one kind, one is not in [0, 180], or the two kinds
             cannot be told apart.
+
+    Example:
+        >>> right, others = torch.linspace(20, 40, 900), torch.linspace(75, 105, 900)
+        >>> 45 < fit_angle_mixture(torch.cat([right, others[::9]]), others).threshold < 75
+        True
     """
     own = _histogram(angles, 'angles')
     other = _histogram(nontarget_angles, 'nontarget_angles')
     x = _BINS.log()
     wrong_mean, wrong_deviation = _moments(x, other)
     wrong = _normal(x, wrong_mean, wrong_deviation)
-    # Right ones hardly reach the median of the others, which half of the wrong ones exceed.
+    # Half of the wrong samples exceed the median of the nontarget angles, and hardly any right one.
     far = other.cumsum(0) > 0.5
     share = float((own[far].sum() / other[far].sum()).clamp(0.01, 0.9))
     mean, deviation = _moments(x, own * (own.cumsum(0) <= max(1 - share, float(own.max()))))
@@ -233,7 +277,7 @@ def fit_angle_mixture(angles: torch.Tensor, nontarget_angles: torch.Tensor) -> A
     threshold = float(_BINS[rather_wrong][0]) - BIN / 2 if rather_wrong.any() else 180.0
     dropped = threshold < _BINS
     wrongs = own * posterior
-    # Of an angle, where it was of a logarithm.
+    # From the density of a log angle to that of the angle.
     density = density / _BINS
     density = density / density.sum()
     return AngleMixture(

@@ -12,20 +12,26 @@ def pool_templates(
     media: torch.Tensor,
     weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """One unit vector a template: the mean of each media, and their sum.
+    """One unit vector per template: the normalized sum of the means over each media.
 
-    A video of a hundred frames so weighs as much as a photograph. This is the protocol of IJB-B
-    and IJB-C as insightface's scripts follow it.
+    So a video of a hundred frames weighs as much as a photograph. This is the protocol of IJB-B and
+    IJB-C as insightface's scripts follow it.
 
     Args:
         vectors: embeddings of the images, (N, D).
-        template: of each image, (N,), int64, in [0, T), each there.
-        media: of each image, (N,), int64; a media of one number in two templates is two.
-        weights: of each image, (N,), such as its detection score; all 1 by default. They scale the
-            vectors, and the mean still divides by the number of images.
+        template: template of each image, (N,), int64, in [0, T); each template has an image.
+        media: media of each image, (N,), int64. The same number in two templates means two media.
+        weights: weight of each image, (N,), such as its detection score; all 1 by default. Weights
+            scale the vectors; the mean still divides by the number of images.
 
     Returns:
-        (T, D); a template whose vectors cancel out is 0.
+        Unit vectors, (T, D); a template whose vectors cancel out is 0.
+
+    Example:
+        >>> vectors = torch.tensor([[4.0, 0.0], [2.0, 0.0], [0.0, 4.0]])
+        >>> template, media = torch.tensor([0, 0, 0]), torch.tensor([0, 0, 1])
+        >>> pool_templates(vectors, template, media).mul(5).round(decimals=2)
+        tensor([[3., 4.]])
     """
     if weights is not None:
         vectors = vectors * weights[:, None]

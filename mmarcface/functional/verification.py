@@ -1,9 +1,10 @@
-"""Same or not the same: the figures of a verification benchmark.
+"""Figures of a verification benchmark: do two images show the same identity?
 
-Pairs come as ``similarity``, (P,) float, larger for more alike, and ``is_same``, (P,) bool. A
-pair is accepted where similarity >= threshold. TAR, true acceptance rate, is the share of the
-same-identity pairs that are accepted; FAR, false acceptance rate, that of the others. All rates
-are in [0, 1]. NumPy arrays and tensors are taken alike; sums are in float64.
+Each pair has a ``similarity``, larger for more alike, and ``is_same``, whether both images show one
+identity; both are vectors (P,). A pair is accepted where similarity >= threshold. TAR, the true
+acceptance rate, is the share of the same-identity pairs that are accepted; FAR, the false
+acceptance rate, is the share of the other pairs that are. All rates are in [0, 1]. NumPy arrays and
+tensors are both accepted; sums are in float64.
 """
 
 from __future__ import annotations
@@ -22,11 +23,16 @@ def pair_similarity(vectors: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
     """Inner products of pairs of vectors, block by block.
 
     Args:
-        vectors: (N, D); unit vectors for cosines.
-        pairs: places of the two vectors of each pair, (P, 2), int64.
+        vectors: vectors, (N, D); unit vectors for cosines.
+        pairs: indices of the two vectors of each pair, (P, 2), int64.
 
     Returns:
-        (P,).
+        Inner products, (P,).
+
+    Example:
+        >>> vectors = torch.tensor([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
+        >>> pair_similarity(vectors, torch.tensor([[0, 1], [0, 2]])).tolist()
+        [0.5, 0.0]
     """
     blocks = pairs.split(max(1, ELEMENTS_PER_BLOCK // vectors.shape[1]))
     return torch.cat([(vectors[block[:, 0]] * vectors[block[:, 1]]).sum(1) for block in blocks])
@@ -35,18 +41,23 @@ def pair_similarity(vectors: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
 def roc_curve(
     similarity: ArrayLike, is_same: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every operating point: one a distinct similarity, after one that accepts nothing.
+    """ROC curve: an operating point for each distinct similarity, after one that accepts nothing.
 
     Args:
-        similarity: (P,).
-        is_same: (P,), bool.
+        similarity: similarity of each pair, (P,).
+        is_same: whether each pair shows one identity, (P,), bool.
 
     Returns:
         FAR, TAR and threshold, each (T,): thresholds fall from +inf, rates rise from 0 to 1.
 
     Raises:
-        ValueError: if the lengths differ, a similarity is NaN, or one of the two kinds of pairs
-            is missing.
+        ValueError: if the lengths differ, a similarity is NaN, or one of the two kinds of pairs is
+            missing.
+
+    Example:
+        >>> far, tar, thresholds = roc_curve([0.9, 0.6, 0.3], [True, False, True])
+        >>> far.tolist(), tar.tolist(), thresholds.tolist()
+        ([0.0, 0.0, 1.0, 1.0], [0.0, 0.5, 0.5, 1.0], [inf, 0.9, 0.6, 0.3])
     """
     similarity, is_same = _check_kinds(similarity, is_same)
     thresholds, same, other = _cumulative_counts(similarity, is_same)
@@ -57,24 +68,34 @@ def roc_auc(far: np.ndarray, tar: np.ndarray) -> float:
     """Area under a ROC curve, by trapezoids: 0.5 for chance, 1 for a perfect order.
 
     Args:
-        far: (T,), rising, from :func:`roc_curve`.
-        tar: (T,), rising.
+        far: FAR of each point, (T,), rising, from :func:`roc_curve`.
+        tar: TAR of each point, (T,), rising.
 
     Returns:
         The area in [0, 1].
+
+    Example:
+        >>> far, tar, _ = roc_curve([0.9, 0.6, 0.3], [True, False, True])
+        >>> roc_auc(far, tar)
+        0.5
     """
     return float(np.sum(np.diff(far) * (tar[1:] + tar[:-1])) / 2)
 
 
 def equal_error_rate(far: np.ndarray, tar: np.ndarray) -> float:
-    """The error rate where FAR equals 1 - TAR, on the line between the two nearest points.
+    """Error rate where FAR equals 1 - TAR, on the line between the two nearest points.
 
     Args:
-        far: (T,), rising, from :func:`roc_curve`.
-        tar: (T,), rising.
+        far: FAR of each point, (T,), rising, from :func:`roc_curve`.
+        tar: TAR of each point, (T,), rising.
 
     Returns:
         The rate in [0, 1].
+
+    Example:
+        >>> far, tar, _ = roc_curve([0.9, 0.6, 0.5, 0.3], [True, False, True, False])
+        >>> equal_error_rate(far, tar)
+        0.5
     """
     gap = far - (1 - tar)
     after = int(np.argmax(gap >= 0))
@@ -86,19 +107,23 @@ def equal_error_rate(far: np.ndarray, tar: np.ndarray) -> float:
 def tar_at_far(similarity: ArrayLike, is_same: ArrayLike, far: float) -> float:
     """The highest TAR of any threshold whose FAR is at most the one asked for.
 
-    No interpolation: the rate is one that a threshold reaches. With N pairs of different
-    identities, a FAR below 1/N allows no false acceptance at all.
+    It is not interpolated: a threshold reaches it. With N pairs of different identities, a FAR
+    below 1/N allows no false acceptance at all.
 
     Args:
-        similarity: (P,).
-        is_same: (P,), bool.
-        far: the FAR allowed, in [0, 1].
+        similarity: similarity of each pair, (P,).
+        is_same: whether each pair shows one identity, (P,), bool.
+        far: largest FAR allowed, in [0, 1].
 
     Returns:
         TAR in [0, 1].
 
     Raises:
         ValueError: as :func:`roc_curve`, or if ``far`` is outside [0, 1].
+
+    Example:
+        >>> tar_at_far([0.9, 0.6, 0.5, 0.3], [True, False, True, False], far=0.0)
+        0.5
     """
     _check_rates(far)
     rates, tar, _ = roc_curve(similarity, is_same)
@@ -109,15 +134,20 @@ def tar_from_roc(far: np.ndarray, tar: np.ndarray, allowed: float) -> float:
     """The highest TAR on a ROC curve whose FAR is at most the one allowed.
 
     Args:
-        far: (T,), rising, from :func:`roc_curve`.
-        tar: (T,), rising.
-        allowed: the FAR allowed, in [0, 1].
+        far: FAR of each point, (T,), rising, from :func:`roc_curve`.
+        tar: TAR of each point, (T,), rising.
+        allowed: largest FAR allowed, in [0, 1].
 
     Returns:
         TAR in [0, 1].
 
     Raises:
         ValueError: if ``allowed`` is outside [0, 1].
+
+    Example:
+        >>> far, tar, _ = roc_curve([0.9, 0.6, 0.5, 0.3], [True, False, True, False])
+        >>> tar_from_roc(far, tar, allowed=0.0), tar_from_roc(far, tar, allowed=0.5)
+        (0.5, 1.0)
     """
     check_number('allowed', allowed, minimum=0, maximum=1)
     return float(tar[np.searchsorted(far, allowed, side='right') - 1])
@@ -132,19 +162,19 @@ def tar_interval(
 ) -> tuple[float, float]:
     """Bootstrap confidence interval of :func:`tar_at_far` (Efron's percentiles).
 
-    Both kinds of pairs are drawn anew, with replacement, 2000 times. A draw is not carried out
-    pair by pair but through its order statistics, which have the same distribution: the negative
-    that sets the threshold is one of rank floor(N u), u ~ Beta(k + 1, N - k), where k of N
-    negatives may be accepted, and the positives above it are binomial. So 10^7 pairs take no
-    longer than sorting them. Pairs count as independent: where an image is in many pairs the
-    truth is wider.
+    Both kinds of pairs are resampled with replacement, 2000 times. A resample is not drawn pair by
+    pair but through its order statistics, which have the same distribution: the pair of different
+    identities that sets the threshold is the one of rank floor(N u), u ~ Beta(k + 1, N - k), where
+    k of N may be accepted, and the number of same-identity pairs above it is binomial. So 10^7
+    pairs take no longer than sorting them. Pairs count as independent: where an image is in many
+    pairs, the true interval is wider.
 
     Args:
-        similarity: (P,).
-        is_same: (P,), bool.
-        far: the FAR allowed, in [0, 1].
-        confidence: share of the draws inside the interval, in (0, 1).
-        seed: of the draws, at least 0.
+        similarity: similarity of each pair, (P,).
+        is_same: whether each pair shows one identity, (P,), bool.
+        far: largest FAR allowed, in [0, 1].
+        confidence: confidence level, in (0, 1).
+        seed: seed of the resampling, at least 0.
 
     Returns:
         Lower and upper end, in [0, 1].
@@ -152,6 +182,12 @@ def tar_interval(
     Raises:
         ValueError: as :func:`tar_at_far`, or if ``confidence`` is not in (0, 1) or ``seed`` is
             negative.
+
+    Example:
+        >>> similarity, is_same = np.arange(200) / 200, np.arange(200) % 3 > 0
+        >>> low, high = tar_interval(similarity, is_same, far=0.1)
+        >>> low < tar_at_far(similarity, is_same, far=0.1) < high
+        True
     """
     _check_rates(far, confidence)
     check_number('seed', seed, minimum=0, whole=True)
@@ -171,14 +207,21 @@ def tar_interval(
 
 
 def consecutive_folds(number: int, num_folds: int) -> np.ndarray:
-    """The fold of each pair, (P,), where folds are runs of equal length, or longer by one at first.
+    """Fold of each pair: consecutive runs of equal length, of which the first may be longer by one.
 
     Args:
-        number: of pairs, P.
+        number: number of pairs, P.
         num_folds: number of folds, at least 1.
 
+    Returns:
+        Folds, (P,), int64.
+
     Raises:
-        ValueError: if a number is no whole number or too small.
+        ValueError: if a number is not a whole number, or too small.
+
+    Example:
+        >>> consecutive_folds(7, num_folds=3).tolist()
+        [0, 0, 0, 1, 1, 2, 2]
     """
     check_number('number', number, minimum=0, whole=True)
     check_number('num_folds', num_folds, minimum=1, whole=True)
@@ -191,23 +234,29 @@ def kfold_accuracy(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Accuracy on each fold, at the threshold that is best on all other pairs.
 
-    With ten folds the protocol of LFW's View 2. Thresholds are tried at every distinct similarity
-    of the other pairs and at +inf; of equally good ones the highest is taken.
+    With ten folds this is the protocol of LFW's View 2. The candidates are +inf and every distinct
+    similarity of the other pairs; of equally good thresholds the highest is taken.
 
     Args:
-        similarity: (P,).
-        is_same: (P,), bool.
+        similarity: similarity of each pair, (P,).
+        is_same: whether each pair shows one identity, (P,), bool.
         folds: number of folds, in [2, P], which are consecutive runs of pairs as in LFW's
-            ``pairs.txt``; or the fold of each pair, (P,), int. Pairs of fold -1 only help to
-            choose thresholds: LFW's View 1 is these and a fold 0.
+            ``pairs.txt``; or the fold of each pair, (P,), int. Pairs of fold -1 only help to choose
+            thresholds: LFW's View 1 is these and a fold 0.
 
     Returns:
-        Accuracies and thresholds, each (F,), in the order of the folds; the usual report is their
-        mean and (population) standard deviation.
+        Accuracies and thresholds, each (F,), in the order of the folds; the usual report is the
+        mean and the population standard deviation of the accuracies.
 
     Raises:
-        ValueError: if the lengths differ, a similarity is NaN, the number of folds is out of
-            range, or a fold has no other pairs to choose its threshold on.
+        ValueError: if the lengths differ, a similarity is NaN, the number of folds is out of range,
+            or a fold has no other pairs to choose its threshold on.
+
+    Example:
+        >>> similarity, is_same = [0.9, 0.2, 0.8, 0.3], [True, False, True, False]
+        >>> accuracies, thresholds = kfold_accuracy(similarity, is_same, folds=2)
+        >>> accuracies.tolist(), thresholds.tolist()
+        ([1.0, 0.5], [0.8, 0.9])
     """
     similarity, is_same = _check_pairs(similarity, is_same)
     number = len(similarity)
@@ -227,8 +276,7 @@ def kfold_accuracy(
     for place, fold in enumerate(tested):
         test = folds == fold
         candidates, same, other = _cumulative_counts(similarity[~test], is_same[~test])
-        # Accepted pairs that are the same, less those that are not: the count of right answers
-        # up to a constant.
+        # Up to a constant, this difference is the number of right answers.
         thresholds[place] = candidates[np.argmax(same - other)]
         accuracies[place] = np.mean((similarity[test] >= thresholds[place]) == is_same[test])
     return accuracies, thresholds

@@ -113,7 +113,7 @@ def test_names_equal_those_of_sklearn():
     peer.centroids_ /= np.linalg.norm(peer.centroids_, axis=1, keepdims=True)
     right = peer.predict(unit[1]) == labels
     assert report['attack_accuracy'] == right.mean()
-    interval = report['judge_accuracy_low'], report['judge_accuracy_high']
+    interval = report['attack_accuracy_low'], report['attack_accuracy_high']
     assert interval == wilson_interval(int(right.sum()), 300)
     for identity in report['per_identity']:
         own = labels == identity['label']
@@ -135,7 +135,7 @@ def test_real_images_are_recognised_and_strangers_are_not():
     assert report['frechet'] < 3 * report['frechet_real'] + 0.01
     assert report['notes'] == []
     noise = evaluate_inversions(torch.randn(400, 5), labels, reference)
-    assert noise['judge_accuracy_low'] < 3 * noise['judge_chance']
+    assert noise['attack_accuracy_low'] < 3 * noise['judge_chance']
     assert noise['frechet'] > 3 * noise['frechet_real']
 
 

@@ -264,7 +264,7 @@ def test_measures_are_those_of_vectors():
 @given(st.integers(0, 99), st.integers(2, 6), st.integers(1, 200_000))
 @example(7, 2, 1000)
 @example(0, 2, 10**9)
-def test_too_few_where_fewer_than_ten_may_be_accepted(digits, exponent, num_other):
+def test_warning_where_fewer_than_ten_may_be_accepted(digits, exponent, num_other):
     far = float(f'{digits}e-{exponent}')
     allowed = digits * num_other // 10**exponent
     note = few_pairs_warning(far, num_other)
@@ -272,9 +272,9 @@ def test_too_few_where_fewer_than_ten_may_be_accepted(digits, exponent, num_othe
     if note:
         assert f'allows {allowed} of {num_other} pairs' in note
     if note and far:
-        least = int(note.split(' pairs are the least')[0].split()[-1])
-        assert few_pairs_warning(far, least) is None
-        assert few_pairs_warning(far, least - 1) is not None
+        enough = int(note.removesuffix(' of them').split()[-1])
+        assert few_pairs_warning(far, enough) is None
+        assert few_pairs_warning(far, enough - 1) is not None
 
 
 def test_equal_error_rate():
