@@ -1,16 +1,20 @@
-"""Public docstrings name the arguments that there are."""
+"""Public docstrings document every argument, in order, and no other."""
 
+from __future__ import annotations
+
+import dataclasses
 import importlib
 import inspect
 import pkgutil
 import re
+from collections.abc import Callable, Iterator
 
 import pytest
 
 import mmarcface
 
 
-def public_objects():
+def public_objects() -> Iterator:
     for info in pkgutil.walk_packages(mmarcface.__path__, 'mmarcface.'):
         module = importlib.import_module(info.name)
         for name, value in vars(module).items():
@@ -20,30 +24,161 @@ def public_objects():
                 yield pytest.param(value, id=f'{info.name}.{name}')
 
 
-def documented_arguments(docstring: str) -> list[str]:
-    section = re.search(r'^Args:\n((?:    .*\n|\n)*)', docstring + '\n', re.MULTILINE)
-    return re.findall(r'^    \*{0,2}(\w+):', section[1], re.MULTILINE) if section else []
+def documented(value, *sections: str) -> list[str]:
+    """Names of the entries in the first of some sections that the docstring has."""
+    docstring = (inspect.getdoc(value) or '') + '\n'
+    for section in sections:
+        if found := re.search(rf'^{section}:\n((?:    .*\n|\n)*)', docstring, re.MULTILINE):
+            return re.findall(r'^    \*{0,2}(\w+):', found[1], re.MULTILINE)
+    return []
+
+
+def parameters_of(value: Callable) -> list[str]:
+    names = list(inspect.signature(value).parameters)
+    return [name for name in names if name not in ('self', 'cls') and not name.startswith('_')]
+
+
+def check(value: Callable) -> None:
+    """Refuse a function or class, or a public method of it, with undocumented arguments.
+
+    Those of an inherited constructor and of a method that overrides another may be documented there.
+    """
+    assert inspect.getdoc(value), 'no docstring'
+    if not inspect.isclass(value):
+        assert documented(value, 'Args') == parameters_of(value)
+        return
+    if '__init__' in vars(value):
+        sections = ('Args', 'Attributes') if dataclasses.is_dataclass(value) else ('Args',)
+        assert documented(value, *sections) == parameters_of(value)
+    for name, method in vars(value).items():
+        method = getattr(method, '__func__', method)
+        if name.startswith('_') or not inspect.isfunction(method):
+            continue
+        assert inspect.getdoc(getattr(value, name)), f'{name} has no docstring'
+        overrides = any(name in vars(base) for base in value.__mro__[1:])
+        names = documented(method, 'Args')
+        assert names == parameters_of(method) or (overrides and not names), name
 
 
 @pytest.mark.parametrize('value', public_objects())
 def test_arguments_are_documented(value):
-    docstring = inspect.getdoc(value)
-    assert docstring, 'no docstring'
-    names = documented_arguments(docstring)
-    if names:
-        assert names == parameters_of(value)
+    check(value)
 
 
-@pytest.mark.parametrize('value', public_objects())
-def test_arguments_of_methods_are_documented(value):
-    for name, method in vars(value).items() if inspect.isclass(value) else ():
-        if name.startswith('_') or not inspect.isfunction(method):
-            continue
-        docstring = inspect.getdoc(method)
-        assert docstring, f'{name} has no docstring'
-        names = documented_arguments(docstring)
-        assert not names or names == parameters_of(method), name
+def no_docstring(a): ...
 
 
-def parameters_of(value) -> list[str]:
-    return [name for name in inspect.signature(value).parameters if name not in ('self', 'cls')]
+def no_section(a):
+    """Of a."""
+
+
+def one_missing(a, b):
+    """Of two.
+
+    Args:
+        a: one of two.
+    """
+
+
+def one_too_many(a):
+    """Of one.
+
+    Args:
+        a: the one.
+        b: another one.
+    """
+
+
+def other_order(a, *b):
+    """Of two.
+
+    Args:
+        b: one of two.
+        a: one of two.
+    """
+
+
+class NoSection:
+    """Of a."""
+
+    def __init__(self, a): ...
+
+
+@dataclasses.dataclass
+class NoAttributes:
+    """Of a."""
+
+    a: int
+
+
+class Method:
+    """A method without a section."""
+
+    def method(self, a):
+        """Of a."""
+
+
+class ClassMethod:
+    """A class method without a docstring."""
+
+    @classmethod
+    def method(cls): ...
+
+
+class WrongOverride(Method):
+    """A method that documents an argument of another name."""
+
+    def method(self, b):
+        """Of b.
+
+        Args:
+            a: the one.
+        """
+
+
+@pytest.mark.parametrize(
+    'value',
+    [
+        no_docstring, no_section, one_missing, one_too_many, other_order,
+        NoSection, NoAttributes, Method, ClassMethod, WrongOverride,
+    ],
+)  # fmt: skip
+def test_what_is_not_documented_is_found(value):
+    with pytest.raises(AssertionError):
+        check(value)
+
+
+class Override(Method):
+    """An override needs no section of its own."""
+
+    def method(self, a):
+        """Of a, too."""
+
+
+class Inherited(NoAttributes):
+    """An inherited constructor is documented there."""
+
+
+@dataclasses.dataclass
+class Attributes:
+    """A data class has attributes in place of arguments.
+
+    Attributes:
+        a: the one.
+    """
+
+    a: int
+
+
+def ignored(a, *_, **kwargs):
+    """Of some.
+
+    Args:
+        a: the one.
+        **kwargs: others.
+    """
+
+
+@pytest.mark.parametrize('value', [Override, Inherited, Attributes, ignored])
+def test_what_is_documented_elsewhere_passes(value):
+    check(value)

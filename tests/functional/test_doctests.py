@@ -1,4 +1,4 @@
-"""The examples in docstrings: every public function and class has one, and it gives what it says."""
+"""Examples in docstrings: every public function and class has one, and it prints what it says."""
 
 import doctest
 import importlib
