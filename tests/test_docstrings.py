@@ -41,7 +41,8 @@ def parameters_of(value: Callable) -> list[str]:
 def check(value: Callable) -> None:
     """Refuse a function or class, or a public method of it, with undocumented arguments.
 
-    Those of an inherited constructor and of a method that overrides another may be documented there.
+    An inherited constructor and a method that overrides another may be documented where they come
+    from.
     """
     assert inspect.getdoc(value), 'no docstring'
     if not inspect.isclass(value):
