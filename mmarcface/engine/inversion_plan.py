@@ -206,7 +206,7 @@ def build_evaluator(
             str(path), plan.real, checkpoint or False, get_device(), identities=plan.identities
         )
     evaluator.refuse_same_weights(model)
-    evaluator.reference.places(torch.tensor(plan.identities))
+    evaluator.reference.rows_of(torch.tensor(plan.identities))
     return evaluator
 
 

@@ -1,4 +1,4 @@
-"""Embeddings and class centers as pictures: rays on the plane, spots on the sphere."""
+"""Embeddings and class centers as pictures: rays on the plane, points on a map of the sphere."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Paul Tol's "muted", its sand as an orange that white does not outshine, and black: they differ for
-# the color-blind too. More classes start anew.
+# Paul Tol's "muted" colors, with an orange that shows on white for its sand, and black: the
+# color-blind can tell them apart. More classes repeat them.
 COLORS = (
     '#332288', '#e69f00', '#117733', '#cc6677', '#88ccee',
     '#882255', '#999933', '#000000', '#44aa99', '#aa4499',
@@ -27,17 +27,17 @@ UNITS = {'within class': '\N{DEGREE SIGN}', 'nearest classes': '\N{DEGREE SIGN}'
 
 @dataclass
 class EmbeddingPanel:
-    """The embeddings of a data set, and what to write over their picture.
+    """The embeddings of a data set, and the words of their picture.
 
     Attributes:
-        title: the heading.
-        embeddings: (N, D), of any length.
-        labels: (N,), whole numbers from 0.
-        centers: (C * K, D), the K centers of a class together; None for none, and the directions of
-            the classes are shown instead.
-        num_subcenters: K.
-        names: of the classes; their numbers by default.
-        accuracy: percent; None to leave it out.
+        title: heading.
+        embeddings: embeddings of any length, (N, D).
+        labels: class of each embedding, (N,), whole numbers of at least 0.
+        centers: class centers, (C * K, D), the K centers of a class together; None to show the mean
+            directions of the classes instead.
+        num_subcenters: number of centers per class, K.
+        names: names of the classes; their numbers by default.
+        accuracy: accuracy in percent; None to leave it out.
     """
 
     title: str
@@ -58,7 +58,7 @@ class EmbeddingPanel:
 
     @property
     def statistics(self) -> dict[str, float]:
-        """By name, degrees within a class, degrees between the nearest two, and percent."""
+        """By name the angles within and between classes in degrees, and the accuracy in percent."""
         angles = {'within class': self.within, 'nearest classes': self.between}
         return angles if self.accuracy is None else angles | dict(accuracy=self.accuracy)
 
@@ -66,20 +66,20 @@ class EmbeddingPanel:
 def draw_embeddings(panels: Sequence[EmbeddingPanel], columns: int = 3) -> Figure:
     """Draw embeddings side by side, with a ray for each center.
 
-    Two dimensions are drawn as they are, the longest embeddings to the rim. Of three the directions
-    are drawn, on the unit sphere as an equal-area map (Hammer's), on which the third axis points
-    north; there a center is a cross. Of more the first two principal axes are drawn, through the
-    origin, and the title says so.
+    Two dimensions are drawn as they are, scaled so that the longest embeddings reach the rim. Three
+    are drawn as directions, on an equal-area map of the unit sphere (Hammer's) with the third axis
+    pointing north; there a center is a cross. Of more, the first two principal axes through the
+    origin are drawn, and the title says so.
 
     Args:
-        panels: what to draw, each in axes of its own.
-        columns: most of them in a row.
+        panels: panels to draw, each in axes of its own.
+        columns: largest number of panels in a row.
 
     Returns:
-        The figure, to be saved by its ``savefig``.
+        The figure; save it with its ``savefig``.
 
     Raises:
-        ValueError: if there is nothing to draw, or embeddings have fewer than two dimensions.
+        ValueError: if there is no panel, or embeddings have fewer than two dimensions.
     """
     from matplotlib.figure import Figure
 
@@ -101,8 +101,8 @@ def figure_to_image(figure: Figure, dpi: int = 100) -> np.ndarray:
     """The pixels of a figure, (H, W, 3), uint8 in [0, 255], RGB.
 
     Args:
-        figure: any.
-        dpi: pixels an inch.
+        figure: a matplotlib figure.
+        dpi: pixels per inch.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -126,10 +126,10 @@ def _draw(axes: Axes, panel: EmbeddingPanel) -> None:
             principal = np.linalg.svd(points, full_matrices=False)[2][:2].T
             points, centers = points @ principal, centers @ principal
             note = f'\n(2 of {dimensions} principal axes)'
-        # One point far out would shrink all others.
+        # A quantile, since one point far out would shrink all others.
         longest = np.quantile(np.hypot(*points.T), 0.99)
         points, ends, height = points / max(longest, np.finfo(float).tiny), centers, (-1.3, 1.3)
-    # Class after class, each would cover those before it.
+    # Drawn class after class, each class would cover those before it.
     order = np.random.default_rng(0).permutation(len(points))
     colors = np.array(COLORS)[labels % len(COLORS)]
     axes.scatter(*points[order].T, s=5, c=colors[order], alpha=0.6, linewidths=0)

@@ -1,4 +1,4 @@
-"""Images made out of a trained network: side by side, judged on one page, and how they came about.
+"""Images made from a trained network: side by side, as a one-page audit, and their convergence.
 
 Images are uint8 in [0, 255], BGR, as OpenCV reads them.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's, which differ for the color-blind.
+# Okabe and Ito's colors, which the color-blind can tell apart.
 GENERATED, REAL, OTHER = '#d55e00', '#0072b2', '#767676'
 LINES = ('#000000', '#d55e00', '#0072b2', '#009e73', '#cc79a7', '#e69f00', '#56b4e9')
 GAP = 2
@@ -23,15 +23,15 @@ MAX_IN_STRIP = 6
 
 
 def image_grid(images: np.ndarray, columns: int) -> np.ndarray:
-    """Images row by row, with thin white gaps; with one identity a row, ``columns`` of each.
+    """Images row by row, with thin white gaps.
 
     Args:
-        images: (N, H, W, 3), uint8.
-        columns: images in a row.
+        images: images, (N, H, W, 3), uint8.
+        columns: number of images in a row.
 
     Returns:
-        (R * (H + gap) - gap, columns * (W + gap) - gap, 3), uint8, of R rows with gaps of 2 pixels;
-        places without an image are white.
+        The grid, (R * (H + gap) - gap, columns * (W + gap) - gap, 3), uint8, with R rows and gaps
+        of 2 pixels; places without an image are white.
 
     Raises:
         ValueError: if there are no images, they are of another shape, or ``columns`` is below 1.
@@ -52,18 +52,18 @@ def image_grid(images: np.ndarray, columns: int) -> np.ndarray:
 def draw_audit(
     report: Mapping[str, Any], images: Mapping[int, tuple[np.ndarray, np.ndarray]]
 ) -> Figure:
-    """One page that says how much of the people a network has seen is in its weights.
+    """One page on how much of the people that a network was trained on is in its weights.
 
     Args:
-        report: what :meth:`mmarcface.apis.InversionEvaluator.judge` returns.
-        images: by label a real image of the identity, (H, W, 3), and the generated ones,
-            (K, H, W, 3), as :meth:`mmarcface.apis.InversionEvaluator.pair_with_real` returns them.
+        report: report of :meth:`mmarcface.apis.InversionEvaluator.judge`.
+        images: by label a real image of the identity, (H, W, 3), and the generated ones, (K, H, W,
+            3), from :meth:`mmarcface.apis.InversionEvaluator.pair_with_real`.
 
     Returns:
-        The figure, 8 inches wide, to be saved by its ``savefig``.
+        The figure, 8 inches wide; save it with its ``savefig``.
 
     Raises:
-        ValueError: if there are images of none of the identities in the report.
+        ValueError: if no identity of the report has images.
     """
     from matplotlib.figure import Figure
 
@@ -94,14 +94,14 @@ def draw_convergence(history: Mapping[str, Sequence[float]]) -> Figure:
     """The terms of an objective over the steps, on a logarithmic scale.
 
     Args:
-        history: by name the values of a term, and under 'step' the steps at which they were taken;
-            values that are not positive, which the scale cannot show, are left out.
+        history: by name the values of a term, and by 'step' the steps of these values. Values that
+            are not positive are left out, since the scale cannot show them.
 
     Returns:
-        The figure, to be saved by its ``savefig``.
+        The figure; save it with its ``savefig``.
 
     Raises:
-        ValueError: if there are no steps, no terms, or not one value of a term a step.
+        ValueError: if there are no steps or no terms, or a term does not have one value per step.
     """
     from matplotlib.figure import Figure
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 RIGHT, WRONG = '#0072b2', '#e69f00'
 DEGREE = '\N{DEGREE SIGN}'
 BIN = 2
-# Bars of more classes than this are joined: no screen shows them apart.
+# More bars than this are merged: no screen shows them apart.
 MAX_BARS = 1000
 MAX_DROPPED = 12
 # Files of fonts on usual systems that have characters which matplotlib's own lacks, such as
@@ -40,7 +40,7 @@ THUMB, GAP, NAMES, HEAD, LINE = 64, 6, 130, 50, 13
 
 @dataclass(frozen=True)
 class DroppedRow:
-    """A class and the samples dropped of it.
+    """A class and its dropped samples.
 
     Attributes:
         label: label of the class.
@@ -53,7 +53,8 @@ class DroppedRow:
             default.
 
     Raises:
-        ValueError: if there is not one angle and one proposal an image, or an image is none.
+        ValueError: if angles or proposals are not one per image, or an image has another shape or
+        type.
     """
 
     label: int
@@ -85,7 +86,7 @@ def draw_angles(
     wrong: np.ndarray | None = None,
     dropped: np.ndarray | None = None,
 ) -> Figure:
-    """Draw how far samples are from the dominant center of their class, and what a threshold drops.
+    """Draw the angles of samples to the dominant center of their class, and what a threshold drops.
 
     Args:
         angles: angles of the samples, in degrees, (N,), N at least 1.
@@ -98,7 +99,7 @@ def draw_angles(
         dropped: whether each sample is dropped, (N,), bool; by the threshold alone by default.
 
     Returns:
-        The figure, to be saved by its ``savefig``.
+        The figure; save it with its ``savefig``.
 
     Raises:
         ValueError: if there are no angles, one is not in [0, 180], or ``wrong`` or ``dropped`` is
@@ -175,14 +176,14 @@ def draw_angles(
 def draw_subcenters(counts: np.ndarray) -> Figure:
     """Draw how the samples of each class spread over its sub-centers, the largest at the bottom.
 
-    Classes are sorted by the share of their dominant center; neighbors are joined to the mean of
-    their shares where there are more than 1000. Classes without samples are left out.
+    Classes are sorted by the share of their dominant center; with more than 1000, neighbors are
+    merged and their shares averaged. Classes without samples are left out.
 
     Args:
-        counts: samples nearest to each center, (C, K), integers of at least 0.
+        counts: number of samples nearest to each center, (C, K), integers of at least 0.
 
     Returns:
-        The figure, to be saved by its ``savefig``.
+        The figure; save it with its ``savefig``.
 
     Raises:
         ValueError: if ``counts`` is not (C, K), one is negative, or there are no samples.
@@ -208,7 +209,7 @@ def draw_subcenters(counts: np.ndarray) -> Figure:
     colors = colormaps['cividis'](np.linspace(0.1, 0.95, ways))
     for k in range(ways):
         label = {0: 'largest', 1: 'second', 2: 'third'}.get(k, f'{k + 1}th')
-        # Only some names: a legend of a hundred would be taller than the picture.
+        # Only some names: a legend of a hundred entries would be taller than the picture.
         shown = label if k < 7 or k == ways - 1 else None
         low = tops[:, k - 1] if k else np.zeros(len(tops))
         axes.stairs(tops[:, k], edges, baseline=low, fill=True, color=colors[k], label=shown)
@@ -234,7 +235,7 @@ def draw_subcenters(counts: np.ndarray) -> Figure:
 def draw_dropped(
     rows: Sequence[DroppedRow], names: Sequence[str] | Mapping[int, str] | None = None
 ) -> Figure:
-    """Draw what was dropped of some classes: each in a row, after a typical image of it.
+    """Draw the dropped samples of some classes: a row for each class, after a typical image of it.
 
     Twelve samples are shown, those with the largest angles first. The picture of 20 classes has
     1050 x 2090 pixels; with photographs it takes about 120 kB as WebP and six times that as PNG.
@@ -245,7 +246,7 @@ def draw_dropped(
             of this machine has its characters.
 
     Returns:
-        The figure, to be saved by its ``savefig``, for sharp images with ``dpi=100`` or a multiple.
+        The figure; save it with its ``savefig``, with ``dpi=100`` or a multiple for sharp images.
 
     Raises:
         ValueError: if there are no rows.
@@ -260,7 +261,7 @@ def draw_dropped(
     step, height = THUMB + GAP, THUMB + lines * LINE + 2 * GAP
     typical_at = NAMES + GAP
     dropped_at = typical_at + step + 2 * GAP
-    # Wide enough for the heading also where few were dropped.
+    # Wide enough for the heading where few samples were dropped.
     size = HEAD + height * len(rows), max(dropped_at + step * columns + GAP, 560)
     canvas = np.full((*size, 3), 255, np.uint8)
     figure = Figure(figsize=(size[1] / DPI, size[0] / DPI), dpi=DPI)

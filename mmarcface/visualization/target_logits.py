@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def draw_target_logits(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """Draw the curves of :func:`mmarcface.functional.margins.target_logit_curve` in one figure.
+    """Draw the curves of :func:`mmarcface.functional.target_logit_curve` in one figure.
 
     Args:
         curves: by name of the loss, angles in degrees and phi, each (T,).
 
     Returns:
-        The figure, to be saved by its ``savefig``.
+        The figure; save it with its ``savefig``.
     """
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""Examples in docstrings: every public function and class has one, and it prints what it says."""
+"""The examples in docstrings: each public function and class has one, and it does what it says."""
 
 import doctest
 import importlib
