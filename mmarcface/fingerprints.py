@@ -16,7 +16,11 @@ from mmarcface.datasets.formats.packed import containing_file
 
 
 def fingerprint_model(model: nn.Module) -> str:
-    """Hash of all that decides an embedding beside the image: net, weights, preprocessing, flip."""
+    """Hash of all that decides an embedding beside the image: net, weights, preprocessing, flip.
+
+    Args:
+        model: an :class:`EmbeddingRetriever`.
+    """
     preprocessor = model.data_preprocessor
     facts = [model.flip, model.image_encoder]
     for name in ('mean', 'std', 'to_rgb'):
@@ -26,7 +30,12 @@ def fingerprint_model(model: nn.Module) -> str:
 
 
 def fingerprint_weights(model: nn.Module, facts: str = '') -> str:
-    """Hash of weights and buffers by name, after what else is to count."""
+    """Hash of weights and buffers by name.
+
+    Args:
+        model: any module.
+        facts: other facts to hash, before the weights.
+    """
     digest = hashlib.sha256(facts.encode())
     for name, value in model.state_dict().items():
         digest.update(name.encode())
@@ -35,9 +44,14 @@ def fingerprint_weights(model: nn.Module, facts: str = '') -> str:
 
 
 def fingerprint_images(dataset: Dataset) -> str:
-    """Hash of the images, by path, size and time of change, and of their transforms.
+    """Hash of the images of a data set, by path, size and time of change, and of their transforms.
 
-    '' for a data set that cannot tell what it holds (no ``get_data_info``): it fits no cache.
+    Args:
+        dataset: any data set.
+
+    Returns:
+        The hash; '' for a data set that cannot list its samples (no ``get_data_info``), which
+        matches no cache.
     """
     if not hasattr(dataset, 'get_data_info'):
         return ''
@@ -71,5 +85,9 @@ def _state(file: str) -> str:
 
 
 def plain_facts(sample: dict) -> dict:
-    """What a sample says in plain values, which a weights-only load can read back."""
+    """The strings and numbers of a sample, which a weights-only load can read back.
+
+    Args:
+        sample: sample of a data set.
+    """
     return {key: value for key, value in sample.items() if isinstance(value, (str, int, float))}

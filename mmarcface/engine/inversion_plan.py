@@ -63,7 +63,7 @@ class InversionPlan:
             number: images of each target.
 
         Raises:
-            ValueError: if the number is below 1.
+            ValueError: if ``number`` is below 1.
         """
         check_number('per_target', number, minimum=1, whole=True)
         targets = self.targets

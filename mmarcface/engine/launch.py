@@ -47,7 +47,11 @@ MAX_WAIT = 2 * 3600
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what training and testing share: config, --work-dir, --cfg-options, --launcher."""
+    """Add what training and testing share: config, --work-dir, --cfg-options, --launcher.
+
+    Args:
+        parser: parser that gets the arguments.
+    """
     parser.add_argument('config', help='path of the config')
     parser.add_argument(
         '--work-dir', help='folder for logs and checkpoints; ./work_dirs/CONFIG by default'
@@ -69,7 +73,11 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """The config that the common arguments name, with what they change."""
+    """The config that the common arguments name, with the changes that they make.
+
+    Args:
+        args: arguments that a parser of :func:`add_common_arguments` has parsed.
+    """
     config = Config.fromfile(args.config)
     config.merge_from_dict(args.cfg_options)
     config.launcher = args.launcher

@@ -10,7 +10,11 @@ from mmarcface.models import unwrap_model
 
 
 def trained_model(runner: Runner) -> nn.Module:
-    """The model that the optimizer works on, without the wrapper for several processes."""
+    """The model that the optimizer works on, without the wrapper for several processes.
+
+    Args:
+        runner: runner of the training.
+    """
     return unwrap_model(runner.model)
 
 
@@ -30,7 +34,11 @@ def saved_model(runner: Runner) -> nn.Module:
 
 
 def averaging_hooks(runner: Runner) -> list[EMAHook]:
-    """The hooks of a runner that average weights, mmpretrain's among them."""
+    """The hooks of a runner that average weights, mmpretrain's included.
+
+    Args:
+        runner: runner of the training.
+    """
     return [hook for hook in runner.hooks if isinstance(hook, EMAHook)]
 
 

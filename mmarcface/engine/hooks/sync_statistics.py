@@ -66,7 +66,11 @@ class SyncStatisticsHook(Hook):
         self._refresh_once(runner)
 
     def refresh(self, runner: Runner) -> None:
-        """Average the statistics over the processes."""
+        """Average the statistics over the processes.
+
+        Args:
+            runner: runner whose model has the statistics.
+        """
         if not is_distributed():
             return
         for module in dict.fromkeys([trained_model(runner), saved_model(runner)]):

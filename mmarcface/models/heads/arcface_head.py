@@ -56,10 +56,16 @@ class ArcFaceHead(MarginHead):
 
 @MODELS.register_module()
 class SubCenterArcFaceHead(ArcFaceHead):
-    """ArcFace with K centers a class, of which the nearest counts.
+    """ArcFace with K centers per class, of which the nearest counts.
 
-    `Sub-center ArcFace <https://doi.org/10.1007/978-3-030-58621-8_43>`_, equation 4: noisy
-    samples gather on centers of their own. Arguments and errors as :class:`ArcFaceHead`.
+    `Sub-center ArcFace <https://doi.org/10.1007/978-3-030-58621-8_43>`_, equation 4: noisy samples
+    gather on centers of their own.
+
+    Args:
+        num_classes: number of classes.
+        in_channels: width of the embeddings.
+        num_subcenters: number of centers per class, K.
+        **kwargs: other arguments of :class:`ArcFaceHead`, which raises the same errors.
     """
 
     def __init__(self, num_classes: int, in_channels: int, num_subcenters: int = 3, **kwargs):

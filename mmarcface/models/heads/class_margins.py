@@ -47,7 +47,11 @@ class ClassMargins(nn.Module):
         self.set(margin)
 
     def set(self, margin: float | Sequence[float] | str) -> None:
-        """Replace all margins; arguments and errors as for the class."""
+        """Replace all margins.
+
+        Args:
+            margin: margin as for the class, which raises the same errors.
+        """
         if isinstance(margin, np.ndarray | torch.Tensor):
             margin = margin.tolist()
         if isinstance(margin, str | Path):

@@ -95,7 +95,14 @@ class MarginHead(ClassHead):
         return filtered if function is None else function.compose(filtered)
 
     def scale_of(self, embeddings: torch.Tensor) -> float | torch.Tensor:
-        """S for embeddings (N, in_channels): one number, or one a sample, (N,)."""
+        """The scale s of embeddings.
+
+        Args:
+            embeddings: embeddings, (N, in_channels).
+
+        Returns:
+            One number, or one per sample, (N,).
+        """
         return self.scale
 
     def class_loss(

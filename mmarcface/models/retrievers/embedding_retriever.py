@@ -149,7 +149,14 @@ class EmbeddingRetriever(BaseRetriever):
         return feats if isinstance(feats, tuple) else (feats,)
 
     def embed(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Embeddings as in testing, (N, D), not normalized; with the flip test if configured."""
+        """Embeddings as in testing, not normalized; with the flip test if configured.
+
+        Args:
+            inputs: preprocessed images, (N, C, H, W).
+
+        Returns:
+            Embeddings, (N, D).
+        """
         embeddings = as_vectors(self.extract_feat(inputs)[-1])
         if self.flip:
             embeddings = embeddings + as_vectors(self.extract_feat(inputs.flip(-1))[-1])

@@ -42,6 +42,9 @@ class Gallery:
     def of(cls, model: nn.Module) -> Gallery:
         """The gallery that a model's ``prototype`` and ``prototype_cache`` describe.
 
+        Args:
+            model: a retriever.
+
         Raises:
             ValueError: see :meth:`EmbeddingRetriever.prepare_prototype`.
             TypeError: if the prototype is of another type.
@@ -72,7 +75,10 @@ class Gallery:
 
     @classmethod
     def load(cls, path: str | Path) -> Gallery:
-        """Read a file that :meth:`save` wrote; a bare tensor, as mmpretrain saves it, will do.
+        """Read a file that :meth:`save` wrote; a bare tensor, as mmpretrain saves it, is read too.
+
+        Args:
+            path: path of the file.
 
         Raises:
             ValueError: if the file is damaged, refused or holds something else.
@@ -86,7 +92,11 @@ class Gallery:
             raise ValueError(f'{path} is not a saved gallery') from None
 
     def save(self, path: str | Path) -> None:
-        """Write the gallery; an existing file is replaced whole or not at all."""
+        """Write the gallery; an existing file is replaced whole or not at all.
+
+        Args:
+            path: path of the file.
+        """
         if is_main_process():
             with replacing(path) as partial:
                 torch.save(asdict(self), partial)

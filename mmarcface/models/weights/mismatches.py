@@ -10,7 +10,12 @@ from collections.abc import Callable
 
 
 def refuse_other_weights(name: str, file: str) -> Callable:
-    """A hook that refuses initial weights which would leave a part of a module random."""
+    """A hook that refuses initial weights which would leave a part of a module random.
+
+    Args:
+        name: name of the module, for the error.
+        file: file of the weights, for the error.
+    """
 
     def refuse(module, state_dict, prefix, *_):
         own = {f'{prefix}{key}': v.shape for key, v in module.state_dict().items()}
@@ -26,9 +31,15 @@ def refuse_other_weights(name: str, file: str) -> Callable:
 
 
 def refuse_other_model(model, state_dict, prefix, local_metadata, *_):
-    """Refuse a checkpoint file whose encoder or head is not this model's.
+    """Refuse a checkpoint file whose encoder or head is not this model's: a hook before loading.
 
     A state dict that does not come from a file keeps torch's rules.
+
+    Args:
+        model: module that loads.
+        state_dict: weights by name.
+        prefix: prefix of the module's names in ``state_dict``.
+        local_metadata: metadata of the module in ``state_dict``.
     """
     filename = local_metadata.get('checkpoint_file')
     if filename is None:
