@@ -149,6 +149,9 @@ class BinFile:
     def image(self, place: int) -> bytes:
         """The encoded image at a place.
 
+        Args:
+            place: index of the image, from 0 on.
+
         Raises:
             ValueError: if there is none.
         """

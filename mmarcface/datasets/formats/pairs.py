@@ -29,7 +29,11 @@ class Pairs(IndexedMetainfo):
     folds: np.ndarray
 
     def shifted(self, number: int) -> Pairs:
-        """The same pairs in a data set that has so many other samples before them."""
+        """The same pairs, of samples that come after others.
+
+        Args:
+            number: number of samples that come before.
+        """
         return Pairs(self.indices + number, self.is_same, self.folds)
 
     def for_subset(self, places: np.ndarray, number: int) -> Pairs:

@@ -158,7 +158,11 @@ class RecordFile:
 
     @classmethod
     def without_index(cls, path: str | Path) -> RecordFile:
-        """The records by scanning the file, whether there is an index or not; errors as above."""
+        """The records by scanning the file, with or without an index; errors as for the class.
+
+        Args:
+            path: path of the ``.rec``.
+        """
         records = cls.__new__(cls)
         records._open(path)
         records._use(*records._scan())
@@ -180,6 +184,9 @@ class RecordFile:
     def read(self, key: int) -> Record:
         """The record of a key.
 
+        Args:
+            key: key of the record.
+
         Raises:
             ValueError: if there is none, or it is damaged.
         """
@@ -188,7 +195,11 @@ class RecordFile:
         return unpack(self._parts.join(spans), f'{self.path}: record {key} at byte {offset}')
 
     def image(self, key: int) -> bytes:
-        """The encoded image of a key, read quickly; errors as :meth:`read`."""
+        """The encoded image of a record, in the fastest way; errors as :meth:`read`.
+
+        Args:
+            key: key of the record.
+        """
         offset = self._offset(key)
         content = self._parts.content
         if offset + START.size <= len(content):
@@ -200,21 +211,32 @@ class RecordFile:
         return self.read(key).image
 
     def labels(self, key: int) -> tuple[float, ...]:
-        """The labels of a key, without reading its image; errors as :meth:`read`."""
+        """The labels of a record, without reading its image; errors as :meth:`read`.
+
+        Args:
+            key: key of the record.
+        """
         return self.head(key)[0].labels
 
     def head(self, key: int) -> tuple[Record, int]:
-        """The record of a key with the first byte of its image alone, and the byte where it ends.
+        """A record with only the first byte of its image, and the byte of the file where it ends.
 
-        Errors as :meth:`read`.
+        Args:
+            key: key of the record.
+
+        Raises:
+            ValueError: as :meth:`read`.
         """
         return self._parts.header(self._offset(key))
 
     def identity(self, key: int) -> int:
-        """The first label of a key.
+        """The first label of a record.
+
+        Args:
+            key: key of the record.
 
         Raises:
-            ValueError: as :meth:`read`, or if the label is no whole number from 0 on.
+            ValueError: as :meth:`read`, or if the label is not a whole number of at least 0.
         """
         label = self.labels(key)[0]
         if not (label >= 0 and label % 1 == 0):

@@ -101,10 +101,13 @@ class AlignFace(BaseTransform):
         return results | dict(img=image, img_shape=image.shape[:2], landmarks=points)
 
     def landmarks_of(self, results: dict) -> np.ndarray:
-        """Landmarks of a sample, (5, 2) or (2, 2); its image need not be read yet.
+        """Landmarks of a sample, (5, 2) or (2, 2), whose image need not be read yet.
+
+        Args:
+            results: sample, as transforms pass it on.
 
         Raises:
-            ValueError: if there are none, or they are no such points.
+            ValueError: if there are none, or they are not such points.
         """
         if 'landmarks' in results and (self.file is None or 'landmarks_given' in results):
             points = np.asarray(results['landmarks'], float)
