@@ -58,7 +58,11 @@ class Descent:
         return not self.best or self.rate < MIN_RATE
 
     def resize(self, size: tuple[int, int]) -> None:
-        """Go on from the best pixels at a resolution, (H, W), if that is another one."""
+        """Go on from the best pixels at another resolution, if it is another one.
+
+        Args:
+            size: height and width in pixels.
+        """
         if self.pixels.shape[-2:] != size:
             self._begin(resize(self.best['pixels'], size))
 
@@ -91,7 +95,12 @@ class Descent:
         return True
 
     def step(self, gradient: torch.Tensor, lr: float) -> None:
-        """Change the pixels by a step of Adam, at a rate of at most ``lr``."""
+        """Change the pixels by a step of Adam.
+
+        Args:
+            gradient: gradient of the objective, of the shape of the pixels.
+            lr: learning rate, of which the step uses the share ``rate``.
+        """
         self.pixels.grad = gradient
         self.adam.param_groups[0]['lr'] = lr * self.rate
         self.adam.step()
@@ -120,7 +129,11 @@ class Descent:
         )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from the :meth:`state_dict` of another descent, on the device of this one."""
+        """Go on from the state of another descent, on the device of this one.
+
+        Args:
+            state: state from :meth:`state_dict`.
+        """
         device = self.pixels.device
         self._begin(state['pixels'].to(device))
         self.adam.load_state_dict(state['adam'])
@@ -136,5 +149,10 @@ def _exceeds(objective: float, lowest: float, times: float) -> bool:
 
 
 def resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Images (N, C, H, W) at another size, (H, W)."""
+    """Images at another size, by bilinear interpolation.
+
+    Args:
+        images: images, (N, C, H, W).
+        size: new height and width in pixels.
+    """
     return F.interpolate(images, size=size, mode='bilinear', align_corners=False)

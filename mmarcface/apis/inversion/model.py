@@ -140,14 +140,21 @@ class InversionModel:
         return next(self.model.parameters()).device
 
     def feats(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """What the head takes, for normalized images (N, channels, H, W)."""
+        """The input of the head.
+
+        Args:
+            images: normalized images, (N, channels, H, W).
+        """
         return extract_feats(self.model, images.to(next(self.model.parameters()).dtype))
 
     def embeddings(self, feats: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """The embeddings (N, D) that belong to the output of :meth:`feats`, in fp32 or wider.
+        """The embeddings of images, (N, D), in fp32 or wider.
 
-        They are those of :func:`mmarcface.models.embed_images`, but without the flip test: it would
-        take each step of a search twice as long.
+        They are those of :func:`mmarcface.models.embed_images`, but without the flip test, which
+        would double the time of each step of a search.
+
+        Args:
+            feats: output of :meth:`feats`.
 
         Raises:
             ValueError: if the output has another shape.
@@ -157,7 +164,12 @@ class InversionModel:
     def class_loss(
         self, feats: tuple[torch.Tensor, ...], samples: list[DataSample]
     ) -> torch.Tensor:
-        """The head's loss, mean over the samples, with all of its parts."""
+        """The head's loss with all of its parts, averaged over the samples.
+
+        Args:
+            feats: output of :meth:`feats`.
+            samples: samples with the labels, one per image.
+        """
         losses = self.head.loss(feats, samples)
         return sum(value for name, value in losses.items() if 'loss' in name)
 
@@ -180,7 +192,14 @@ class InversionModel:
                 child.training = mode
 
     def to_pixels(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalized images (N, channels, H, W) as (N, H, W, 3), uint8, BGR."""
+        """Images as pixels that OpenCV can write.
+
+        Args:
+            images: normalized images, (N, channels, H, W).
+
+        Returns:
+            Pixels, (N, H, W, 3), uint8, BGR.
+        """
         pixels = (images * self.std + self.mean).round().clamp(0, 255).to(torch.uint8)
         if pixels.shape[1] == 1:
             pixels = pixels.expand(-1, 3, -1, -1)
@@ -189,7 +208,14 @@ class InversionModel:
         return pixels.permute(0, 2, 3, 1).contiguous().cpu()
 
     def from_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
-        """The inverse of :meth:`to_pixels`."""
+        """The inverse of :meth:`to_pixels`.
+
+        Args:
+            pixels: pixels, (N, H, W, 3), uint8, BGR.
+
+        Returns:
+            Normalized images, (N, channels, H, W).
+        """
         images = pixels.to(self.device).permute(0, 3, 1, 2).float()
         if len(self.mean) == 1:
             images = images[:, :1]

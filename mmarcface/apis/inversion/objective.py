@@ -68,7 +68,11 @@ class Objective:
         return -mean / std, (255 - mean) / std
 
     def resolution(self, step: int) -> tuple[int, int]:
-        """Height and width of the pixels in a step."""
+        """Height and width of the pixels in a step.
+
+        Args:
+            step: number of the step, from 0 on.
+        """
         scale = self.settings.scale(step)
         return tuple(max(1, side // scale) for side in self.net.size)
 
@@ -81,7 +85,14 @@ class Objective:
         return (noise * self.settings.init_std).to(self.net.device)
 
     def images(self, pixels: torch.Tensor) -> torch.Tensor:
-        """The model's input for pixels, normalized, (N, channels, H, W)."""
+        """The model's input for pixels.
+
+        Args:
+            pixels: pixels, (N, C, h, w).
+
+        Returns:
+            Normalized images, (N, channels, H, W).
+        """
         if pixels.shape[-2:] != self.net.size:
             pixels = resize(pixels, self.net.size)
         if not self.settings.gray:
@@ -109,7 +120,12 @@ class Objective:
 
     @torch.no_grad()
     def value(self, pixels: torch.Tensor, step: int) -> float:
-        """The weighted sum alone."""
+        """The weighted sum of the terms alone.
+
+        Args:
+            pixels: pixels, (N, C, h, w).
+            step: number of the step, which decides jitter and flip.
+        """
         with batch_statistics(self.layers) as statistics:
             return float(self.terms(pixels, step, statistics)['objective'])
 

@@ -45,7 +45,11 @@ class Recorder:
         self.started = time.perf_counter() - self._saved['seconds']
 
     def resume(self, descent: Descent) -> None:
-        """Bring a descent to where an interrupted search was."""
+        """Bring a descent to where an interrupted search was.
+
+        Args:
+            descent: a new descent.
+        """
         if self.step:
             descent.load_state_dict(self._saved)
             print_log(f'Going on at step {self.step} of {self.steps}', 'current')
@@ -66,14 +70,22 @@ class Recorder:
         return self.has_frames and self.step % math.ceil(self.steps / MAX_FRAMES) == 0
 
     def add_point(self, terms: dict[str, float]) -> None:
-        """Add the terms of the current step to the history, if it is one of its steps."""
+        """Add the terms of the current step to the history, if it is one of its steps.
+
+        Args:
+            terms: numbers by name.
+        """
         is_last = self.step == self.steps - 1
         if self.step % math.ceil(self.steps / MAX_POINTS) == 0 or is_last:
             self.history.append(dict(step=self.step, **terms))
             self.show(self.step, terms)
 
     def finish_step(self, descent: Descent) -> None:
-        """Count the step, and save the search every ``state.interval`` steps."""
+        """Count the step, and save the search every ``state.interval`` steps.
+
+        Args:
+            descent: descent after the step.
+        """
         self.step += 1
         if self.step % self.state.interval == 0 and self.step < self.steps:
             self.state.save(

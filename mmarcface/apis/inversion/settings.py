@@ -92,13 +92,21 @@ class InversionSettings:
         )
 
     def learning_rate(self, step: int) -> float:
-        """Learning rate of a step, counted from 0."""
+        """Learning rate of a step.
+
+        Args:
+            step: number of the step, from 0 on.
+        """
         if self.schedule == 'constant':
             return self.lr
         return self.lr * (1 + math.cos(math.pi * step / self.steps)) / 2
 
     def scale(self, step: int) -> int:
-        """By how much the images are smaller at a step: 1 for full resolution."""
+        """Factor by which the images are smaller at a step; 1 for full resolution.
+
+        Args:
+            step: number of the step, from 0 on.
+        """
         half = self.steps // 2
         if not self.halvings or step >= half:
             return 1

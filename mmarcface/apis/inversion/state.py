@@ -24,14 +24,31 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class WorkItem:
-    """One batch of one restart."""
+    """One batch of one restart.
+
+    Attributes:
+        batch: number of the batch, from 0 on.
+        restart: number of the restart, from 0 on.
+    """
 
     batch: int
     restart: int
 
 
 class SearchState:
-    """What was done, in a folder; every unit in a file of its own, replaced in one go."""
+    """Progress of an inversion in a folder: one file per work item, replaced whole or not at all.
+
+    Args:
+        folder: folder of the files; None to keep nothing.
+        interval: number of steps between two saves, at least 1.
+        net: model that is inverted.
+        targets: targets of the inversion.
+        settings: settings of the inversion.
+        seed: seed of the inversion.
+
+    Raises:
+        ValueError: if ``interval`` is not a whole number of at least 1.
+    """
 
     def __init__(
         self,
@@ -75,16 +92,40 @@ class SearchState:
             torch.save(dict(content, identity=self.identity), partial)
 
     def finished(self, item: WorkItem) -> dict | None:
-        """The result of a unit that was finished; None for one that was not."""
+        """The result of a work item that is finished; None for another.
+
+        Args:
+            item: batch and restart.
+
+        Raises:
+            ValueError: if the file is damaged, or of another inversion.
+        """
         return self._load(item).get('result')
 
     def resume(self, item: WorkItem) -> dict:
-        """Where to go on with a unit; at step 0 with one that was not begun."""
+        """Where to go on with a work item; step 0 for one that was not begun.
+
+        Args:
+            item: batch and restart.
+
+        Raises:
+            ValueError: as :meth:`finished`.
+        """
         fresh = dict(step=0, history=[], frames=[], began_at=None, seconds=0.0)
         return self._load(item).get('running', fresh)
 
     def save(self, item, step, descent, history, frames, began_at, seconds) -> None:
-        """Keep a unit that is running."""
+        """Save a work item that is running.
+
+        Args:
+            item: batch and restart.
+            step: number of steps that are done.
+            descent: descent after these steps.
+            history: terms over the steps.
+            frames: images over the steps.
+            began_at: objective of the noise at the start.
+            seconds: time spent so far.
+        """
         running = dict(
             step=step,
             history=history,
@@ -96,7 +137,12 @@ class SearchState:
         self._write(item, dict(running=running))
 
     def finish(self, item: WorkItem, result: dict) -> None:
-        """Keep the result of a unit."""
+        """Save the result of a work item in place of its progress.
+
+        Args:
+            item: batch and restart.
+            result: images and figures of the item, as a weights-only load can read them back.
+        """
         self._write(item, dict(result=result))
 
 

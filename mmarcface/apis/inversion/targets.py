@@ -56,7 +56,11 @@ class Targets:
 
 
 def resolve_targets(net: InversionModel, targets: Any) -> Targets:
-    """Check the targets, whichever kind they are: see :func:`mmarcface.apis.invert`.
+    """Check the targets, whichever kind they are.
+
+    Args:
+        net: model that is inverted.
+        targets: targets as :func:`mmarcface.apis.invert` takes them.
 
     Raises:
         ValueError: if they are none of the kinds, or do not fit the model.

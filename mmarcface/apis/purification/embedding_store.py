@@ -98,7 +98,11 @@ class EmbeddingStore:
             yield self.slice_of(block), torch.from_numpy(np.load(self._file(block)))
 
     def slice_of(self, block: int) -> slice:
-        """The places of a block's samples in the data set."""
+        """The places of a block's samples in the data set.
+
+        Args:
+            block: number of the block, from 0 on.
+        """
         return slice(block * self.block_size, min((block + 1) * self.block_size, self.num_samples))
 
     def select(self, places: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
