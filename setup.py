@@ -53,6 +53,7 @@ setup(
     license='Apache-2.0',
     packages=find_packages(include=['mmarcface', 'mmarcface.*']),
     cmdclass={'build_py': BuildWithConfigs},
+    entry_points={'console_scripts': ['mmarcface = mmarcface.cli:main']},
     python_requires='>=3.10',
     install_requires=[
         # torch 2.6 is the first to load weights only by default.

@@ -28,6 +28,8 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from mmpretrain.visualization import UniversalVisualizer
 
+from mmarcface.cli import run_command
+
 ROOT = Path(__file__).parent.parent
 # Each keeps its instances in a dict of its own, and takes the last one as the current one.
 MANAGERS = (MMLogger, MessageHub, DefaultScope, Visualizer, UniversalVisualizer)
@@ -80,11 +82,18 @@ def fresh_state() -> Iterator[None]:
             torch.backends.cudnn.benchmark = benchmark
 
 
+@contextmanager
+def loaded_tool(name: str, *words: object) -> Iterator[ModuleType]:
+    """A tool in the state in which the command line would start it."""
+    argv = [name, *map(str, words)]
+    with fresh_state(), patch.object(sys, 'argv', argv):
+        yield load_tool(name)
+
+
 def call_tool(name: str, *words: object) -> None:
     """Call a tool with its arguments; what it raises is raised, and what it prints is printed."""
-    argv = [str(word) for word in words]
-    with fresh_state(), patch.object(sys, 'argv', [name, *argv]):
-        load_tool(name).main(argv)
+    with loaded_tool(name, *words) as tool:
+        tool.main()
 
 
 def run_in_process(
@@ -97,12 +106,10 @@ def run_in_process(
         for variable, value in env.items():
             here.setenv(variable, value)
         try:
-            call_tool(name, *words)
+            with loaded_tool(name, *words) as tool:
+                run_command(tool.main)
         except SystemExit as end:
             code = end.code
-            if isinstance(code, str):
-                print(code, file=sys.stderr)
-                code = 1
         except Exception:
             traceback.print_exc()
             code = 1

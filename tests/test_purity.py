@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / 'mmarcface'
 # Each may import itself and what stands before it.
 LAYERS = [
-    {'functional', 'atomic_files'},
+    {'functional', 'atomic_files', 'cli', 'user_errors'},
     {'checkpoint', 'registry'},
     {'models', 'datasets', 'evaluation', 'visualization', 'fingerprints'},
     {'apis'},

@@ -21,6 +21,7 @@ from mmpretrain.structures import DataSample
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
+from mmarcface.cli import ArgumentParser, run_command
 from mmarcface.datasets import IdentityFolder, IdentityRecords, LoadImageFromFile, ORLFaces, convert
 from mmarcface.evaluation import RetrievalMetric
 from mmarcface.functional.inversion import (
@@ -420,7 +421,7 @@ def _text(value: object) -> str:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument('--rounds', type=int, default=15, help='turns, of which the least counts')
@@ -480,4 +481,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_command(main)

@@ -24,6 +24,7 @@ from mmarcface.apis import get_model, invert, read_embeddings, save_inversion
 from mmarcface.apis.inversion.search import prepare_inversion
 from mmarcface.apis.inversion.settings import PRESETS
 from mmarcface.checkpoint import has_head, open_checkpoint
+from mmarcface.cli import run_command
 from mmarcface.datasets.class_names import class_mismatch
 from mmarcface.datasets.formats.image_files import find_images, log_left_out
 from mmarcface.engine.inversion_plan import (
@@ -285,4 +286,4 @@ def show(reports: dict[str, dict]) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_command(main)

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
 
+from mmarcface.cli import ArgumentParser, run_command
 from mmarcface.engine import EmbeddingPlotHook
+from mmarcface.engine.config_files import KeyValues
 from mmarcface.engine.launch import load_config, train_unless_done
 from mmarcface.visualization import EmbeddingPanel, draw_embeddings
 
@@ -29,7 +31,7 @@ LOSSES = {
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
     mnist = commands.add_parser('mnist', help='digits as points, for six losses')
     mnist.add_argument('--dim', type=int, choices=(2, 3), default=3, help='plane or sphere')
@@ -40,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     mnist.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=KeyValues,
         default={},
         help='change all six configs: key=value ..., as in tools/train.py',
     )
@@ -93,4 +95,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_command(main)

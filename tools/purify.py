@@ -19,6 +19,7 @@ from mmengine.dist import is_main_process
 from rich.console import Console
 from rich.table import Table
 
+from mmarcface.cli import run_command
 from mmarcface.engine.launch import add_common_arguments, load_config, start_processes
 from mmarcface.engine.purification_pipeline import (
     CLEAN,
@@ -177,4 +178,4 @@ def show(runs: list[dict], seeds: list[int]) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_command(main)

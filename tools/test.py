@@ -11,6 +11,7 @@ from mmengine.dist import is_main_process
 from mmengine.evaluator import DumpResults
 from mmengine.runner import Runner
 
+from mmarcface.cli import ArgumentParser, run_command
 from mmarcface.engine.launch import add_common_arguments, build_runner, check_data, load_config
 from mmarcface.engine.saved_weights import keep_loaded_weights, trained_model
 from mmarcface.evaluation.thresholds import save_thresholds, thresholds_file
@@ -21,7 +22,7 @@ PREDICTIONS = ('.pkl', '.pickle')
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     add_common_arguments(parser)
     parser.add_argument(
         'checkpoint',
@@ -90,8 +91,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         runner._init_model_weights()
         runner.logger.info(f'Testing untrained weights, of seed {runner.seed}')
     elif args.checkpoint is None and parameter is not None:
-        raise SystemExit(
-            f'test.py: error: a checkpoint is needed: the model has parameters, such as {parameter}'
+        raise ValueError(
+            f'a checkpoint is needed: the model has parameters, such as {parameter}'
             '; --untrained tests random ones'
         )
     check_data(runner.test_loop)
@@ -106,4 +107,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_command(main)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
 from mmengine.device import get_device
 from mmengine.dist import get_world_size, init_dist
@@ -29,6 +29,7 @@ from mmarcface.evaluation.metrics.embedding_metric import (
     check_dataset,
 )
 
+from .config_files import KeyValues, change_config, read_config
 from .resuming import SameClassesHook, SaveStoppedHook, latest_checkpoint, refuse_other_classes
 from .saved_weights import (
     keep_loaded_weights,
@@ -52,14 +53,14 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: parser that gets the arguments.
     """
-    parser.add_argument('config', help='path of the config')
+    parser.add_argument('config', help='name or path of the config')
     parser.add_argument(
         '--work-dir', help='folder for logs and checkpoints; ./work_dirs/CONFIG by default'
     )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=KeyValues,
         default={},
         help='change the config: key=value ..., such as train_cfg.max_epochs=1; '
         'lists as key="[a,b]"',
@@ -78,8 +79,8 @@ def load_config(args: argparse.Namespace) -> Config:
     Args:
         args: arguments that a parser of :func:`add_common_arguments` has parsed.
     """
-    config = Config.fromfile(args.config)
-    config.merge_from_dict(args.cfg_options)
+    config = read_config(args.config)
+    change_config(config, args.cfg_options)
     config.launcher = args.launcher
     if args.work_dir is not None:
         config.work_dir = args.work_dir
