@@ -6,9 +6,16 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmarcface.checkpoint import open_training
 from mmarcface.cli import ArgumentParser, run_command
 from mmarcface.engine.hooks.inversion import train_missing_judges
-from mmarcface.engine.launch import add_common_arguments, build_runner, check_data, load_config
+from mmarcface.engine.launch import (
+    add_common_arguments,
+    build_runner,
+    check_data,
+    is_finished,
+    load_config,
+)
 from mmarcface.engine.resuming import latest_checkpoint
 
 
@@ -66,6 +73,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         config.resume, config.load_from = True, args.resume
     train_missing_judges(config)
     runner = build_runner(config)
+    checkpoint = runner._load_from
+    if config.get('resume') and is_finished(config, open_training(checkpoint)['meta']):
+        runner.logger.info(
+            f'{checkpoint} is the end of this training: raise train_cfg.max_epochs or max_iters to '
+            'train on'
+        )
     for loop in (runner.train_loop, runner.val_loop):
         if loop is not None:
             check_data(loop)

@@ -8,6 +8,7 @@ import os
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed
@@ -270,8 +271,18 @@ def _past_training(config: Config) -> tuple[str | None, dict, bool]:
         return None, {}, False
     meta = open_training(checkpoint)['meta']
     _refuse_other_settings(config, checkpoint, meta['cfg'])
+    return checkpoint, meta, is_finished(config, meta)
+
+
+def is_finished(config: Config, meta: dict[str, Any]) -> bool:
+    """Whether a training has come to its end.
+
+    Args:
+        config: config of the training.
+        meta: metadata of its last checkpoint.
+    """
     unit = 'iter' if 'max_iters' in config.train_cfg else 'epoch'
-    return checkpoint, meta, meta[unit] >= config.train_cfg[f'max_{unit}s']
+    return meta[unit] >= config.train_cfg.get(f'max_{unit}s', float('inf'))
 
 
 def _refuse_other_settings(config: Config, checkpoint: str, its_config: str) -> None:

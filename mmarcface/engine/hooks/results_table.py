@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmarcface.checkpoint import open_training
+from mmarcface.cli import command_of
 from mmarcface.engine.resuming import latest_checkpoint
 from mmarcface.engine.saved_weights import refuse_other_figures, trained_model
 from mmarcface.models import EmbeddingRetriever
@@ -143,6 +144,6 @@ class ResultsTableHook(Hook):
         )
         return (
             f'{note}Next, test the checkpoint, and search a folder of images of your own with it:\n'
-            f'  {shlex.join(["python", "tools/test.py", used, checkpoint])} --out figures.json\n'
+            f'  {shlex.join([*command_of("test"), used, checkpoint])} --out figures.json\n'
             f'  {shlex.join(["python", "-c", search])}\n'
         )
