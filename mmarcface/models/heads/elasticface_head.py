@@ -75,4 +75,4 @@ class ElasticFaceHead(MarginHead):
         if not self.training:
             return self.function(cosines, means)
         drawn = elasticface_margins(cosines, means, self.sigma, self.plus)
-        return self.function(cosines, drawn.clamp(0, self.margins.most))
+        return self.function(cosines, drawn.clamp(0, self.margins.maximum))
