@@ -12,7 +12,7 @@ CONFIG = ROOT / 'configs' / 'arcface' / 'iresnet18-arcface_orl.py'
 TYPE = 'mmarcface.OnnxBackbone'
 
 
-def test_figures_are_those_of_the_checkpoint(run_tool, tmp_path):
+def test_figures_are_those_of_the_checkpoint(run_tool, run_on_two, tmp_path):
     for package in ('onnxruntime', 'onnxscript'):
         pytest.importorskip(package, reason=f'{package} comes with mmarcface[tests]')
     torch.manual_seed(0)
@@ -33,7 +33,7 @@ def test_figures_are_those_of_the_checkpoint(run_tool, tmp_path):
     ]
     run_tool('test.py', CONFIG, '--out', 'torch.json', tmp_path / 'net.pth')
     run_tool('test.py', CONFIG, '--out', 'onnx.json', '--cfg-options', *options)
-    run_tool('dist_test.sh', CONFIG, '2', '--out', 'onnx2.json', '--cfg-options', *options)
+    run_on_two('test.py', CONFIG, '--out', 'onnx2.json', '--cfg-options', *options)
     expected, figures, of_two = (
         json.loads((tmp_path / name).read_text())
         for name in ('torch.json', 'onnx.json', 'onnx2.json')
