@@ -60,7 +60,7 @@ def fingerprint_images(dataset: Dataset) -> str:
     digest = hashlib.sha256(re.sub(r' at 0x[0-9a-f]+', '', pipeline).encode())
     state_of = lru_cache(_state)
     for sample in map(dataset.get_data_info, range(len(dataset))):
-        digest.update(repr(sorted(plain_facts(sample).items())).encode())
+        digest.update(repr(sorted(plain_values(sample).items())).encode())
         # Landmarks, or the image itself.
         for name, value in sorted(sample.items()):
             if isinstance(value, np.ndarray):
@@ -84,7 +84,7 @@ def _state(file: str) -> str:
     return f'{status.st_size} {status.st_mtime_ns}'
 
 
-def plain_facts(sample: dict) -> dict:
+def plain_values(sample: dict) -> dict:
     """The strings and numbers of a sample, which a weights-only load can read back.
 
     Args:

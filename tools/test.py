@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 
 from mmarcface.cli import ArgumentParser, run_command
 from mmarcface.engine.launch import add_common_arguments, build_runner, check_data, load_config
-from mmarcface.engine.saved_weights import keep_loaded_weights, trained_model
+from mmarcface.engine.saved_weights import remove_averaging_hooks, trained_model
 from mmarcface.evaluation.thresholds import save_thresholds, thresholds_file
 from mmarcface.fingerprints import fingerprint_model
 
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         config.setdefault('randomness', {})
         config.randomness.seed = config.randomness.get('seed') or 0
     runner = build_runner(config)
-    keep_loaded_weights(runner)
+    remove_averaging_hooks(runner)
     parameter = next((name for name, _ in runner.model.named_parameters()), None)
     if args.untrained:
         runner._init_model_weights()

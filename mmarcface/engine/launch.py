@@ -31,11 +31,17 @@ from mmarcface.evaluation.metrics.embedding_metric import (
 )
 
 from .config_files import KeyValues, change_config, read_config
-from .resuming import SameClassesHook, SaveStoppedHook, latest_checkpoint, refuse_other_classes
+from .resuming import (
+    MovedFilesHook,
+    SameClassesHook,
+    SaveStoppedHook,
+    latest_checkpoint,
+    require_same_classes,
+)
 from .saved_weights import (
-    keep_loaded_weights,
-    refuse_other_figures,
-    take_saved_weights,
+    load_averaged_weights,
+    remove_averaging_hooks,
+    require_averaged_figures,
     trained_model,
 )
 
@@ -117,7 +123,7 @@ def check_data(loop: BaseLoop) -> None:
             'train_dataloader.batch_size'
         )
     if isinstance(loop, (EpochBasedTrainLoop, IterBasedTrainLoop)):
-        refuse_other_figures(loop.runner)
+        require_averaged_figures(loop.runner)
         lists = {'pairs', 'templates'} & set(getattr(loader.dataset, 'metainfo', {}))
         if lists:
             raise ValueError(
@@ -182,8 +188,8 @@ def build_runner(config: Config) -> Runner:
     """A Runner, in the process group that ``config.launcher`` asks for.
 
     Args:
-        config: see :func:`load_config`. With ``resume`` and no ``load_from``, training goes on from
-            :func:`mmarcface.engine.resuming.latest_checkpoint`.
+        config: the config, see :func:`load_config`. With ``resume`` and no ``load_from``, training
+            goes on from :func:`mmarcface.engine.resuming.latest_checkpoint`.
 
     Raises:
         FileNotFoundError: if there is no such checkpoint; no data was read then.
@@ -199,6 +205,7 @@ def build_runner(config: Config) -> Runner:
     runner = RUNNERS.build(config) if 'runner_type' in config else _Runner.from_cfg(config)
     # Not in the config, of which the work dir has a copy that may move with it.
     runner._load_from = checkpoint
+    runner.register_hook(MovedFilesHook(), 'VERY_HIGH')
     runner.register_hook(SameClassesHook(), 'VERY_HIGH')
     runner.register_hook(SaveStoppedHook())
     return runner
@@ -208,7 +215,7 @@ def start_processes(config: Config) -> None:
     """Start the group of processes that ``config.launcher`` asks for, where there is no Runner.
 
     Args:
-        config: with ``launcher``.
+        config: the config, with ``launcher``.
 
     Raises:
         ValueError: if this machine cannot have one of this kind.
@@ -223,7 +230,7 @@ def train_unless_done(config: Config) -> Runner:
     """Train, going on with what the work dir has, and at once if that is all.
 
     Args:
-        config: see :func:`load_config`.
+        config: the config, see :func:`load_config`.
 
     Returns:
         The runner, after training.
@@ -237,16 +244,16 @@ def train_unless_done(config: Config) -> Runner:
         config.resume, config.load_from = not done, None
     runner = build_runner(config)
     if done:
-        refuse_other_classes(meta, runner.train_dataloader.dataset, checkpoint)
+        require_same_classes(meta, runner.train_dataloader.dataset, checkpoint)
         runner.logger.info(f'{checkpoint} is the end of this training, which is not done again')
-        keep_loaded_weights(runner)
+        remove_averaging_hooks(runner)
         runner.load_checkpoint(checkpoint)
         return runner
     for loop in (runner.train_loop, runner.val_loop):
         if loop is not None:
             check_data(loop)
     runner.train()
-    take_saved_weights(runner)
+    load_averaged_weights(runner)
     return runner
 
 
@@ -287,7 +294,8 @@ def is_finished(config: Config, meta: dict[str, Any]) -> bool:
 
 def _refuse_other_settings(config: Config, checkpoint: str, its_config: str) -> None:
     now, then = (
-        _without_places(Config.fromstring(text, '.py')) for text in (config.pretty_text, its_config)
+        _without_machine_settings(Config.fromstring(text, '.py'))
+        for text in (config.pretty_text, its_config)
     )
     for name in DECIDES_WEIGHTS:
         if now.get(name) != then.get(name):
@@ -297,7 +305,7 @@ def _refuse_other_settings(config: Config, checkpoint: str, its_config: str) -> 
             )
 
 
-def _without_places(config: Config) -> Config:
+def _without_machine_settings(config: Config) -> Config:
     """Leave out what the place and the machine decide."""
     loader = config.get('train_dataloader') or {}
     for name in ('pin_memory', 'persistent_workers'):

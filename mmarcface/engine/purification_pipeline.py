@@ -25,7 +25,7 @@ from mmarcface.registry import DATASETS, HOOKS, MODELS
 
 from .hooks import SubCenterHook
 from .launch import train_unless_done
-from .resuming import latest_checkpoint, refuse_other_classes
+from .resuming import latest_checkpoint, require_same_classes
 
 CLEAN, NOISY, SUBCENTER, PURIFIED = 'clean, K=1', 'noisy, K=1', 'noisy, K={}', 'purified, K=1'
 
@@ -59,7 +59,7 @@ def purify_checkpoint(
     content = open_checkpoint(checkpoint)
     _refuse_single_center(config, checkpoint, content)
     dataset = _check(config, settings)
-    refuse_other_classes(content.get('meta') or {}, dataset, checkpoint)
+    require_same_classes(content.get('meta') or {}, dataset, checkpoint)
     # Its file may be replaced from here on.
     del content
     model = get_model(config, pretrained=checkpoint, device=get_device())

@@ -30,7 +30,7 @@ def latest_checkpoint(work_dir: str | Path) -> str | None:
     is the newest other checkpoint in the folder, with a warning.
 
     Args:
-        work_dir: of the training; need not exist.
+        work_dir: work dir of the training; it need not exist.
 
     Raises:
         FileNotFoundError: if there is a note, and no checkpoint to go on from.
@@ -41,7 +41,7 @@ def latest_checkpoint(work_dir: str | Path) -> str | None:
     noted = note.read_text(errors='replace').strip().strip('\0') if note.is_file() else ''
     if '://' in noted:  # Kept elsewhere, by CheckpointHook.out_dir.
         return noted
-    found = _where_now(noted, folder) if noted else None
+    found = _find_moved(noted, folder) if noted else None
     if found is None:
         why = f'{note} ' + (f'names {noted}, which is gone' if noted else 'is missing or empty')
     elif found.is_dir():  # DeepSpeed writes folders.
@@ -83,7 +83,7 @@ def _newest_training(folder: Path) -> tuple[str | None, list[str]]:
     return max(found)[2] if found else None, damaged
 
 
-def _where_now(noted: str, work_dir: Path) -> Path | None:
+def _find_moved(noted: str, work_dir: Path) -> Path | None:
     """A checkpoint whose path was noted before its work dir was moved or copied, perhaps."""
     # Names from any system.
     name, path = PureWindowsPath(noted).name, Path(noted)
@@ -97,14 +97,31 @@ def _where_now(noted: str, work_dir: Path) -> Path | None:
     return None
 
 
+class MovedFilesHook(Hook):
+    """Finds the files that a checkpoint names in this work dir; ``build_runner`` adds it.
+
+    mmengine notes absolute paths of the last and the best checkpoint. In a copy of a work dir they
+    are those of the original, whose best checkpoint it would remove.
+    """
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Replace the paths, and forget files that are gone."""
+        info = checkpoint.get('message_hub', {}).get('runtime_info', {})
+        for name, noted in list(info.items()):
+            if name.startswith(NOTED_FILES) and isinstance(noted, str) and '://' not in noted:
+                place = _find_moved(noted, Path(runner.work_dir))
+                if place is None:
+                    del info[name]
+                else:
+                    info[name] = str(place)
+
+
 class SameClassesHook(Hook):
-    """Keeps labels and files what they were when a training goes on; ``build_runner`` adds it.
+    """Keeps labels what they were when a training goes on; ``build_runner`` adds it.
 
     Checkpoints get the names of the classes. A training does not go on where a label means another
     class, and warns where weights of other classes are its start. A model that tells classes is not
-    evaluated under other labels than it learned. Files that the checkpoint speaks of are those of
-    this work dir, not of the one that it was copied from, whose best checkpoint mmengine would
-    remove.
+    evaluated under other labels than it learned.
     """
 
     def __init__(self):
@@ -120,20 +137,12 @@ class SameClassesHook(Hook):
         Raises:
             ValueError: if the training is to go on and a label means something else.
         """
-        info = checkpoint.get('message_hub', {}).get('runtime_info', {})
-        for name, noted in list(info.items()):
-            if name.startswith(NOTED_FILES) and isinstance(noted, str) and '://' not in noted:
-                place = _where_now(noted, Path(runner.work_dir))
-                if place is None:
-                    del info[name]
-                else:
-                    info[name] = str(place)
         self.learned = checkpoint.get('meta') or {}
         if not runner._resume and not isinstance(runner._train_loop, BaseLoop):
             return
         dataset = runner.train_dataloader.dataset
         if runner._resume:
-            refuse_other_classes(self.learned, dataset, runner._load_from)
+            require_same_classes(self.learned, dataset, runner._load_from)
             wanted = ('optimizer', 'param_schedulers')[: 2 if runner.param_schedulers else 1]
             lacking = [name for name in wanted if name not in checkpoint]
             if lacking:
@@ -207,13 +216,13 @@ class SaveStoppedHook(Hook):
                 runner.logger.info(f'The training was stopped early; its checkpoint is {path}')
 
 
-def refuse_other_classes(meta: dict[str, Any], dataset, checkpoint: str | Path) -> None:
+def require_same_classes(meta: dict[str, Any], dataset, checkpoint: str | Path) -> None:
     """See that the labels of a data set mean what they meant when a checkpoint was written.
 
     Args:
-        meta: that of the checkpoint.
-        dataset: see :func:`mmarcface.datasets.class_names.class_names`.
-        checkpoint: its path, for the error.
+        meta: ``meta`` of the checkpoint.
+        dataset: the training set, see :func:`mmarcface.datasets.class_names.class_names`.
+        checkpoint: path of the checkpoint, for the error.
 
     Raises:
         ValueError: if one means something else; it names the first.

@@ -22,12 +22,12 @@ def saved_model(runner: Runner) -> nn.Module:
     """The model whose weights a plain load of a checkpoint gives.
 
     Under an EMAHook, mmengine's or mmpretrain's, with any average (also StochasticWeightAverage),
-    checkpoints hold the averaged weights as ``state_dict``; all that a training says of its model
-    has to be of them. Buffers of this copy may be behind those of :func:`trained_model` until the
-    hook's ``after_train_iter``.
+    checkpoints hold the averaged weights as ``state_dict``; whatever a training reports of its
+    model must use these. Buffers of this copy may be behind those of :func:`trained_model` until
+    the hook's ``after_train_iter``.
 
     Args:
-        runner: of a training that has begun.
+        runner: runner of a training that has begun.
     """
     averages = averaging_hooks(runner)
     return averages[-1].ema_model.module if averages else trained_model(runner)
@@ -42,34 +42,34 @@ def averaging_hooks(runner: Runner) -> list[EMAHook]:
     return [hook for hook in runner.hooks if isinstance(hook, EMAHook)]
 
 
-def take_saved_weights(runner: Runner) -> None:
+def load_averaged_weights(runner: Runner) -> None:
     """Give the trained model what a checkpoint gives, after training.
 
     mmengine begins an average anew when a runner goes on to test, from the weights that it finds.
 
     Args:
-        runner: whose training is over.
+        runner: runner whose training is over.
     """
     trained, saved = trained_model(runner), saved_model(runner)
     if saved is not trained:
         trained.load_state_dict(saved.state_dict())
 
 
-def keep_loaded_weights(runner: Runner) -> None:
-    """Leave out the hooks that would put other weights in place of those that were loaded.
+def remove_averaging_hooks(runner: Runner) -> None:
+    """Remove the hooks that would replace the weights that were loaded.
 
     Args:
-        runner: that tests and does not train.
+        runner: runner that tests and does not train.
     """
     averages = averaging_hooks(runner)
     runner.hooks[:] = [hook for hook in runner.hooks if hook not in averages]
 
 
-def refuse_other_figures(runner: Runner) -> None:
-    """Refuse hooks that would have figures of other weights than checkpoints give.
+def require_averaged_figures(runner: Runner) -> None:
+    """Refuse hooks whose figures are of other weights than those that checkpoints give.
 
     Args:
-        runner: before it trains or tests.
+        runner: runner that has not trained or tested yet.
 
     Raises:
         ValueError: if an EMAHook evaluates the weights that are trained, not their average.

@@ -28,8 +28,8 @@ def save_thresholds(
 
     Args:
         path: the file.
-        model: fingerprint of the model that they hold for.
-        calibrations: by name of the set of pairs that they were chosen on.
+        model: fingerprint of the model that the thresholds hold for.
+        calibrations: the thresholds by name of the set of pairs that they were chosen on.
     """
     try:
         known, others = load_thresholds(path)
@@ -62,7 +62,7 @@ def load_thresholds(path: str | Path) -> tuple[str, dict[str, list[Calibration]]
         path: the file.
 
     Returns:
-        Fingerprint of the model, and calibrations by name of the set.
+        The fingerprint of the model, and the thresholds by name of the set of pairs.
 
     Raises:
         FileNotFoundError: if there is no such file; it says how to make one.
@@ -98,11 +98,11 @@ def choose_threshold(
     """The threshold of a FAR and a set of pairs.
 
     Args:
-        calibrations: by name of the set.
-        far: the FAR wanted; the lowest that there are enough pairs for by default, else the
-            highest.
-        benchmark: name of the set; may be left out where there is one.
-        path: the file that they are from, for errors.
+        calibrations: the thresholds by name of the set of pairs.
+        far: the FAR of the threshold; by default the lowest with enough pairs, or the highest
+            where none has enough.
+        benchmark: name of the set; None will do where there is only one.
+        path: the file that the thresholds are from, for errors.
 
     Raises:
         ValueError: if there is no such threshold; it says which there are.

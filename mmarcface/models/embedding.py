@@ -28,7 +28,7 @@ def embed_images(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     """
     model = unwrap_model(model)
     if embeds_itself(model):
-        return _at_least_fp32(as_vectors(model.embed(inputs)))
+        return _at_least_fp32(pool_maps(model.embed(inputs)))
     return embeddings_of_feats(extract_feats(model, inputs), getattr(model, 'head', None))
 
 
@@ -68,10 +68,10 @@ def embeddings_of_feats(
         ValueError: see :func:`embed_images`.
     """
     output = head.pre_logits(feats) if hasattr(head, 'pre_logits') else feats[-1]
-    return _at_least_fp32(as_vectors(output))
+    return _at_least_fp32(pool_maps(output))
 
 
-def as_vectors(output: torch.Tensor) -> torch.Tensor:
+def pool_maps(output: torch.Tensor) -> torch.Tensor:
     """An output of shape (N, D) as it is, and feature maps, (N, D, H, W), averaged to (N, D).
 
     Args:

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmarcface.engine.launch import build_runner, latest_checkpoint, train_unless_done
-from mmarcface.engine.resuming import SameClassesHook
+from mmarcface.engine.resuming import MovedFilesHook
 
 from .test_inversion import PIPELINE, loader, tiny
 
@@ -167,7 +167,7 @@ def test_a_copy_leaves_the_best_checkpoint_of_the_original_alone(work, tmp_path)
     copy = tmp_path / 'copy'
     shutil.copytree(work, copy)
     runner = SimpleNamespace(work_dir=str(copy), _train_loop=None, _resume=False)
-    SameClassesHook().after_load_checkpoint(runner, dict(state_dict={}, message_hub=hub))
+    MovedFilesHook().after_load_checkpoint(runner, dict(state_dict={}, message_hub=hub))
     assert hub['runtime_info'] == dict(
         best_ckpt=str(copy / best.name),
         best_score=3.0,

@@ -119,7 +119,7 @@ def test_too_many_pairs_are_drawn():
 
 def test_merging_batches_changes_nothing(query_and_gallery, monkeypatch):
     expected = evaluate(RetrievalMetric(), query_and_gallery)
-    monkeypatch.setattr(embedding_metric, 'PIECE', 1000)
+    monkeypatch.setattr(embedding_metric, 'MERGED_BYTES', 1000)
     metric = RetrievalMetric()
     assert evaluate(metric, query_and_gallery) == expected
 

@@ -91,7 +91,7 @@ def test_all_agree(kind, tmp_path):
     }
     if 'retriever' in kind:
         model.prototype = LOADER
-        found['gallery'] = Gallery.of(model).embeddings
+        found['gallery'] = Gallery.from_prototype(model).embeddings
         model.prototype = None
         found['predict'] = torch.stack([sample.embedding for sample in model.predict(inputs)])
     for name, embeddings in found.items():

@@ -13,7 +13,7 @@ from mmengine.visualization import TensorboardVisBackend
 from mmpretrain.structures import DataSample
 from torch.utils.data import DataLoader
 
-from mmarcface.engine.saved_weights import refuse_other_figures, saved_model
+from mmarcface.engine.saved_weights import require_averaged_figures, saved_model
 from mmarcface.functional.arguments import check_number
 from mmarcface.models.heads.centers import class_centers
 from mmarcface.registry import HOOKS
@@ -32,9 +32,9 @@ class EmbeddingPlotHook(Hook):
     what was drawn last, on the main process.
 
     Args:
-        interval: draw after every so many validations, at least 1.
-        max_points: most images to draw, at least 1; of more the same are drawn each time, taken
-            with a fixed seed, and the angles in the picture are theirs.
+        interval: number of validations between two pictures, at least 1.
+        max_points: largest number of images to draw, at least 1. Of more images the same ones are
+            drawn each time, chosen with a fixed seed, and the angles in the picture are theirs.
 
     Raises:
         ValueError: if a number is below 1; before training if a validation set of several sets has
@@ -55,7 +55,7 @@ class EmbeddingPlotHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Refuse samples that cannot be told apart, and other weights than are saved."""
-        refuse_other_figures(runner)
+        require_averaged_figures(runner)
         dataset = runner.val_loop and runner.val_loop.dataloader.dataset
         # Of mmengine's ConcatDataset, whose parts count for themselves.
         if hasattr(dataset, 'cumulative_sizes') and len(dataset.cumulative_sizes) > 1:

@@ -71,7 +71,7 @@ class MarginScheduleHook(Hook):
     margin a class; goes on where it was after a resume.
 
     Args:
-        epochs: how many, positive, whole or not.
+        epochs: number of epochs, positive, whole or not.
         start: share of the margins at the first iteration, in [0, 1].
 
     Raises:

@@ -37,8 +37,8 @@ class RecomputeStatisticsHook(SyncStatisticsHook):
     training stay.
 
     Args:
-        mirrored: take every image mirrored, too, as the flip test will show it; False for images
-            that are not seen mirrored, such as digits.
+        mirrored: whether to take every image mirrored, too, as the flip test will show it; False
+            for images that are not seen mirrored, such as digits.
 
     Raises:
         ValueError: before training if the runner has no pipeline to prepare images with, the

@@ -17,7 +17,7 @@ from rich.table import Table
 from mmarcface.checkpoint import open_training
 from mmarcface.cli import command_of
 from mmarcface.engine.resuming import latest_checkpoint
-from mmarcface.engine.saved_weights import refuse_other_figures, trained_model
+from mmarcface.engine.saved_weights import require_averaged_figures, trained_model
 from mmarcface.models import EmbeddingRetriever
 from mmarcface.registry import HOOKS
 
@@ -68,7 +68,7 @@ class ResultsTableHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Build the baseline, so that a wrong one is noticed at once."""
-        refuse_other_figures(runner)
+        require_averaged_figures(runner)
         if self.baseline is not None:
             preprocessor = trained_model(runner).data_preprocessor
             self.encoder = EmbeddingRetriever(self.baseline, data_preprocessor=preprocessor).eval()

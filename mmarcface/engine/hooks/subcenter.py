@@ -40,8 +40,8 @@ class SubCenterHook(Hook):
     that the head sees, after augmentation, and the net is the one of that iteration.
 
     Args:
-        interval: iterations, at least 1; one pass of the training set by default. What is left at
-            the end of the training counts as one more.
+        interval: number of iterations, at least 1; one pass of the training set by default. What is
+            left at the end of the training counts as one more.
 
     Raises:
         ValueError: if ``interval`` is below 1; before training if the head has no sub-centers.
@@ -85,8 +85,8 @@ class SubCenterHook(Hook):
         """Count a batch.
 
         Args:
-            embeddings: (N, D).
-            labels: (N,).
+            embeddings: embeddings of the batch, (N, D).
+            labels: class of each, (N,).
         """
         with torch.autocast(embeddings.device.type, enabled=False):
             cosines = subcenter_cosines(

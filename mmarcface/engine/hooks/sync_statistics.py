@@ -7,9 +7,9 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 from mmarcface.engine.saved_weights import (
-    refuse_other_figures,
+    load_averaged_weights,
+    require_averaged_figures,
     saved_model,
-    take_saved_weights,
     trained_model,
 )
 from mmarcface.registry import HOOKS
@@ -32,11 +32,11 @@ class SyncStatisticsHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Refuse figures of other weights than checkpoints give."""
-        refuse_other_figures(runner)
+        require_averaged_figures(runner)
 
     def after_train(self, runner: Runner) -> None:
         """Take the weights that the checkpoint has."""
-        take_saved_weights(runner)
+        load_averaged_weights(runner)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
         """Note that the statistics are about to change."""

@@ -18,13 +18,13 @@ from mmarcface.datasets import labels_of
 
 ROLES = ('query', None, 'gallery')
 # Batches are merged into pieces of this size, in bytes, which go back to the system when freed.
-PIECE = 1 << 25
-ONE_SET = (
+MERGED_BYTES = 1 << 25
+UNWRAPPED_ADVICE = (
     'evaluate a data set that is not wrapped, several sets of pairs as VerificationSets, and '
     "queries with their gallery as one data set, such as InShop with split='test' or "
     'ProbesAndGallery'
 )
-PLACES = (
+SAMPLE_IDX_RULE = (
     'each sample needs its place in the data set as sample_idx, which a ConcatDataset counts anew '
     'in each part and a RepeatDataset repeats'
 )
@@ -36,10 +36,10 @@ class Embeddings:
 
     Attributes:
         vectors: unit vectors, (N, D), fp32.
-        labels: (N,), int64.
+        labels: label of each, (N,), int64.
         sample_idx: place of each in the data set, (N,), int64.
-        roles: index into ``ROLES`` of each, (N,), int64.
-        norms: lengths of the vectors as the model gave them, (N,).
+        roles: role of each as an index into ``ROLES``, (N,), int64.
+        norms: norms of the embeddings as the model gave them, (N,).
     """
 
     vectors: torch.Tensor
@@ -68,8 +68,9 @@ class EmbeddingMetric(BaseMetric):
     each sample must arrive with one of them at a metric that depends on roles.
 
     Args:
-        collect_device: 'cpu' or 'gpu', where the shards are gathered; see mmengine's BaseMetric.
-        prefix: put before the names of the figures.
+        collect_device: device on which the shards are gathered, 'cpu' or 'gpu'; see mmengine's
+            BaseMetric.
+        prefix: text before the names of the figures.
         collect_dir: folder shared by the processes, for gathering on the CPU.
     """
 
@@ -80,8 +81,8 @@ class EmbeddingMetric(BaseMetric):
         """Keep the embeddings of one batch.
 
         Args:
-            data_batch: not used.
-            data_samples: the model's output.
+            data_batch: the batch, which is not used.
+            data_samples: the samples that the model gives.
 
         Raises:
             ValueError: if a sample lacks a field, has several labels or an unknown role, or not
@@ -122,10 +123,10 @@ class EmbeddingMetric(BaseMetric):
     def _merge_batches(self) -> None:
         """Merge the batches at the end of the results once they make up a piece."""
         start, total = len(self.results), 0
-        while start and self.results[start - 1].vectors.nbytes < PIECE:
+        while start and self.results[start - 1].vectors.nbytes < MERGED_BYTES:
             start -= 1
             total += self.results[start].vectors.nbytes
-        if total >= PIECE:
+        if total >= MERGED_BYTES:
             batches = self.results[start:]
             names = ('vectors', 'labels', 'sample_idx', 'roles')
             self.results[start:] = [
@@ -147,9 +148,9 @@ class EmbeddingMetric(BaseMetric):
         """Refuse samples that have no figures; needs no embeddings, so it can come first.
 
         Args:
-            labels: (N,), int64, in data set order.
-            roles: index into ``ROLES`` of each, (N,), int64.
-            names: N names of the samples, for the error.
+            labels: label of each sample, (N,), int64, in the order of the data set.
+            roles: role of each as an index into ``ROLES``, (N,), int64.
+            names: names of the N samples, for the error.
 
         Raises:
             ValueError: as the class in evaluation.
@@ -202,7 +203,7 @@ class EmbeddingMetric(BaseMetric):
         if distinct != size:
             raise ValueError(
                 f'the data set has {size} samples and {distinct} distinct sample_idx were '
-                f'evaluated: {PLACES}; {ONE_SET}'
+                f'evaluated: {SAMPLE_IDX_RULE}; {UNWRAPPED_ADVICE}'
             )
         row = (roles * (sample_idx.max() + 1) + sample_idx).unique(return_inverse=True)[1]
         vectors = torch.empty(size, batches[0].vectors.shape[1])
@@ -250,8 +251,8 @@ def check_dataset(dataset: Dataset, metrics: Sequence[EmbeddingMetric]) -> None:
     for place, sample in enumerate(samples):
         if sample.get('sample_idx', place) != place:
             raise ValueError(
-                f'{PLACES}; in this {type(dataset).__name__} sample {place} has '
-                f'{sample["sample_idx"]}; {ONE_SET}'
+                f'{SAMPLE_IDX_RULE}; in this {type(dataset).__name__} sample {place} has '
+                f'{sample["sample_idx"]}; {UNWRAPPED_ADVICE}'
             )
         _refuse_unknown_role(sample.get('role'), place)
     roles = [sample.get('role') for sample in samples]
@@ -282,5 +283,5 @@ def _refuse_other_role(role: str | None, place: int, expected: Sequence[str | No
         )
     raise ValueError(
         f'{rule}, and sample {place} arrives as {role!r}: a wrapper such as ConcatDataset has the '
-        f'metainfo of its first part only; {ONE_SET}'
+        f'metainfo of its first part only; {UNWRAPPED_ADVICE}'
     )

@@ -102,8 +102,8 @@ def identification_options(
     """Ranks and rates as they were given, unless they are out of range.
 
     Args:
-        rank_at: ranks, from 1 on, at least one.
-        fpir: rates in [0, 1].
+        rank_at: the ranks k, at least one, each at least 1.
+        fpir: false positive identification rates, in [0, 1].
 
     Raises:
         ValueError: naming the argument, the rule and the value.
@@ -120,9 +120,9 @@ def identification_figures(
     """Rank-k and TPIR@FPIR in percent.
 
     Args:
-        searches: what was found.
+        searches: what the searches found.
         rank_at: the ranks k.
-        fpir: the rates, in [0, 1].
+        fpir: false positive identification rates, in [0, 1].
     """
     curve = cmc_curve(searches.ranks, max(rank_at))
     figures = {f'Rank-{rank}': 100 * float(curve[rank - 1]) for rank in rank_at}

@@ -21,7 +21,7 @@ from mmarcface.registry import METRICS
 
 from .embedding_metric import EmbeddingMetric, Embeddings
 from .identification import identification_figures, identification_options
-from .verification import in_order, tar_figures
+from .verification import sort_pairs, tar_figures
 
 WEIGHTINGS = ('quality', 'detection')
 
@@ -116,7 +116,7 @@ class TemplateVerificationMetric(EmbeddingMetric):
         figures = {}
         if templates.pairs is not None:
             indices = torch.from_numpy(templates.pairs.indices)
-            similarity, is_same = in_order(
+            similarity, is_same = sort_pairs(
                 pair_similarity(pooled, indices).numpy(), templates.pairs.is_same
             )
             far, tar, _ = roc_curve(similarity, is_same)

@@ -25,7 +25,7 @@ from mmarcface.functional import (
 from mmarcface.functional.arguments import as_rates, check_number
 from mmarcface.registry import METRICS
 
-from .embedding_metric import ONE_SET, EmbeddingMetric, Embeddings
+from .embedding_metric import UNWRAPPED_ADVICE, EmbeddingMetric, Embeddings
 
 PAIRS_PER_BLOCK = 1 << 12
 
@@ -49,7 +49,7 @@ class VerificationMetric(EmbeddingMetric):
     is too small for the number of pairs.
 
     Args:
-        pairs: (i, j) by place in the data set, in the order of their folds.
+        pairs: pairs (i, j) of places in the data set, in the order of their folds.
         far: false acceptance rates, in [0, 1], at which to report TAR.
         num_folds: folds for the accuracy, at least 2; a data set's pairs know theirs.
         max_pairs: with all pairs, most pairs of different identities to use, at least 1; beyond it
@@ -104,7 +104,7 @@ class VerificationMetric(EmbeddingMetric):
                 if len(outside):
                     raise ValueError(
                         f'pairs{where} must name samples of the data set, in [0, {len(labels)}); '
-                        f'got {int(outside[0])}{"" if given else f"; {ONE_SET}"}'
+                        f'got {int(outside[0])}{"" if given else f"; {UNWRAPPED_ADVICE}"}'
                     )
                 # What only chooses the threshold is not tested.
                 tested = pairs.is_same[pairs.folds >= 0]
@@ -161,7 +161,7 @@ class VerificationMetric(EmbeddingMetric):
         if np.ndim(folds):
             # What only chose the threshold is not tested.
             similarity, is_same = similarity[folds >= 0], is_same[folds >= 0]
-        similarity, is_same = in_order(similarity, is_same)
+        similarity, is_same = sort_pairs(similarity, is_same)
         far, tar, _ = roc_curve(similarity, is_same)
         figures = {
             'Accuracy': accuracies.mean(),
@@ -206,7 +206,7 @@ class VerificationMetric(EmbeddingMetric):
                 f'{len(wrong)} of {len(same)} pairs{where} of the same identity have two labels, '
                 f'the first are {names[i]} and {names[j]} with {int(labels[i])} and '
                 f'{int(labels[j])}: the pairs are of other samples, as where the data set is a '
-                f'part of the one that they were made for, or in another order; {ONE_SET}'
+                f'part of the one that they were made for, or in another order; {UNWRAPPED_ADVICE}'
             )
 
     @staticmethod
@@ -286,12 +286,12 @@ def _places(pairs: Sequence[tuple[int, int]]) -> np.ndarray:
     return indices.astype(np.int64)
 
 
-def in_order(similarity: np.ndarray, is_same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs from the most alike on: sorting them again, as each figure does, takes no time then.
+def sort_pairs(similarity: np.ndarray, is_same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sort pairs by falling similarity, so that the figures, which sort too, take less time.
 
     Args:
-        similarity: (P,).
-        is_same: (P,), bool.
+        similarity: cosine of each pair, (P,).
+        is_same: whether the pair is of one identity, (P,), bool.
     """
     order = np.argsort(-similarity, kind='stable')
     return similarity[order], is_same[order]
@@ -303,10 +303,10 @@ def tar_figures(
     """TAR at each FAR with its confidence interval, in [0, 1].
 
     Args:
-        similarity: (P,).
-        is_same: (P,), bool.
-        far: rates, in [0, 1].
-        name: of the pairs, for the warning where they are too few.
+        similarity: cosine of each pair, (P,).
+        is_same: whether the pair is of one identity, (P,), bool.
+        far: false acceptance rates, in [0, 1].
+        name: name of the pairs, for the warning where they are too few.
     """
     figures = {}
     for rate in far:

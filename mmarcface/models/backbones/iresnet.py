@@ -83,20 +83,21 @@ class IResNet(BaseModule):
     ``backbone.pth`` loads strictly into depth 18 to 200 with the default width and input size.
 
     Args:
-        depth: 18, 34, 50, 100 or 200.
+        depth: number of layers, 18, 34, 50, 100 or 200.
         embedding_dim: length of the embedding.
         input_size: height and width of the images in pixels, or one number for both.
         base_channels: channels of the first stage; each stage doubles them.
         with_se: add squeeze-and-excitation to every block.
         dropout: share of the values that are zeroed before the embedding layer, in [0, 1).
         with_cp: recompute the stages in the backward pass instead of keeping their activations.
-        frozen_stages: -1 to train everything, 0 to freeze the stem (the first convolution with its
-            BN and PReLU), k in [1, 4] to freeze the stem and the first k stages, as in mmpretrain's
-            ResNet. What is frozen gets no gradient and stays in evaluation mode, so that its BN
-            statistics do not change. The embedding layer after the stages always trains.
+        frozen_stages: number of frozen stages: -1 to train everything, 0 to freeze the stem (the
+            first convolution with its BN and PReLU), k in [1, 4] to freeze the stem and the first k
+            stages, as in mmpretrain's ResNet. What is frozen gets no gradient and stays in
+            evaluation mode, so that its BN statistics do not change. The embedding layer after the
+            stages always trains.
         norm_eval: keep all BN layers in evaluation mode, so that no BN statistics change; their
             weights and biases are trained all the same.
-        init_cfg: mmengine initialization, such as ``dict(type='Pretrained', checkpoint=...)``.
+        init_cfg: config of the initialization, such as ``dict(type='Pretrained', checkpoint=...)``.
 
     Raises:
         ValueError: if ``depth`` is unknown, a size is not a positive whole number, ``dropout`` is

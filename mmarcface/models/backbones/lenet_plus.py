@@ -26,7 +26,7 @@ class LeNetPlus(BaseModule):
         input_size: height and width of the images in pixels, or one number for both; at least 8.
         base_channels: channels of the first stage; each stage doubles them.
         with_bn: put batch normalization after each convolution.
-        init_cfg: mmengine initialization, such as ``dict(type='Pretrained', checkpoint=...)``.
+        init_cfg: config of the initialization, such as ``dict(type='Pretrained', checkpoint=...)``.
 
     Raises:
         ValueError: if a size is not a positive whole number, or ``input_size`` below 8.

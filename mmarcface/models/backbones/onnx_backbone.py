@@ -31,7 +31,7 @@ class OnnxBackbone(BaseModule):
         output: name of the output that is the embedding; needed if there are several.
         providers: onnxruntime's execution providers, best first, as names or (name, options); by
             default CUDA, on the GPU of the process, where this onnxruntime has it, and CPU.
-        init_cfg: mmengine initialization; there is nothing to initialize.
+        init_cfg: config of mmengine's initialization; there is nothing to initialize.
 
     Raises:
         FileNotFoundError: if there is no such file.

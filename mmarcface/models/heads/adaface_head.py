@@ -32,12 +32,12 @@ class AdaFaceHead(MarginHead):
     Args:
         num_classes: number of classes.
         in_channels: length of the embeddings.
-        scale: s, positive.
-        margin: m, in [0, 1]: a number, one per class, or a text file with one per class, a number
-            a line.
-        concentration: h, positive.
-        momentum: t_alpha, weight of a batch in the running statistics, in (0, 1].
-        **kwargs: as :class:`MarginHead`.
+        scale: factor s on the cosines, positive.
+        margin: margin m, in [0, 1]: a number, one per class, or a text file with one per class, a
+            number a line.
+        concentration: concentration h, positive.
+        momentum: weight t_alpha of a batch in the running statistics, in (0, 1].
+        **kwargs: further arguments of :class:`MarginHead`.
 
     Raises:
         ValueError: if a number is out of its range or the count of margins is not that of classes.

@@ -24,11 +24,11 @@ class ArcFaceHead(MarginHead):
     Args:
         num_classes: number of classes.
         in_channels: length of the embeddings.
-        scale: s, positive.
-        margin: m in radians, in [0, pi/2]: a number, one per class, or a text file with one per
-            class, a number a line.
+        scale: factor s on the cosines, positive.
+        margin: margin m in radians, in [0, pi/2]: a number, one per class, or a text file with one
+            per class, a number a line.
         easy_margin: add the margin only where cos(theta) > 0.
-        **kwargs: as :class:`MarginHead`.
+        **kwargs: further arguments of :class:`MarginHead`.
 
     Raises:
         ValueError: if a number is out of its range or the count of margins is not that of classes.

@@ -32,11 +32,11 @@ class ClassHead(ClsHead):
     Args:
         num_classes: number of classes, at least 1.
         in_channels: length of the embeddings.
-        num_subcenters: K, centers of each class; at least 1.
+        num_subcenters: number of centers of each class, K, at least 1.
         impl: 'auto', 'reference', 'fused' or 'chunked', how the loss is computed: see
             :func:`mmarcface.functional.losses.margin_softmax`.
-        init_cfg: mmengine initialization.
-        **unknown: refused, with a hint where the name is known elsewhere.
+        init_cfg: config of mmengine's initialization.
+        **unknown: other arguments, which are refused, with a hint where another project has them.
 
     Attributes:
         observers: functions that :meth:`loss` calls with what it sees, detached embeddings,
@@ -85,8 +85,8 @@ class ClassHead(ClsHead):
         """The parts of the loss, each a scalar, by name.
 
         Args:
-            embeddings: (N, in_channels).
-            labels: (N,), int64.
+            embeddings: embeddings of a batch, (N, in_channels).
+            labels: class of each, (N,), int64.
         """
         raise NotImplementedError
 
@@ -94,8 +94,8 @@ class ClassHead(ClsHead):
         """The loss of a batch.
 
         Args:
-            feats: the last one is the embeddings, (N, in_channels).
-            data_samples: N samples, each with one ``gt_label``.
+            feats: outputs of the encoder, of which the last is the embeddings, (N, in_channels).
+            data_samples: the N samples, each with one ``gt_label``.
 
         Returns:
             ``dict(loss=...)``, the mean over the batch, and other parts that a head may have.

@@ -24,10 +24,10 @@ class CombinedMarginHead(MarginHead):
     Args:
         num_classes: number of classes.
         in_channels: length of the embeddings.
-        scale: s, positive.
-        margin: (m1, m2, m3): a factor in (0, 10], radians in [0, pi/2] and units of the cosine in
-            [0, 2]. The paper's CM1 by default; CM2 is (0.9, 0.4, 0.15).
-        **kwargs: as :class:`MarginHead`.
+        scale: factor s on the cosines, positive.
+        margin: margins (m1, m2, m3): a factor in (0, 10], radians in [0, pi/2] and units of the
+            cosine in [0, 2]. The paper's CM1 by default; CM2 is (0.9, 0.4, 0.15).
+        **kwargs: further arguments of :class:`MarginHead`.
 
     Raises:
         ValueError: if a number is out of its range.

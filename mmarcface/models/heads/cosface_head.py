@@ -23,10 +23,10 @@ class CosFaceHead(MarginHead):
     Args:
         num_classes: number of classes.
         in_channels: length of the embeddings.
-        scale: s, positive.
-        margin: m in units of the cosine, in [0, 2]: a number, one per class, or a text file with
-            one per class, a number a line.
-        **kwargs: as :class:`MarginHead`.
+        scale: factor s on the cosines, positive.
+        margin: margin m in units of the cosine, in [0, 2]: a number, one per class, or a text file
+            with one per class, a number a line.
+        **kwargs: further arguments of :class:`MarginHead`.
 
     Raises:
         ValueError: if a number is out of its range or the count of margins is not that of classes.

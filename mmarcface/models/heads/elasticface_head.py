@@ -28,15 +28,15 @@ class ElasticFaceHead(MarginHead):
     Args:
         num_classes: number of classes.
         in_channels: length of the embeddings.
-        scale: s, positive.
+        scale: factor s on the cosines, positive.
         margin: mean of the margins, in radians or units of the cosine: a number, one per class, or
             a text file with one per class, a number a line. 0.5 for 'arc' and 0.35 for 'cos' by
             default.
-        function: 'arc' or 'cos'.
+        function: name of the margin function, 'arc' or 'cos'.
         sigma: standard deviation of the margins, at least 0; a margin that falls outside its range
             counts as the nearest inside.
         plus: give the larger margins to the harder samples (ElasticFace+).
-        **kwargs: as :class:`MarginHead`.
+        **kwargs: further arguments of :class:`MarginHead`.
 
     Raises:
         ValueError: if a number is out of its range or the count of margins is not that of classes.

@@ -26,12 +26,12 @@ class MagFaceHead(MarginHead):
     Args:
         num_classes: number of classes.
         in_channels: length of the embeddings.
-        scale: s, positive.
-        margin: (l_m, u_m) in radians, 0 <= l_m <= u_m <= pi/2.
-        norm_range: (l_a, u_a), 0 < l_a < u_a.
-        regularization: lambda_g, at least 0.
+        scale: factor s on the cosines, positive.
+        margin: smallest and largest margin, (l_m, u_m), in radians, 0 <= l_m <= u_m <= pi/2.
+        norm_range: smallest and largest norm, (l_a, u_a), 0 < l_a < u_a.
+        regularization: weight lambda_g of the regularizer, at least 0.
         easy_margin: add the margin only where cos(theta) > 0.
-        **kwargs: as :class:`MarginHead`.
+        **kwargs: further arguments of :class:`MarginHead`.
 
     Raises:
         ValueError: if a number is out of its range.

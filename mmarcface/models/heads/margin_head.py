@@ -26,16 +26,16 @@ class MarginHead(ClassHead):
     Args:
         num_classes: number of classes, at least 1.
         in_channels: length of the embeddings.
-        scale: s, the factor on the cosines; positive.
-        num_subcenters: K, centers of each class; at least 1.
+        scale: factor s on the cosines, positive.
+        num_subcenters: number of centers of each class, K, at least 1.
         gradient: 'exact', or 'detached' for the margin as a constant in the backward pass, which
             bounds the target's gradient by that of the cosine: see
             :func:`mmarcface.functional.detach_margin`.
         filter_threshold: other classes whose cosine is above count as unrelated: see
             :func:`mmarcface.functional.interclass_filter`. None for no filter.
         impl: how the loss is computed: see :class:`ClassHead`.
-        init_cfg: mmengine initialization.
-        **unknown: refused as by :class:`ClassHead`.
+        init_cfg: config of mmengine's initialization.
+        **unknown: other arguments, which are refused as by :class:`ClassHead`.
 
     Raises:
         ValueError: if a value is out of its range.
@@ -72,7 +72,7 @@ class MarginHead(ClassHead):
 
         Args:
             cosines: cosine between each embedding and its class, (N,).
-            labels: (N,).
+            labels: class of each, (N,).
             norms: lengths of the embeddings, (N,).
 
         Returns:
@@ -84,10 +84,10 @@ class MarginHead(ClassHead):
         """What becomes of the other classes' cosines.
 
         Args:
-            function: that of the loss, or None.
+            function: function of the other classes' cosines that the loss has, or None.
 
         Returns:
-            The same after the filter, if there is one; None for nothing.
+            The same function after the filter, if there is one; None where nothing changes them.
         """
         if self.filter_threshold is None:
             return function
@@ -111,9 +111,9 @@ class MarginHead(ClassHead):
         """Margin softmax.
 
         Args:
-            embeddings: (N, in_channels).
-            labels: (N,).
-            function: of the other classes' cosines, that the loss may have.
+            embeddings: embeddings of a batch, (N, in_channels).
+            labels: class of each, (N,).
+            function: function of the other classes' cosines, where the loss has one.
 
         Returns:
             ``dict(loss=...)``, a scalar.
@@ -136,8 +136,8 @@ class MarginHead(ClassHead):
         """:meth:`target_logit` for a batch, with the gradient that was asked for.
 
         Args:
-            embeddings: (N, in_channels).
-            labels: (N,).
+            embeddings: embeddings of a batch, (N, in_channels).
+            labels: class of each, (N,).
 
         Returns:
             A function from the target cosines, (N,), to phi, (N,).
@@ -157,7 +157,7 @@ class MarginHead(ClassHead):
         """Class scores at inference, s * cos(theta), without margin.
 
         Args:
-            feats: the last one is the embeddings, (N, in_channels).
+            feats: outputs of the encoder, of which the last is the embeddings, (N, in_channels).
 
         Returns:
             (N, num_classes), in fp32 or the wider type of the weights.

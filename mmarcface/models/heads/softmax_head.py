@@ -23,8 +23,9 @@ class SoftmaxHead(ClassHead):
         num_classes: number of classes, at least 1.
         in_channels: length of the embeddings.
         impl: how the loss is computed: see :class:`ClassHead`.
-        init_cfg: mmengine initialization.
-        **unknown: refused as by :class:`ClassHead`; sub-centers, scale and margin among them.
+        init_cfg: config of mmengine's initialization.
+        **unknown: other arguments, which are refused as by :class:`ClassHead`; sub-centers, scale
+            and margin are among them.
 
     Raises:
         ValueError: if a value is out of its range.

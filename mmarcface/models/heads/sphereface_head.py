@@ -34,12 +34,12 @@ class SphereFaceHead(MarginHead):
     Args:
         num_classes: number of classes.
         in_channels: length of the embeddings.
-        scale: s, positive; None for the length of each embedding, as in the paper (scores at
-            inference are then the cosines).
-        margin: m, in [1, 10], whole or not: a number, one per class, or a text file with one per
-            class, a number a line.
+        scale: factor s on the cosines, positive; None for the length of each embedding, as in the
+            paper (scores at inference are then the cosines).
+        margin: margin m, in [1, 10], whole or not: a number, one per class, or a text file with one
+            per class, a number a line.
         annealing: (``start``, ``decay``, ``least``) of lambda; None for lambda = 0.
-        **kwargs: as :class:`MarginHead`; no ``filter_threshold`` without a scale.
+        **kwargs: further arguments of :class:`MarginHead`; no ``filter_threshold`` without a scale.
 
     Raises:
         ValueError: if a number is out of its range or the count of margins is not that of classes.
@@ -106,11 +106,12 @@ class SphereFaceRHead(MarginHead):
     Args:
         num_classes: number of classes.
         in_channels: length of the embeddings.
-        scale: s, positive.
-        margin: m, in [1, 10]; for version 1 also one per class, or a text file with one per class,
-            a number a line.
-        version: 1 or 2.
-        **kwargs: as :class:`MarginHead`. The paper trains with ``gradient='detached'``.
+        scale: factor s on the cosines, positive.
+        margin: margin m, in [1, 10]; for version 1 also one per class, or a text file with one per
+            class, a number a line.
+        version: version of the loss, 1 or 2.
+        **kwargs: further arguments of :class:`MarginHead`. The paper trains with
+            ``gradient='detached'``.
 
     Raises:
         ValueError: if a number is out of its range or the count of margins is not that of classes.
@@ -161,12 +162,13 @@ class SphereFace2Head(MarginHead):
     Args:
         num_classes: number of classes.
         in_channels: length of the embeddings.
-        scale: s (the paper's r), positive.
-        margin: m, in units of g, in [0, 2].
+        scale: factor s on the cosines (the paper's r), positive.
+        margin: margin m, in units of g, in [0, 2].
         alpha: weight of the target's part, in (0, 1).
-        exponent: t of :func:`mmarcface.functional.sphereface2_similarity`, at least 1.
+        exponent: exponent t of :func:`mmarcface.functional.sphereface2_similarity`, at least 1.
         loss_weight: factor on the loss, positive.
-        **kwargs: as :class:`MarginHead`. The authors train with ``gradient='detached'``.
+        **kwargs: further arguments of :class:`MarginHead`. The authors train with
+            ``gradient='detached'``.
 
     Raises:
         ValueError: if a number is out of its range.

@@ -28,13 +28,13 @@ class UniFaceHead(MarginHead):
     gradient vanishes; here they are not.
 
     Args:
-        num_classes: number of classes, C.
+        num_classes: number of classes, C, at least 1.
         in_channels: length of the embeddings.
-        scale: s, positive.
-        margin: m in units of the cosine, in [0, 2]: a number, one per class, or a text file with
-            one per class, a number a line.
-        nontarget_weight: lambda, the weight of the other classes' part, positive.
-        **kwargs: as :class:`MarginHead`.
+        scale: factor s on the cosines, positive.
+        margin: margin m in units of the cosine, in [0, 2]: a number, one per class, or a text file
+            with one per class, a number a line.
+        nontarget_weight: weight lambda of the part of the other classes, positive.
+        **kwargs: further arguments of :class:`MarginHead`.
 
     Raises:
         ValueError: if a number is out of its range or the count of margins is not that of classes.

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader
 from mmarcface.datasets.image_sizes import refuse_unequal_sizes
 from mmarcface.fingerprints import fingerprint_model
 from mmarcface.functional.arguments import check_number
-from mmarcface.models.embedding import as_vectors
-from mmarcface.models.weights.mismatches import refuse_other_model, refuse_other_weights
+from mmarcface.models.embedding import pool_maps
+from mmarcface.models.weights.mismatches import refuse_mismatched_checkpoint, refuse_mismatched_init
 from mmarcface.registry import MODELS
 
 from .gallery import Gallery
@@ -45,7 +45,7 @@ class EmbeddingRetriever(BaseRetriever):
         test_cfg: ``dict(flip=True)`` adds the embedding of the mirrored image to that of the image;
             ``classify=True`` has the head tell the class.
         data_preprocessor: config of the data preprocessor; ``ClsDataPreprocessor`` by default.
-        init_cfg: mmengine initialization.
+        init_cfg: config of mmengine's initialization.
 
     Raises:
         ValueError: if ``topk`` is no whole number of at least 1.
@@ -82,7 +82,7 @@ class EmbeddingRetriever(BaseRetriever):
         self.topk = topk
         self.flip = bool(test_cfg and test_cfg.get('flip', False))
         self.classify = bool(test_cfg and test_cfg.get('classify', False))
-        self.register_load_state_dict_pre_hook(refuse_other_model)
+        self.register_load_state_dict_pre_hook(refuse_mismatched_checkpoint)
         self.register_load_state_dict_post_hook(_forget_gallery)
 
     def train(self, mode: bool = True) -> EmbeddingRetriever:
@@ -105,7 +105,7 @@ class EmbeddingRetriever(BaseRetriever):
             if init_cfg['type'] == 'Pretrained'
         ]
         hooks = [
-            module.register_load_state_dict_pre_hook(refuse_other_weights(name, file))
+            module.register_load_state_dict_pre_hook(refuse_mismatched_init(name, file))
             for name, module, file in pretrained
         ]
         try:
@@ -132,8 +132,8 @@ class EmbeddingRetriever(BaseRetriever):
 
         Args:
             inputs: preprocessed images, (N, 3, H, W).
-            data_samples: N samples; needed for the loss.
-            mode: 'tensor', 'loss' or 'predict'.
+            data_samples: the N samples; needed for the loss.
+            mode: what to return, 'tensor', 'loss' or 'predict'.
         """
         if mode == 'tensor':
             return self.extract_feat(inputs)
@@ -157,9 +157,9 @@ class EmbeddingRetriever(BaseRetriever):
         Returns:
             Embeddings, (N, D).
         """
-        embeddings = as_vectors(self.extract_feat(inputs)[-1])
+        embeddings = pool_maps(self.extract_feat(inputs)[-1])
         if self.flip:
-            embeddings = embeddings + as_vectors(self.extract_feat(inputs.flip(-1))[-1])
+            embeddings = embeddings + pool_maps(self.extract_feat(inputs.flip(-1))[-1])
         return embeddings
 
     def loss(self, inputs: torch.Tensor, data_samples: list[DataSample]) -> dict:
@@ -179,7 +179,7 @@ class EmbeddingRetriever(BaseRetriever):
 
         Args:
             inputs: preprocessed images, (N, 3, H, W).
-            data_samples: N samples to fill; new ones by default.
+            data_samples: the N samples to fill; new ones by default.
 
         Returns:
             The samples, with the fields that the class describes.
@@ -209,11 +209,11 @@ class EmbeddingRetriever(BaseRetriever):
         """Compare embeddings with the gallery: one matrix product and a top-k.
 
         Args:
-            inputs: embeddings, (N, D), of any length.
+            inputs: embeddings, (N, D), of any norm.
 
         Returns:
-            ``score``, cosines (N, G); ``pred_label``, indices of the best, (N, min(topk, G));
-            ``pred_score``, their cosines, falling.
+            ``score``, the cosines, (N, G); ``pred_label``, the indices of the best, best first,
+            (N, min(topk, G)); ``pred_score``, their cosines.
 
         Raises:
             ValueError: if the gallery is of another width; else as :meth:`prepare_prototype`.
@@ -234,7 +234,8 @@ class EmbeddingRetriever(BaseRetriever):
         """Embed or read the gallery, and keep it as unit vectors, (G, D).
 
         Args:
-            gallery: made of this ``prototype`` before; embedded again if that was by other weights.
+            gallery: the gallery that was made of this ``prototype`` before; it is embedded again
+                if other weights made it.
 
         Raises:
             ValueError: if the gallery is empty or not finite, or a file was made by another model
@@ -245,7 +246,7 @@ class EmbeddingRetriever(BaseRetriever):
             (p.device for p in self.image_encoder.parameters()), self.data_preprocessor.device
         )
         known = gallery is not None and gallery.model in ('', fingerprint_model(self))
-        self.gallery = gallery if known else Gallery.of(self)
+        self.gallery = gallery if known else Gallery.from_prototype(self)
         self.register_buffer(
             'prototype_vecs',
             F.normalize(self.gallery.embeddings.to(device, torch.float)),

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from mmarcface.atomic_files import replacing
 from mmarcface.checkpoint import read_file
 from mmarcface.datasets.image_sizes import require_equal_sizes
-from mmarcface.fingerprints import fingerprint_images, fingerprint_model, plain_facts
+from mmarcface.fingerprints import fingerprint_images, fingerprint_model, plain_values
 from mmarcface.models.embedding import embed_images
 
 
@@ -27,7 +27,7 @@ class Gallery:
     """Embeddings of a gallery, and what they were made from.
 
     Attributes:
-        embeddings: (G, D), not normalized.
+        embeddings: embeddings of the images, (G, D), not normalized.
         model: fingerprint of the encoder's weights and the preprocessing; '' if unknown.
         images: fingerprint of the images and their transforms; '' if unknown.
         samples: what the data set says of each image, such as ``img_path``; empty if unknown.
@@ -39,7 +39,7 @@ class Gallery:
     samples: list[dict] = field(default_factory=list)
 
     @classmethod
-    def of(cls, model: nn.Module) -> Gallery:
+    def from_prototype(cls, model: nn.Module) -> Gallery:
         """The gallery that a model's ``prototype`` and ``prototype_cache`` describe.
 
         Args:
@@ -133,7 +133,7 @@ class Gallery:
         require_equal_sizes(loader)
         samples = list(_samples(loader.dataset))
         if any(sample.get('sample_idx', place) != place for place, sample in enumerate(samples)):
-            raise _without_places(loader.dataset)
+            raise _lacks_sample_idx(loader.dataset)
         gallery = cls(_embed(model, loader), samples=samples, **wanted)
         gallery._check(f'{len(loader.dataset)} images')
         if cache is not None:
@@ -159,7 +159,7 @@ class Gallery:
 def _samples(dataset: Dataset) -> Iterator[dict]:
     """Plain facts of each sample, which a weights-only load can read back."""
     if hasattr(dataset, 'get_data_info'):
-        yield from (plain_facts(dataset.get_data_info(place)) for place in range(len(dataset)))
+        yield from (plain_values(dataset.get_data_info(place)) for place in range(len(dataset)))
 
 
 @torch.no_grad()
@@ -183,11 +183,11 @@ def _embed(model: nn.Module, loader: DataLoader) -> torch.Tensor:
             outcome[0][places] = rows
     broadcast_object_list(outcome)
     if outcome[0] is None:
-        raise _without_places(loader.dataset)
+        raise _lacks_sample_idx(loader.dataset)
     return outcome[0]
 
 
-def _without_places(dataset: Dataset) -> ValueError:
+def _lacks_sample_idx(dataset: Dataset) -> ValueError:
     return ValueError(
         f'the {len(dataset)} images of a gallery need a sample_idx each, from 0 on, and the loader '
         'has to give them all: add sample_idx to the meta_keys of PackInputs, and use neither '

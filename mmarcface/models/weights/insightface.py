@@ -25,8 +25,8 @@ def from_insightface(source: str | Path, path: str | Path) -> dict:
     names with a prefix such as ``module.`` or ``backbone.``: a line in the log says where.
 
     Args:
-        source: the file; it is read weights only.
-        path: the checkpoint.
+        source: the file of insightface; it is read weights only.
+        path: the checkpoint to write.
 
     Returns:
         Arguments of the :class:`IResNet` that it is for.

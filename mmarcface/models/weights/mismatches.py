@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 
-def refuse_other_weights(name: str, file: str) -> Callable:
+def refuse_mismatched_init(name: str, file: str) -> Callable:
     """A hook that refuses initial weights which would leave a part of a module random.
 
     Args:
@@ -30,7 +30,7 @@ def refuse_other_weights(name: str, file: str) -> Callable:
     return refuse
 
 
-def refuse_other_model(model, state_dict, prefix, local_metadata, *_):
+def refuse_mismatched_checkpoint(model, state_dict, prefix, local_metadata, *_):
     """Refuse a checkpoint file whose encoder or head is not this model's: a hook before loading.
 
     A state dict that does not come from a file keeps torch's rules.
