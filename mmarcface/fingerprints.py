@@ -61,7 +61,7 @@ def fingerprint_images(dataset: Dataset) -> str:
     state_of = lru_cache(_state)
     for sample in map(dataset.get_data_info, range(len(dataset))):
         digest.update(repr(sorted(plain_values(sample).items())).encode())
-        # Landmarks, or the image itself.
+        # Landmarks, or the image itself in place of a path.
         for name, value in sorted(sample.items()):
             if isinstance(value, np.ndarray):
                 digest.update(f'{name} {value.dtype} {value.shape}'.encode() + value.tobytes())

@@ -50,7 +50,7 @@ DECIDES_WEIGHTS = (
     'model', 'train_dataloader', 'optim_wrapper', 'param_scheduler', 'train_cfg', 'custom_hooks',
     'randomness', 'keep_list',
 )  # fmt: skip
-# For a process that works alone, as on the lists of a purification; in seconds.
+# Seconds that processes wait for one that works alone, as on the lists of a purification.
 MAX_WAIT = 2 * 3600
 
 
@@ -98,7 +98,7 @@ def load_config(args: argparse.Namespace) -> Config:
         if loader:
             loader.setdefault('collate_fn', dict(type='default_collate'))
             loader.setdefault('pin_memory', torch.cuda.is_available())
-            # Without workers it is an error, also where a config that had some is run again.
+            # Without workers it is an error, also where a config that had workers is run again.
             wanted = loader.get('persistent_workers', True)
             loader.persistent_workers = wanted and loader.get('num_workers', 0) > 0
     return config
@@ -142,7 +142,7 @@ def check_data(loop: BaseLoop) -> None:
 
 def _refuse_too_few_classes(loop: BaseLoop) -> None:
     if getattr(loop.runner, '_resume', False):
-        return  # Its checkpoint has the names of its classes, and tells which is another.
+        return  # The checkpoint has the names of the classes, and SameClassesHook compares them.
     head = getattr(trained_model(loop.runner), 'head', None)
     number, names = getattr(head, 'num_classes', None), class_names(loop.dataloader.dataset)
     if number and names and number < len(names):
@@ -155,7 +155,7 @@ def _refuse_too_few_classes(loop: BaseLoop) -> None:
 def _refuse_single_images(loop: BaseLoop) -> None:
     loader = loop.dataloader
     sampler, size = getattr(loader, 'sampler', None), loader.batch_size
-    # Others have no end, or make batches by themselves.
+    # Other samplers have no end, or make batches by themselves.
     if not isinstance(sampler, DefaultSampler) or loader.drop_last or not size:
         return
     norms = [m for m in trained_model(loop.runner).modules() if isinstance(m, nn.BatchNorm1d)]
@@ -169,7 +169,7 @@ def _refuse_single_images(loop: BaseLoop) -> None:
 
 class _Runner(Runner):
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        # Nothing to keep the same on all processes, which torch's wrapper takes for a mistake.
+        # torch's wrapper refuses a model without anything to train.
         if not any(parameter.requires_grad for parameter in model.parameters()):
             return model.to(get_device())
         return super().wrap_model(model_wrapper_cfg, model)
@@ -203,7 +203,7 @@ def build_runner(config: Config) -> Runner:
     if config.get('launcher', 'none') != 'none' and not torch.cuda.is_available():
         _start_cpu_processes(config)
     runner = RUNNERS.build(config) if 'runner_type' in config else _Runner.from_cfg(config)
-    # Not in the config, of which the work dir has a copy that may move with it.
+    # Not in the config: the work dir has a copy of that, and may be moved.
     runner._load_from = checkpoint
     runner.register_hook(MovedFilesHook(), 'VERY_HIGH')
     runner.register_hook(SameClassesHook(), 'VERY_HIGH')
@@ -311,7 +311,7 @@ def _without_machine_settings(config: Config) -> Config:
     for name in ('pin_memory', 'persistent_workers'):
         loader.pop(name, None)
     dataset = loader.get('dataset')
-    # What the outer keep-list keeps is compared by its fingerprint.
+    # The fingerprint of the outer keep-list is compared, not its path.
     while dataset and 'keep_list' in config and dataset.pop('filter_file', None) is None:
         dataset = dataset.get('dataset')
     return config

@@ -17,7 +17,7 @@ from mmarcface.datasets.class_names import class_mismatch, class_names
 
 from .saved_weights import trained_model
 
-# What mmengine notes in a checkpoint of where others are.
+# Where mmengine notes the paths of other checkpoints in a checkpoint.
 NOTED_FILES = ('last_ckpt', 'best_ckpt')
 
 
@@ -84,8 +84,8 @@ def _newest_training(folder: Path) -> tuple[str | None, list[str]]:
 
 
 def _find_moved(noted: str, work_dir: Path) -> Path | None:
-    """A checkpoint whose path was noted before its work dir was moved or copied, perhaps."""
-    # Names from any system.
+    """The place of a checkpoint whose work dir may have moved since its path was noted."""
+    # The path may come from any system.
     name, path = PureWindowsPath(noted).name, Path(noted)
     if name and (work_dir / name).exists():
         return work_dir / name

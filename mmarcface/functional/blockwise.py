@@ -250,7 +250,7 @@ class _NontargetSums(torch.autograd.Function):
         for block in _blocks(centers, labels):
             if inverse_norms is not None:
                 inverse_norms[block.classes] = block.inverse_norms()
-            # Taken here, not all at once before: the allocator keeps such memory between steps.
+            # Block by block, not all at once: the allocator keeps such memory between steps.
             shape = block.shape(x)
             products = x.new_empty(shape) if options.keep else _shaped(buffer, *shape)
             block.multiply(x, inverse_norms, out=products)
@@ -260,7 +260,7 @@ class _NontargetSums(torch.autograd.Function):
             target[block.targets[0]] = nearest[block.targets]
             values = nearest if options.function is None else options.function.value(nearest)
             logits = _affine(values, options.scale, bias, block, scratch)
-            # Put back below, for these may be the very products that are kept.
+            # Put back below: the logits may be the very products that are kept.
             own = logits[block.targets]
             logits[block.targets] = -torch.inf
             if options.reduction == 'logsumexp':

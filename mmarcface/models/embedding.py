@@ -58,8 +58,8 @@ def embeddings_of_feats(
     """The embeddings that belong to the outputs of an encoder: see :func:`embed_images`.
 
     Args:
-        feats: the outputs, of which the last counts.
-        head: the head whose hidden layers come after the encoder; None for none.
+        feats: the outputs; the last one counts.
+        head: the head whose hidden layers follow the encoder; None if there is none.
 
     Returns:
         See :func:`embed_images`.

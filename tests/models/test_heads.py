@@ -365,7 +365,7 @@ def test_detached_margins_have_the_cosines_gradient(name, options, function):
     head = build(name, gradient='detached', **options).double()
     cosines = torch.tensor([0.9, 0.3, -0.4], dtype=torch.float64, requires_grad=True)
     labels = torch.zeros(3, dtype=torch.long)
-    phi = head.margin_on(torch.ones(3, WIDTH, dtype=torch.float64), labels)(cosines)
+    phi = head.margin_function(torch.ones(3, WIDTH, dtype=torch.float64), labels)(cosines)
     expected = [function(math.acos(c)) for c in cosines.tolist()]
     assert phi.tolist() == pytest.approx(expected)
     phi.sum().backward()
@@ -555,9 +555,9 @@ def test_sphereface_anneals_as_the_authors_code(annealing):
 
 def test_sphereface_begins_with_the_authors_lambda():
     head = build('SphereFaceHead')
-    assert head.weight_of_cosine == pytest.approx(892.857, abs=1e-3)
+    assert head.annealing_lambda == pytest.approx(892.857, abs=1e-3)
     head.iteration += 10_000
-    assert head.weight_of_cosine == 5.0
+    assert head.annealing_lambda == 5.0
     # What failed is no iteration.
     with pytest.raises(ValueError, match='finite'):
         head.loss((torch.full((2, WIDTH), math.nan),), samples([0, 1]))

@@ -57,7 +57,7 @@ class EmbeddingPlotHook(Hook):
         """Refuse samples that cannot be told apart, and other weights than are saved."""
         require_averaged_figures(runner)
         dataset = runner.val_loop and runner.val_loop.dataloader.dataset
-        # Of mmengine's ConcatDataset, whose parts count for themselves.
+        # mmengine's ConcatDataset counts the samples of each part anew.
         if hasattr(dataset, 'cumulative_sizes') and len(dataset.cumulative_sizes) > 1:
             raise ValueError(
                 'EmbeddingPlotHook needs samples of different sample_idx, and those of '
@@ -106,9 +106,9 @@ class EmbeddingPlotHook(Hook):
         labels, vectors = zip(*(samples[index] for index in sorted(samples)), strict=True)
         labels, vectors = np.array(labels), np.stack(vectors)
         classes = _classes(runner.val_dataloader)
-        # Not the trained model, whose embeddings these are not under an EMAHook.
+        # Under an EMAHook the embeddings are not those of the trained model.
         centers = class_centers(getattr(saved_model(runner), 'head', None))
-        # Of other people the numbers may be the same, where those in validation are unseen.
+        # Where validation has other people, the same label means someone else.
         learned = _classes(runner.train_dataloader)
         has_centers = (
             centers is not None

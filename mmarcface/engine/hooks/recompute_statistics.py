@@ -31,7 +31,7 @@ class RecomputeStatisticsHook(SyncStatisticsHook):
     validation set, where there is no test set), each image with the same weight. The rest of the
     net works as in testing. Weights do not change, nor do layers that are not trained: those in
     evaluation mode (``frozen_stages``, ``norm_eval``). Under an EMAHook the statistics are of the
-    averaged weights, which are what is tested and saved.
+    averaged weights, which are tested and saved.
 
     Where it fails, as on an image that cannot be read, the log says so, and the statistics of the
     training stay.
@@ -55,24 +55,24 @@ class RecomputeStatisticsHook(SyncStatisticsHook):
         trained = runner.train_dataloader
         dataset = with_pipeline(trained.dataset, _test_pipeline(runner))
         dataset[0]
-        # As large as in training, a batch needs less memory: nothing is kept for gradients.
+        # A batch of the size of training needs less memory here: nothing is kept for gradients.
         batch_size = trained.batch_size or getattr(trained.batch_sampler, 'batch_size', 32)
         self.loader = DataLoader(
             dataset,
             max(2, batch_size),
-            # One pass, where that of training may have no end, and the same one each time.
+            # One pass, the same each time; the sampler of training may have no end.
             sampler=DefaultSampler(dataset, shuffle=True, seed=0),
             num_workers=trained.num_workers,
             collate_fn=trained.collate_fn,
             pin_memory=trained.pin_memory,
-            # So that the random numbers of the training stay the same.
+            # Leaves the random numbers of the training alone.
             generator=torch.Generator(),
         )
 
     def refresh(self, runner: Runner) -> None:
         """Recompute the statistics of the weights that are tested and saved."""
         trained, model = trained_model(runner), saved_model(runner)
-        # The averaged model of an EMAHook is in one mode all the time.
+        # The averaged model of an EMAHook never changes its mode.
         names = [
             name
             for name, layer in trained.named_modules()
@@ -142,7 +142,7 @@ def _averaging(layers: list[_BatchNorm]) -> Iterator[Counter]:
     seen, momenta = Counter(), {layer: layer.momentum for layer in layers}
 
     def weigh(layer: _BatchNorm, inputs: tuple[torch.Tensor, ...]) -> None:
-        # Not before, as a layer that nothing passes through keeps what it has.
+        # Only now: a layer that nothing passes through keeps its statistics.
         if not seen[layer]:
             layer.reset_running_stats()
         seen[layer] += len(inputs[0])

@@ -35,9 +35,9 @@ class ResultsTableHook(Hook):
             give is named in the log at the first validation, and left out.
         baseline: config of an image encoder, such as ``dict(type='mmarcface.RawPixels')``; none by
             default.
-        ranges: what other runs of the recipe gave, so that nobody takes the figures of one run for
-            more than they are: by name of the row, such as 'seeds 0 to 4', the lowest and highest
-            value of each figure, in percent.
+        ranges: figures of other runs of the recipe, which show how much one run may differ: by
+            name of the row, such as 'seeds 0 to 4', the lowest and highest value of each figure, in
+            percent.
 
     Raises:
         ValueError: if a range is not of two numbers, the lower one first.
@@ -116,7 +116,7 @@ class ResultsTableHook(Hook):
     @torch.no_grad()
     def _evaluate_baseline(self, runner: Runner) -> dict[str, float]:
         loop = runner.val_loop
-        # Metrics note what they find, such as thresholds, and the model's are to stay.
+        # A copy: metrics keep what they find, such as thresholds, and must keep the model's.
         evaluator = copy.deepcopy(loop.evaluator)
         for batch in loop.dataloader:
             evaluator.process(data_samples=self.encoder.test_step(batch), data_batch=batch)
@@ -134,7 +134,7 @@ class ResultsTableHook(Hook):
             )
         if 'model' not in runner.cfg:  # A runner that was not built from a config.
             return note or f'The checkpoint is {checkpoint}\n'
-        # As mmengine wrote it, with all that the command line changed.
+        # The config as mmengine wrote it, with the changes of the command line.
         name = Path(runner.cfg.filename or f'{runner.timestamp}.py').name
         used = str(Path(runner.work_dir, name))
         search = (

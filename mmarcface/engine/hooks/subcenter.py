@@ -132,7 +132,7 @@ class SubCenterHook(Hook):
             f'their class, {dead} of {int(seen.sum()) * self.counts.shape[1]} dead; angle to it '
             f'{median:.1f} degrees (median), {low:.1f} to {high:.1f} (10% to 90%)'
         )
-        # Of classes that did not come up the last known one.
+        # Classes that did not come up keep the last known one.
         now = dominant_subcenters(self.counts)
         self.dominant = now if self.dominant is None else torch.where(seen, now, self.dominant)
         self._start()

@@ -134,7 +134,7 @@ class EmbeddingMetric(BaseMetric):
             ]
 
     def _assume(self, assumed: str) -> None:
-        """Say what is assumed of a data set of which nothing is known."""
+        """Warn of what is assumed where the metainfo of the data set is unknown."""
         if self.dataset_meta is None:
             print_log(
                 f'dataset_meta of {type(self).__name__}, the metainfo of the data set, is not set: '

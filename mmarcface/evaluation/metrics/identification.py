@@ -59,7 +59,7 @@ class IdentificationMetric(EmbeddingMetric):
         super().__init__(collect_device, prefix, collect_dir)
         if mates not in MATES:
             raise ValueError(f'mates must be one of {MATES}, got {mates!r}')
-        self.rank_at, self.fpir = identification_options(rank_at, fpir)
+        self.rank_at, self.fpir = check_identification_options(rank_at, fpir)
         self.mates = mates
 
     def check(self, labels: torch.Tensor, roles: torch.Tensor, names: Sequence[str]) -> None:
@@ -96,7 +96,7 @@ class IdentificationMetric(EmbeddingMetric):
         return identification_figures(searches, self.rank_at, self.fpir)
 
 
-def identification_options(
+def check_identification_options(
     rank_at: Sequence[int], fpir: Sequence[float]
 ) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Ranks and rates as they were given, unless they are out of range.

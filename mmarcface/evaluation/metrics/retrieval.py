@@ -23,7 +23,7 @@ from mmarcface.registry import METRICS
 
 from .embedding_metric import ROLES, EmbeddingMetric, Embeddings
 
-# Ranked items held at a time, over all queries of a block.
+# Number of ranked items in memory at a time, over all queries of a block.
 RANKS_PER_BLOCK = 1 << 20
 
 
@@ -36,14 +36,14 @@ class RetrievalMetric(EmbeddingMetric):
     that a pipeline that loses them is refused.
 
     Args:
-        recall_at: the ranks of Recall@k; none for no such figure.
-        map_at: the ranks of mAP@k; none for no such figure.
+        recall_at: the ranks k of Recall@k; an empty list leaves the figure out.
+        map_at: the ranks k of mAP@k; an empty list leaves the figure out.
         map_denominator: the convention of mAP@k, 'relevant' (mmpretrain's), 'min' or 'retrieved';
             see :func:`mmarcface.functional.retrieval.map_at_k`.
-        ignore_lone_queries: leave out the queries that have no image of their identity to find,
-            for which no figure is defined. Their number is the figure ``lone_queries``, and a
-            warning in the log names the first. Where no sample has a role they are still among the
-            images that the others search. By default such a query is an error.
+        ignore_lone_queries: whether to leave out the queries that have no image of their identity
+            to find, for which no figure is defined. Their number is the figure ``lone_queries``,
+            and a warning in the log names the first. Where no sample has a role they are still
+            among the images that the others search. By default such a query is an error.
         collect_device: see :class:`EmbeddingMetric`.
         prefix: see :class:`EmbeddingMetric`.
         collect_dir: see :class:`EmbeddingMetric`.

@@ -20,7 +20,7 @@ from mmarcface.functional.templates import pool_templates
 from mmarcface.registry import METRICS
 
 from .embedding_metric import EmbeddingMetric, Embeddings
-from .identification import identification_figures, identification_options
+from .identification import check_identification_options, identification_figures
 from .verification import sort_pairs, tar_figures
 
 WEIGHTINGS = ('quality', 'detection')
@@ -42,7 +42,7 @@ class TemplateVerificationMetric(EmbeddingMetric):
         rank_at: ranks k of the 1:N figures.
         fpir: false positive identification rates, in [0, 1].
         weighting: what scales the embedding of an image: 'detection', the score of its detection,
-            and 'quality', its own length instead of 1; both, one or none.
+            and 'quality', its norm instead of 1; both, one or none.
         collect_device: see :class:`EmbeddingMetric`.
         prefix: see :class:`EmbeddingMetric`.
         collect_dir: see :class:`EmbeddingMetric`.
@@ -69,7 +69,7 @@ class TemplateVerificationMetric(EmbeddingMetric):
         if not listed or not set(weighting) <= set(WEIGHTINGS):
             raise ValueError(f'weighting must be a list of {WEIGHTINGS}, got {weighting!r}')
         self.far = as_rates('far', far)
-        self.rank_at, self.fpir = identification_options(rank_at, fpir)
+        self.rank_at, self.fpir = check_identification_options(rank_at, fpir)
         self.weighting = weighting
 
     def check(self, labels: torch.Tensor, roles: torch.Tensor, names: Sequence[str]) -> None:

@@ -106,7 +106,7 @@ class VerificationMetric(EmbeddingMetric):
                         f'pairs{where} must name samples of the data set, in [0, {len(labels)}); '
                         f'got {int(outside[0])}{"" if given else f"; {UNWRAPPED_ADVICE}"}'
                     )
-                # What only chooses the threshold is not tested.
+                # Pairs outside the folds only choose the threshold.
                 tested = pairs.is_same[pairs.folds >= 0]
                 num_same, num_other = int(tested.sum()), int((~tested).sum())
                 num_folds = self.num_folds if given else max(2, 1 + pairs.folds.max(initial=0))
@@ -159,7 +159,7 @@ class VerificationMetric(EmbeddingMetric):
         )
         print_log(f'{name or "verification"}: accuracy by fold, at cosine: {by_fold}', 'current')
         if np.ndim(folds):
-            # What only chose the threshold is not tested.
+            # Pairs outside the folds only chose the threshold.
             similarity, is_same = similarity[folds >= 0], is_same[folds >= 0]
         similarity, is_same = sort_pairs(similarity, is_same)
         far, tar, _ = roc_curve(similarity, is_same)
@@ -171,14 +171,14 @@ class VerificationMetric(EmbeddingMetric):
         } | tar_figures(similarity, is_same, self.far, name)
         self.calibrations[name] = [calibrate(similarity, is_same, rate) for rate in self.far]
         percent = {key: 100 * float(value) for key, value in figures.items()}
-        # Where a fold is best without any pair accepted its threshold is infinite.
+        # The threshold of a fold is infinite where accepting no pair is best.
         return percent | {'Threshold': float(thresholds.clip(max=1).mean())}
 
     def _sets(self, labels: torch.Tensor) -> dict[str, Pairs | None]:
         """The sets of pairs by name; None where it is all pairs. Labels are in data set order."""
         if self.pairs is not None:
             indices = self.pairs
-            # Those that name no sample are refused by the check.
+            # The check refuses pairs that name no sample.
             one, other = labels[torch.from_numpy(indices.T) % len(labels)]
             folds = consecutive_folds(len(indices), self.num_folds)
             return {'': Pairs(indices, (one == other).numpy(), folds)}
@@ -199,7 +199,7 @@ class VerificationMetric(EmbeddingMetric):
         same = torch.from_numpy(pairs.indices[pairs.is_same])
         one, other = labels[same.T]
         wrong = (one != other).nonzero()[:, 0]
-        # Labels that are all different name no identities.
+        # Labels that all differ are no identities.
         if len(wrong) and len(labels.unique()) < len(labels):
             i, j = same[wrong[0]].tolist()
             raise ValueError(

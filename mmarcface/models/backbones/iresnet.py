@@ -84,7 +84,7 @@ class IResNet(BaseModule):
 
     Args:
         depth: number of layers, 18, 34, 50, 100 or 200.
-        embedding_dim: length of the embedding.
+        embedding_dim: dimension of the embedding.
         input_size: height and width of the images in pixels, or one number for both.
         base_channels: channels of the first stage; each stage doubles them.
         with_se: add squeeze-and-excitation to every block.

@@ -21,7 +21,7 @@ class LeNetPlus(BaseModule):
     each convolution, which makes training faster and keeps statistics of the training images.
 
     Args:
-        embedding_dim: length of the embedding.
+        embedding_dim: dimension of the embedding.
         in_channels: channels of the images.
         input_size: height and width of the images in pixels, or one number for both; at least 8.
         base_channels: channels of the first stage; each stage doubles them.

@@ -16,22 +16,22 @@ from mmarcface.registry import MODELS
 from .class_margins import ClassMargins
 from .margin_head import MarginHead
 
-# Lengths outside count as these.
-CLIP = 0.001, 100.0
+# A norm outside this range counts as its nearer end.
+NORM_RANGE = 0.001, 100.0
 
 
 @MODELS.register_module()
 class AdaFaceHead(MarginHead):
-    """Margin by image quality, of which the embedding's length is the measure.
+    """Margin by image quality, which the norm of the embedding measures.
 
     `AdaFace <https://arxiv.org/abs/2204.00964>`_; see :func:`mmarcface.functional.margins.adaface`.
-    Quality is (length - mean) / (std / h), clipped to [-1, 1], with running mean and standard
-    deviation of the lengths, over all processes together, that are part of the checkpoint.
+    Quality is (norm - mean) / (std / h), clipped to [-1, 1], with running mean and standard
+    deviation of the norms, over all processes together, that are part of the checkpoint.
     No gradient flows through it.
 
     Args:
         num_classes: number of classes.
-        in_channels: length of the embeddings.
+        in_channels: dimension of the embeddings.
         scale: factor s on the cosines, positive.
         margin: margin m, in [0, 1]: a number, one per class, or a text file with one per class, a
             number a line.
@@ -66,7 +66,7 @@ class AdaFaceHead(MarginHead):
         self, cosines: torch.Tensor, labels: torch.Tensor, norms: torch.Tensor
     ) -> torch.Tensor:
         """cos(theta + g_angle) - g_add: arguments as :class:`MarginHead`'s, all (N,)."""
-        deviation = norms.detach().clamp(*CLIP) - self.mean
+        deviation = norms.detach().clamp(*NORM_RANGE) - self.mean
         quality = deviation / (self.std + 0.001) * self.concentration
         return adaface(cosines, self.margins(labels), quality.clamp(-1, 1))
 
@@ -77,14 +77,14 @@ class AdaFaceHead(MarginHead):
             embeddings, _, labels = as_loss_inputs(
                 embeddings, self.weight, labels, self.num_subcenters
             )
-            self._observe(norms(embeddings.detach()).clamp(*CLIP))
+            self._observe(norms(embeddings.detach()).clamp(*NORM_RANGE))
         return super().class_loss(embeddings, labels)
 
     def _observe(self, norms: torch.Tensor) -> None:
         sums = torch.stack([torch.full_like(norms.sum(), len(norms)), norms.sum()])
         all_reduce(sums)
         count, total = sums
-        # One length has no deviation.
+        # A single norm has no standard deviation.
         if count < 2:
             return
         mean = total / count

@@ -23,7 +23,7 @@ class ArcFaceHead(MarginHead):
 
     Args:
         num_classes: number of classes.
-        in_channels: length of the embeddings.
+        in_channels: dimension of the embeddings.
         scale: factor s on the cosines, positive.
         margin: margin m in radians, in [0, pi/2]: a number, one per class, or a text file with one
             per class, a number a line.

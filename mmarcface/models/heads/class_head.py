@@ -31,7 +31,7 @@ class ClassHead(ClsHead):
 
     Args:
         num_classes: number of classes, at least 1.
-        in_channels: length of the embeddings.
+        in_channels: dimension of the embeddings.
         num_subcenters: number of centers of each class, K, at least 1.
         impl: 'auto', 'reference', 'fused' or 'chunked', how the loss is computed: see
             :func:`mmarcface.functional.losses.margin_softmax`.
@@ -58,7 +58,7 @@ class ClassHead(ClsHead):
         **unknown,
     ):
         super().__init__(init_cfg=init_cfg)
-        # That of mmpretrain's heads, which works on logits.
+        # mmpretrain's loss module works on logits.
         del self.loss_module
         for name in unknown:
             hint = f': {HINTS[name]}' if name in HINTS else ''

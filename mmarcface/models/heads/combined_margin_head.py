@@ -23,7 +23,7 @@ class CombinedMarginHead(MarginHead):
 
     Args:
         num_classes: number of classes.
-        in_channels: length of the embeddings.
+        in_channels: dimension of the embeddings.
         scale: factor s on the cosines, positive.
         margin: margins (m1, m2, m3): a factor in (0, 10], radians in [0, pi/2] and units of the
             cosine in [0, 2]. The paper's CM1 by default; CM2 is (0.9, 0.4, 0.15).

@@ -22,7 +22,7 @@ class CosFaceHead(MarginHead):
 
     Args:
         num_classes: number of classes.
-        in_channels: length of the embeddings.
+        in_channels: dimension of the embeddings.
         scale: factor s on the cosines, positive.
         margin: margin m in units of the cosine, in [0, 2]: a number, one per class, or a text file
             with one per class, a number a line.

@@ -28,7 +28,7 @@ class CurricularFaceHead(MarginHead):
 
     Args:
         num_classes: number of classes.
-        in_channels: length of the embeddings.
+        in_channels: dimension of the embeddings.
         scale: factor s on the cosines, positive.
         margin: margin m in radians, in [0, pi/2]: a number, one per class, or a text file with one
             per class, a number a line.
@@ -66,7 +66,7 @@ class CurricularFaceHead(MarginHead):
         if self.training:
             self._observe(cosines)
         limit = arcface(cosines, self.margins(labels))[:, None]
-        # A copy of t, as the backward pass may come after the next update.
+        # A copy of t: the backward pass may come after its next update.
         return super().class_loss(
             embeddings, labels, curricularface_nontarget(limit, self.t.clone())
         )

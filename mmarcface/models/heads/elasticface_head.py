@@ -27,7 +27,7 @@ class ElasticFaceHead(MarginHead):
 
     Args:
         num_classes: number of classes.
-        in_channels: length of the embeddings.
+        in_channels: dimension of the embeddings.
         scale: factor s on the cosines, positive.
         margin: mean of the margins, in radians or units of the cosine: a number, one per class, or
             a text file with one per class, a number a line. 0.5 for 'arc' and 0.35 for 'cos' by

@@ -17,7 +17,7 @@ from .margin_head import MarginHead
 
 @MODELS.register_module()
 class MagFaceHead(MarginHead):
-    """ArcFace with a margin that rises with the length of the embedding, its quality.
+    """ArcFace with a margin that rises with the norm of the embedding, its quality.
 
     `MagFace <https://arxiv.org/abs/2103.06627>`_, equation 3, with the easy margin that its code
     trains with; see :func:`mmarcface.functional.margins.magface_margin`. The regularizer is a part
@@ -25,7 +25,7 @@ class MagFaceHead(MarginHead):
 
     Args:
         num_classes: number of classes.
-        in_channels: length of the embeddings.
+        in_channels: dimension of the embeddings.
         scale: factor s on the cosines, positive.
         margin: smallest and largest margin, (l_m, u_m), in radians, 0 <= l_m <= u_m <= pi/2.
         norm_range: smallest and largest norm, (l_a, u_a), 0 < l_a < u_a.

@@ -25,14 +25,14 @@ class MarginHead(ClassHead):
 
     Args:
         num_classes: number of classes, at least 1.
-        in_channels: length of the embeddings.
+        in_channels: dimension of the embeddings.
         scale: factor s on the cosines, positive.
         num_subcenters: number of centers of each class, K, at least 1.
-        gradient: 'exact', or 'detached' for the margin as a constant in the backward pass, which
-            bounds the target's gradient by that of the cosine: see
+        gradient: kind of gradient: 'exact', or 'detached' for the margin as a constant in the
+            backward pass, which bounds the target's gradient by that of the cosine: see
             :func:`mmarcface.functional.detach_margin`.
-        filter_threshold: other classes whose cosine is above count as unrelated: see
-            :func:`mmarcface.functional.interclass_filter`. None for no filter.
+        filter_threshold: cosine above which another class is left out of the loss, see
+            :func:`mmarcface.functional.interclass_filter`; None for no filter.
         impl: how the loss is computed: see :class:`ClassHead`.
         init_cfg: config of mmengine's initialization.
         **unknown: other arguments, which are refused as by :class:`ClassHead`.
@@ -73,7 +73,7 @@ class MarginHead(ClassHead):
         Args:
             cosines: cosine between each embedding and its class, (N,).
             labels: class of each, (N,).
-            norms: lengths of the embeddings, (N,).
+            norms: norms of the embeddings, (N,).
 
         Returns:
             (N,).
@@ -122,7 +122,7 @@ class MarginHead(ClassHead):
             embeddings,
             self.weight,
             labels,
-            self.margin_on(embeddings, labels),
+            self.margin_function(embeddings, labels),
             self.scale_of(embeddings),
             self.num_subcenters,
             self.nontarget_cosine(function),
@@ -130,7 +130,7 @@ class MarginHead(ClassHead):
         )
         return dict(loss=loss)
 
-    def margin_on(
+    def margin_function(
         self, embeddings: torch.Tensor, labels: torch.Tensor
     ) -> Callable[[torch.Tensor], torch.Tensor]:
         """:meth:`target_logit` for a batch, with the gradient that was asked for.

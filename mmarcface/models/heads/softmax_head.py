@@ -21,7 +21,7 @@ class SoftmaxHead(ClassHead):
 
     Args:
         num_classes: number of classes, at least 1.
-        in_channels: length of the embeddings.
+        in_channels: dimension of the embeddings.
         impl: how the loss is computed: see :class:`ClassHead`.
         init_cfg: config of mmengine's initialization.
         **unknown: other arguments, which are refused as by :class:`ClassHead`; sub-centers, scale

@@ -33,8 +33,8 @@ class SphereFaceHead(MarginHead):
 
     Args:
         num_classes: number of classes.
-        in_channels: length of the embeddings.
-        scale: factor s on the cosines, positive; None for the length of each embedding, as in the
+        in_channels: dimension of the embeddings.
+        scale: factor s on the cosines, positive; None for the norm of each embedding, as in the
             paper (scores at inference are then the cosines).
         margin: margin m, in [1, 10], whole or not: a number, one per class, or a text file with one
             per class, a number a line.
@@ -61,13 +61,13 @@ class SphereFaceHead(MarginHead):
             )
         if annealing is not None and (not are_numbers(annealing, 3) or min(annealing) < 0):
             raise ValueError(f'annealing must be three numbers of at least 0, got {annealing!r}')
-        self.by_length = scale is None
+        self.by_norm = scale is None
         self.annealing = annealing
         self.margins = ClassMargins(margin, num_classes, minimum=1.0, maximum=MAX_FACTOR)
         self.register_buffer('iteration', torch.zeros((), dtype=torch.long))
 
     @property
-    def weight_of_cosine(self) -> float:
+    def annealing_lambda(self) -> float:
         """Lambda of the coming iteration in training, and of the last one in evaluation."""
         if self.annealing is None:
             return 0.0
@@ -78,12 +78,12 @@ class SphereFaceHead(MarginHead):
         self, cosines: torch.Tensor, labels: torch.Tensor, norms: torch.Tensor
     ) -> torch.Tensor:
         """(lambda cos(theta) + phi) / (1 + lambda): arguments as :class:`MarginHead`'s."""
-        return sphereface(cosines, self.margins(labels), self.weight_of_cosine)
+        return sphereface(cosines, self.margins(labels), self.annealing_lambda)
 
     def scale_of(self, embeddings: torch.Tensor) -> float | torch.Tensor:
-        """s, or without it the lengths of the embeddings, (N,)."""
-        # Not 0 for a zero embedding, which has no cosines.
-        return norms(embeddings).clamp(min=EPS) if self.by_length else self.scale
+        """s, or without it the norms of the embeddings, (N,)."""
+        # A zero embedding has no cosines: its scale must not be 0.
+        return norms(embeddings).clamp(min=EPS) if self.by_norm else self.scale
 
     def class_loss(self, embeddings: torch.Tensor, labels: torch.Tensor) -> dict:
         """``dict(loss=...)`` of embeddings (N, in_channels) and labels (N,); counts iterations."""
@@ -97,7 +97,7 @@ class SphereFaceHead(MarginHead):
 class SphereFaceRHead(MarginHead):
     """Multiplicative angular margin without annealing.
 
-    `SphereFace-R <https://arxiv.org/abs/2109.05565>`_, with embeddings of fixed length (HFN).
+    `SphereFace-R <https://arxiv.org/abs/2109.05565>`_, with embeddings of fixed norm (HFN).
     Version 1 makes the target's angle larger, :func:`mmarcface.functional.margins.sphereface_r`;
     version 2 makes the other classes' smaller,
     :func:`mmarcface.functional.sphereface_r_nontarget`. The authors scale the loss by 50 /
@@ -105,7 +105,7 @@ class SphereFaceRHead(MarginHead):
 
     Args:
         num_classes: number of classes.
-        in_channels: length of the embeddings.
+        in_channels: dimension of the embeddings.
         scale: factor s on the cosines, positive.
         margin: margin m, in [1, 10]; for version 1 also one per class, or a text file with one per
             class, a number a line.
@@ -161,7 +161,7 @@ class SphereFace2Head(MarginHead):
 
     Args:
         num_classes: number of classes.
-        in_channels: length of the embeddings.
+        in_channels: dimension of the embeddings.
         scale: factor s on the cosines (the paper's r), positive.
         margin: margin m, in units of g, in [0, 2].
         alpha: weight of the target's part, in (0, 1).
@@ -225,7 +225,7 @@ class SphereFace2Head(MarginHead):
         if self.gradient == 'detached':
             similarity = similarity.detach_margin()
         factor = self.loss_weight / self.scale
-        phi = self.margin_on(embeddings, labels)
+        phi = self.margin_function(embeddings, labels)
         loss = margin_sigmoid(
             embeddings,
             self.weight,

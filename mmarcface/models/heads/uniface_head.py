@@ -29,7 +29,7 @@ class UniFaceHead(MarginHead):
 
     Args:
         num_classes: number of classes, C, at least 1.
-        in_channels: length of the embeddings.
+        in_channels: dimension of the embeddings.
         scale: factor s on the cosines, positive.
         margin: margin m in units of the cosine, in [0, 2]: a number, one per class, or a text file
             with one per class, a number a line.
@@ -63,7 +63,7 @@ class UniFaceHead(MarginHead):
 
     def class_loss(self, embeddings: torch.Tensor, labels: torch.Tensor) -> dict:
         """``dict(loss=...)`` of embeddings (N, in_channels) and labels (N,)."""
-        phi = self.margin_on(embeddings, labels)
+        phi = self.margin_function(embeddings, labels)
         loss = margin_sigmoid(
             embeddings,
             self.weight,

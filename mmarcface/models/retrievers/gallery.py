@@ -51,7 +51,7 @@ class Gallery:
         """
         prototype = model.prototype
         if isinstance(prototype, torch.Tensor):
-            # As of images; a file is to be read without a GPU, too.
+            # On the CPU, as embeddings of images are, so that a saved gallery loads without a GPU.
             gallery = cls(prototype.cpu())
         elif isinstance(prototype, (str, Path)):
             gallery = cls.load(prototype)
