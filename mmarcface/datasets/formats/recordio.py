@@ -1,26 +1,26 @@
-"""RecordIO, the format of ``.rec`` and ``.idx`` files: reading, writing, indexing.
+"""RecordIO, the format of ``.rec`` files: reading, writing, rebuilding the index.
 
 A record is a magic word, a word with the kind (3 bits) and the length (29 bits) of the content, and
 the content, padded to four bytes. Where the content has the magic word at a multiple of four it is
 split there: the parts are of kind first, middle and last, and the magic word joins them again. The
 content of an image record is a header (flag, label, two numbers), ``flag`` more labels where that
-is not 0, and the encoded image. An index has lines ``key<TAB>offset``.
+is not 0, and the encoded image. For the index see :mod:`mmarcface.datasets.formats.record_index`.
 """
 
 from __future__ import annotations
 
 import mmap
 import struct
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
-from mmarcface.atomic_files import move_into_place, replacing
+from mmarcface.atomic_files import move_into_place
+
+from .record_index import read_index, write_index
 
 MAGIC = 0xCED7230A
 MAGIC_BYTES = struct.pack('<I', MAGIC)
@@ -153,7 +153,7 @@ class RecordFile:
             return
         keys, offsets = self._scan()
         with suppress(OSError):  # A folder that cannot be written to.
-            _write_index(index, keys, offsets)
+            write_index(index, keys, offsets)
         self._use(keys, offsets)
 
     @classmethod
@@ -352,7 +352,7 @@ class RecordWriter:
     def finish(self) -> None:
         """Close the file and write its index."""
         self.file.close()
-        _write_index(self.path.with_suffix('.idx'), self.keys, self.offsets)
+        write_index(self.path.with_suffix('.idx'), self.keys, self.offsets)
         move_into_place(self.partial, self.path)
 
     def _recover(self) -> int:
@@ -407,57 +407,6 @@ def unpack(content: bytes, name: str) -> Record:
         )
     labels = struct.unpack_from(f'<{flag}f', content, HEADER.size) if flag else (label,)
     return Record(labels, number, content[end:])
-
-
-def read_index(path: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Keys and offsets of an ``.idx`` file, each (R,), int64, in the order of its lines.
-
-    Args:
-        path: path of the ``.idx`` file.
-        size: size of the ``.rec`` file in bytes.
-
-    Raises:
-        ValueError: if a line is not ``key<TAB>offset``, an offset is beyond the end, or a key or
-            an offset is there twice.
-    """
-    try:
-        with warnings.catch_warnings():  # An empty file.
-            warnings.simplefilter('ignore')
-            table = np.loadtxt(path, np.int64, comments=None, ndmin=2, encoding='utf-8-sig')
-        good = table.size and table.shape[1] == 2 and table.min() >= 0 and table[:, 1].max() < size
-    except (ValueError, OverflowError):
-        good = False
-    if not good:
-        _refuse_index(path, size)
-    for name, column in (('a key', table[:, 0]), ('an offset', table[:, 1])):
-        values, counts = np.unique(column, return_counts=True)
-        if len(values) < len(table):
-            first, again = np.flatnonzero(column == values[counts > 1][0])[:2]
-            raise ValueError(
-                f'{path}:{again + 1}: {name} must be there once, {column[again]} is in line '
-                f'{first + 1} too. Delete the file, and it is rebuilt'
-            )
-    return table[:, 0], table[:, 1]
-
-
-def _refuse_index(path: Path, size: int) -> NoReturn:
-    """Name the first line that breaks the format."""
-    rule = f'a line must be "key<TAB>offset", key from 0 on and offset in [0, {size})'
-    advice = 'The .rec file may be cut short; if not, delete the .idx, and it is rebuilt'
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        fields = line.split()
-        whole = all(field.isdigit() and len(field) < 19 for field in fields)
-        if len(fields) != 2 or not whole or int(fields[1]) >= size:
-            shown = line.decode(errors='replace')
-            raise ValueError(f'{path}:{number}: {rule}; got {shown!r}. {advice}')
-    raise ValueError(f'{path}: {rule}; the file has no lines. {advice}')
-
-
-def _write_index(path: Path, keys: Sequence[int], offsets: Sequence[int]) -> None:
-    """Write an ``.idx`` file, whole or not at all."""
-    # Other processes, on other machines too, may be writing the same.
-    with replacing(path, shared=True) as partial, partial.open('w') as file:
-        file.writelines(f'{key}\t{offset}\n' for key, offset in zip(keys, offsets, strict=True))
 
 
 def _aligned(offset: int) -> int:
