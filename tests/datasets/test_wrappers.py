@@ -7,7 +7,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
-from mmarcface.datasets import ORLFaces, labels_of
+from mmarcface.datasets import ORLFaces
 from mmarcface.datasets.wrappers import (
     REPEATING,
     pipeline_of,
@@ -114,11 +114,3 @@ def test_a_pipeline_may_be_empty():
     dataset = ORLFaces(people=[1])
     assert 'img' not in dataset[0]
     assert 'img' in with_pipeline(dataset, build(INSIDE).pipeline)[0]
-
-
-def test_labels_of_wrapped_data_sets():
-    dataset = build(INSIDE)
-    assert labels_of(Subset(dataset, [19, 0])).tolist() == [1, 0]
-    joined = ConcatDataset([dataset, Subset(dataset, [3])])
-    assert labels_of(joined).tolist() == [0] * 10 + [1] * 10 + [0]
-    assert labels_of(build(CONFIGS['deep'])).tolist() == ([0] * 10 + [1] * 10) * 2
