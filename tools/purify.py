@@ -1,7 +1,7 @@
 """Find mislabeled samples of a training set: python tools/purify.py CONFIG CHECKPOINT --out DIR.
 
-python tools/purify.py run CONFIG trains with K centers a class, purifies, trains with one on what
-is kept and, to compare, on everything.
+python tools/purify.py run CONFIG trains with K centers a class, purifies, and trains with one
+center a class on what is kept and, to compare, on everything.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mmarcface.engine.purification_pipeline import (
 )
 
 FOUND = ('kept', 'dropped', 'relabeled')
-# Figures of the test: intervals, and what is no merit, are not for a table.
+# Ends of the names of figures that the table leaves out: intervals, and what is no merit.
 NOT_COMPARED = ('_low', '_high', '_std', 'Threshold')
 LESS_IS_BETTER = ('EER',)
 
@@ -136,7 +136,7 @@ def describe(summary: dict) -> str:
     how = 'given'
     if summary['auto']:
         auto = summary['auto']
-        how = f'found from the angles, which tell of {auto["noise_share"]:.1%} wrong labels'
+        how = f'found from the angles, with an estimated {auto["noise_share"]:.1%} wrong labels'
     lines = [
         ', '.join(f'{summary[name]} {name}' for name in FOUND if summary[name])
         + f' of {summary["samples"]} samples in {summary["classes"]} classes',

@@ -28,7 +28,7 @@ def class_names(dataset) -> list[str] | None:
         return own
     if own is not None and own != _noted_names(parts[0]):
         return own
-    # A wrapper has the names of its first part, as they were when it was made.
+    # A wrapper copied the names of its first part when it was made.
     columns = zip_longest(*(class_names(part) or () for part in parts))
     return [' / '.join(sorted(set(filter(None, names)))) for names in columns] or None
 
@@ -47,7 +47,7 @@ def class_mismatch(meta: dict[str, Any], dataset, allow_fewer: bool = False) -> 
     """
     then, now = meta.get('class_names'), class_names(dataset)
     if then is None:
-        # Written by mmengine alone, which asks only the first part of a ConcatDataset.
+        # mmengine wrote it without our hook, and asked only the first part of a ConcatDataset.
         then = (meta.get('dataset_meta') or {}).get('classes')
         now = _noted_names(dataset) or now
     if not then or not now:

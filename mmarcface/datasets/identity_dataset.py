@@ -56,7 +56,7 @@ class IdentityDataset(SubsettableDataset):
         """The fingerprint of the whole data set, before a list or ``indices`` choose from it."""
         if self._fingerprint is None:
             metainfo = self._metainfo
-            # What is left out now has to be read again.
+            # Samples that are left out have to be read again.
             self._metainfo = dict(metainfo)
             ids, labels = self._ids_and_labels(self.load_data_list())
             self._fingerprint = fingerprint_samples(ids, labels.tolist())

@@ -93,9 +93,9 @@ class IdentityFolder(IdentityDataset):
                 raise FileNotFoundError(f'identity {name!r} has no folder in {root}')
             images, others = find_images(str(folder), self.extensions)
             if not images:
-                wanted = f' with the extensions {self.extensions}' if self.extensions else ''
+                which = f' with the extensions {self.extensions}' if self.extensions else ''
                 raise ValueError(
-                    f'identity folder {folder} has no image{wanted} among its {len(others)} files: '
+                    f'identity folder {folder} has no image{which} among its {len(others)} files: '
                     'remove it, or name the identities to use'
                 )
             samples += [dict(img_path=path, gt_label=label, identity=name) for path in images]

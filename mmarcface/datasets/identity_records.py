@@ -94,7 +94,7 @@ def _of_identity_records(records: RecordFile) -> tuple[np.ndarray, np.ndarray, l
     head = _head(records)
     if head is None:
         return None
-    # As insightface writes them; where an index has another order, each record is asked.
+    # The order in which insightface writes; with another order each record has to be read.
     if (np.diff(records.offsets[1:]) <= 0).any():
         return None
     first, end = head
@@ -119,7 +119,7 @@ def _of_identity_records(records: RecordFile) -> tuple[np.ndarray, np.ndarray, l
     whole = [1, *ends.tolist()] == [*starts.tolist(), last]
     if not whole or (starts >= ends).any() or (starts % 1).any():
         return None
-    # Only numbers that are among the keys come here.
+    # From here on all numbers are among the keys.
     starts, ends = starts.astype(np.int64), ends.astype(np.int64)
     numbers = [records.identity(key) for key in starts.tolist()]
     if numbers != [records.identity(key - 1) for key in ends.tolist()]:
@@ -172,7 +172,7 @@ def _head(records: RecordFile) -> tuple[float, float] | None:
     if not 1 <= first <= end or first % 1:
         return None
     if first > EXACT:
-        # Rounded, it may be off by a few; where it points, images come to their end.
+        # fp32 may have rounded it by a few; it points to the first record after the images.
         near = records.keys[np.abs(records.keys - first) <= 4].tolist()
         first = min((key for key in near if not records.read(key).image), default=first)
     if first in records.keys and records.head(int(first))[0].image:

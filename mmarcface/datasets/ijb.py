@@ -64,7 +64,7 @@ class Templates(IndexedMetainfo):
 
 @DATASETS.register_module()
 class IJB(SubsettableDataset):
-    """IJB-B (227,630 faces) or IJB-C (469,375), with the lists that insightface hands out.
+    """IJB-B (227,630 faces) or IJB-C (469,375), with the lists that insightface provides.
 
     Layout, here of IJB-C; that of IJB-B has ijbb for ijbc and its galleries are S1 and S2::
 
@@ -190,7 +190,7 @@ def _columns(path: Path, rule: str, names: int = 0, csv: bool = False) -> list[n
     def rows() -> Iterator[str]:
         for line in islice(iterate_lines(path), int(csv), None):
             if not line:
-                # NumPy would skip it, and rows would no longer tell their lines.
+                # NumPy would skip it, and rows would no longer match lines.
                 raise ValueError('a blank line')
             yield line
 

@@ -114,9 +114,9 @@ class JoinedIdentities(IdentityDataset):
 @dataclass
 class _JoinedSamples(LazySamples):
     parts: dict[str, RelabeledSamples]
-    # The place of each part's first sample among all.
+    # The place of each part's first sample among all samples.
     starts: list[int]
-    # Whether an identity of one part is none of another.
+    # Whether no identity of one part is one of another part.
     apart: bool
     places: np.ndarray
     labels: np.ndarray
@@ -163,7 +163,7 @@ def refuse_label_collisions(dataset) -> None:
         classes = getattr(part, 'metainfo', {}).get('classes')
         if not classes:
             print_log(
-                f'{what} of a ConcatDataset does not name its classes, so that nothing can tell '
+                f'{what} of a ConcatDataset does not name its classes, so it is not known '
                 f'whether its labels are the same people as those of the other parts. {advice}',
                 'current',
                 logging.WARNING,

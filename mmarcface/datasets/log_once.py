@@ -1,4 +1,4 @@
-"""Messages that are logged once, however often what they tell of happens."""
+"""Messages that an object logs once, however often their cause comes up."""
 
 from __future__ import annotations
 

@@ -157,11 +157,11 @@ def _read_idx(path: Path, ndim: int) -> np.ndarray:
     if len(content) < start:
         raise ValueError(f'{path} must have a header of {start} bytes, got {len(content)} in all')
     shape = [int(size) for size in np.frombuffer(content, '>u4', ndim, 4)]
-    # Python's numbers: the product of three of 32 bits may be larger than 64.
-    wanted = int(np.prod(np.array(shape, object)))
-    if len(content) - start != wanted:
+    # In Python's integers, as the product of three numbers of 32 bits may exceed 64 bits.
+    expected = int(np.prod(np.array(shape, object)))
+    if len(content) - start != expected:
         raise ValueError(
-            f'{path} must have {wanted} bytes after its header, for the sizes {shape} in it, got '
+            f'{path} must have {expected} bytes after its header, for the sizes {shape} in it, got '
             f'{len(content) - start}: it is cut short, or has more at its end'
         )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)

@@ -89,7 +89,7 @@ class NoisyLabels(RelabeledDataset):
         num_classes = num_classes_of(self._metainfo, clean.labels)
         wrong_class = self._wrong_classes(num_classes)
         order, chance = self._shuffle(clean.ids)
-        # Two rates that are rounded up may ask for more samples than there are: the last gets less.
+        # If two rates round up, there may be too few samples: then the last kind gets less.
         changed, start = [], 0
         for rate in self.rates.values():
             end = start + round(rate * len(clean))
@@ -154,7 +154,7 @@ class _NoisySamples(LazySamples):
     samples: RelabeledSamples
     strangers: RelabeledSamples | None
     truth: np.ndarray
-    # Places among the strangers, or -1.
+    # Place of each sample's image among the strangers, or -1.
     guests: np.ndarray
 
     @property

@@ -97,7 +97,7 @@ class SubsettableDataset(BaseDataset):
             raise IndexError(f'{type(self).__name__} has {number} samples, got place {idx}')
         return idx % number
 
-    # All of mmengine's ways come here, with `indices` while the data set is being loaded.
+    # mmengine calls this for subsets, and for `indices` while the data set is being loaded.
     def _get_unserialized_subset(self, indices: int | Sequence[int]) -> Sequence[dict]:
         places = self._keep_places(indices, len(self.data_list))
         return [self.data_list[place] for place in places.tolist()]
@@ -112,7 +112,7 @@ class SubsettableDataset(BaseDataset):
         return super()._serialize_data()
 
     def _copy_without_annotation(self, memo: dict | None = None) -> SubsettableDataset:
-        # mmengine's default is one dict for all calls, by which subsets share their attributes.
+        # mmengine's default is one dict for all calls, so that subsets would share attributes.
         return super()._copy_without_annotation({} if memo is None else memo)
 
     def _keep_places(self, indices: int | Sequence[int], number: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from .formats.packed import image_uri, open_cached
 from .formats.pairs import Pairs
 from .subsets import SubsettableDataset
 
-# Folds that are tried to find how many a file was written with.
+# Largest number of folds that is tried to find how many a file was written with.
 MAX_FOLDS = 20
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from mmarcface.registry import DATASETS
 
 T = TypeVar('T', Dataset, dict)
-# Those that give a sample several times.
+# Wrappers that give a sample several times.
 REPEATING = RepeatDataset, ClassBalancedDataset
 
 
@@ -97,7 +97,7 @@ def _prepares_samples(dataset: Dataset | dict) -> bool:
     if not isinstance(dataset, dict):
         return hasattr(dataset, 'pipeline')
     kind = class_of(dataset)
-    # Ours may have a data set inside of them too.
+    # Our own, such as FilteredDataset, may have data sets inside.
     return 'pipeline' in dataset or (isinstance(kind, type) and issubclass(kind, BaseDataset))
 
 

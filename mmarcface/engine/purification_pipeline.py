@@ -60,7 +60,7 @@ def purify_checkpoint(
     _refuse_single_center(config, checkpoint, content)
     dataset = _check(config, settings)
     require_same_classes(content.get('meta') or {}, dataset, checkpoint)
-    # Its file may be replaced from here on.
+    # Close the file, which may be replaced from here on.
     del content
     model = get_model(config, pretrained=checkpoint, device=get_device())
     loader = config.train_dataloader
@@ -213,7 +213,7 @@ def _train(config: Config, folder: Path) -> dict[str, float]:
     """Train, unless that is done, and test."""
     config = copy.deepcopy(config)
     config.work_dir = str(folder)
-    # Runners of one name in one process would share a log.
+    # Runners of the same name in one process would share a log.
     config.experiment_name = '-'.join(folder.parts[-3:])
     return train_unless_done(config).test()
 
@@ -256,7 +256,7 @@ def _filtered(config: Config, path: Path, as_noted: Path | None = None) -> Confi
         dataset.clear()
         dataset.update(type='mmarcface.FilteredDataset', dataset=inner, pipeline=pipeline)
     dataset.filter_file = str(as_noted or path)
-    # Checkpoints record it, and are refused where the list has changed.
+    # Checkpoints record the fingerprint, and are refused where the list has changed.
     config.keep_list = _fingerprint(path)
     return config
 

@@ -347,10 +347,10 @@ def _nontarget_angles(
     rank = torch.zeros(len(centers), dtype=torch.long)
     rank[present] = torch.arange(len(present))
     generator = torch.Generator().manual_seed(0)
-    wanted = min(MAX_PAIRS, PAIRS_PER_SAMPLE * len(labels))
+    num_pairs = min(MAX_PAIRS, PAIRS_PER_SAMPLE * len(labels))
     angles = []
     for places, found in embedded:
-        number = max(1, wanted * len(found) // len(labels))
+        number = max(1, num_pairs * len(found) // len(labels))
         rows = torch.randint(len(found), (number,), generator=generator)
         step = torch.randint(1, len(present), (number,), generator=generator)
         others = present[(rank[labels[places][rows]] + step) % len(present)]

@@ -58,7 +58,7 @@ class _Array:
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, _, content = state
         self.values = np.frombuffer(content, np.dtype(dtype.code)).reshape(shape)
-        # An encoded image; not copied, as one may be there any number of times.
+        # An encoded image; it is not copied, as it may be there many times.
         self.content = content if self.values.dtype == np.uint8 else None
 
 
@@ -79,7 +79,7 @@ def _scalar(dtype: _DType, content: bytes) -> int:
 
 GLOBALS = {
     ('numpy', 'dtype'): _DType,
-    # Only ever an argument of _reconstruct.
+    # It is only an argument of _reconstruct.
     ('numpy', 'ndarray'): None,
 }
 for _core in ('numpy.core', 'numpy._core'):
@@ -98,13 +98,13 @@ def _refusal(name: str) -> Callable[[pickle._Unpickler], NoReturn]:
     return refuse
 
 
-# The interpreter in C makes room for as many results as an instruction names, however many.
+# The C interpreter would allocate as many results as an instruction asks for, without limit.
 class _Reader(pickle._Unpickler):
     dispatch = {
         code: run if _NAMES[code] in INSTRUCTIONS else _refusal(_NAMES[code])
         for code, run in pickle._Unpickler.dispatch.items()
     }
-    # As bytes they take no more room than there is content in the file.
+    # As bytes they need no more memory than the file has content.
     dispatch[pickle.BYTEARRAY8[0]] = dispatch[pickle.BINBYTES8[0]]
 
     def __init__(self, content: bytes):
@@ -171,7 +171,7 @@ def _read(path: Path) -> object:
             f'{path} is refused: it asks for {error}, and a .bin file may hold lists of encoded '
             'images and of bools only. It may be malicious, or damaged'
         ) from None
-    except Exception as error:  # Damaged bytes raise whatever the interpreter stumbles over.
+    except Exception as error:  # Damaged bytes can raise anything.
         raise ValueError(
             f'{path} ({len(content)} bytes) cannot be read: it is cut short or not a .bin file of '
             f'image pairs ({type(error).__name__}: {str(error)[:200]})'
@@ -191,7 +191,7 @@ def write_bin(path: str | Path, images: Sequence[bytes], is_same: Sequence[bool]
     """
     _check(path, (list(images), list(is_same)))
     with Path(path).open('wb') as file:
-        # The last protocol that Python 2 reads has no bytes, and 4 is read by all of Python 3.
+        # Protocol 2, the last one of Python 2, has no bytes; all versions of Python 3 read 4.
         pickle.dump((list(images), [bool(same) for same in is_same]), file, protocol=4)
 
 

@@ -13,8 +13,8 @@ from mmengine.logging import print_log
 
 from mmarcface.datasets.log_once import log_once
 
-# How files of each format begin, and the usual ending of their names. PFM is none of them: OpenCV
-# reads it, and takes its floats for values of 8 bits.
+# How files of each format begin, by the usual ending of their names. PFM is left out: OpenCV reads
+# it, and takes its floats for values of 8 bits.
 FORMATS = {
     extension: re.compile(start, re.DOTALL)
     for extension, start in {
@@ -22,7 +22,7 @@ FORMATS = {
         '.png': rb'\x89PNG\r\n\x1a\n',
         '.webp': rb'RIFF.{4}WEBP',
         '.gif': rb'GIF8[79]a',
-        # Text may begin with BM too: the size of the header that follows has few values.
+        # Text may begin with BM too; the size of the header tells it from images.
         '.bmp': rb'BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0',
         '.tif': rb'II[*+]\0|MM\0[*+]',
         '.jp2': rb'\0\0\0\x0cjP  \r\n\x87\n',

@@ -115,7 +115,7 @@ def write_keep_list(path: str | Path, columns: Mapping[str, Sequence], fingerpri
     arrays = {name: _array(name, values) for name, values in columns.items()}
     _refuse_repeated('columns', arrays['sample'].to_pylist(), lambda row: f'place {row}')
     data_set = pa.array([fingerprint] * lengths['sample'], pa.string())
-    # In CSV there are no dictionaries.
+    # CSV has no dictionary encoding.
     arrays['data_set'] = data_set.dictionary_encode() if suffix == '.parquet' else data_set
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -241,7 +241,7 @@ def _read_csv(path: str | Path) -> pyarrow.Table:
     _check_columns(path, header)
     table = pa.csv.read_csv(
         path,
-        # With one thread, errors tell the row.
+        # With one thread errors have the number of the row.
         read_options=pa.csv.ReadOptions(use_threads=False, column_names=header, skip_rows=line),
         parse_options=pa.csv.ParseOptions(
             delimiter=_csv_delimiter(path),
@@ -254,7 +254,7 @@ def _read_csv(path: str | Path) -> pyarrow.Table:
             strings_can_be_null=False,
         ),
     )
-    # Blanks that end a line, or follow a delimiter; the name of a file may end with one.
+    # Strip blanks around values, but not around names, which may end with one.
     for name in ('label', 'data_set'):
         place = table.column_names.index(name)
         table = table.set_column(place, name, pa.compute.utf8_trim_whitespace(table[name]))
@@ -290,7 +290,7 @@ def _check_columns(path: str | Path, names: Sequence[str]) -> None:
 
 
 def _integers(texts: pyarrow.ChunkedArray, where: Callable[[int], str]) -> np.ndarray:
-    """Labels of which each is a whole number that int64 has."""
+    """Labels as int64, if each is a whole number in its range."""
     pa = import_pyarrow()
     good = pa.compute.match_substring_regex(texts, r'^-?[0-9]{1,18}$')
     row = good.index(pa.scalar(False)).as_py()

@@ -9,7 +9,7 @@ import numpy as np
 
 from .text_lists import read_lines, split_fields
 
-# Values that a line may have: x and y of two or five points, and a score.
+# Numbers of values in a line: x and y of two or five points, and possibly a score.
 COUNTS = (4, 5, 10, 11)
 # Below this the way from the left to the right eye or corner of the mouth leads to the left.
 MIN_COORDINATE = -0.25
@@ -93,7 +93,7 @@ def are_exchanged(points: np.ndarray) -> bool:
         return bool(eyes[0] < 0)
     mouth = points[4, :2] - points[3, :2]
     down = points[3:, :2].mean(0) - points[:2, :2].mean(0)
-    # Of a face from the front about 0.9 and 0.7, in profile about 0.
+    # About 0.9 and 0.7 for a face from the front, and about 0 in profile.
     return any(
         across[0] * down[1] - across[1] * down[0]
         < MIN_COORDINATE * max(across @ across, down @ down)

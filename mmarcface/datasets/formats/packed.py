@@ -2,7 +2,7 @@
 
 ``rec://data/train.rec#17`` is record 17 of a ``.rec`` file, ``bin://data/lfw.bin#5`` image 5 of a
 ``.bin`` file. A file backend of mmengine reads them, so that mmcv's transforms, mmpretrain's
-inferencers and whatever else takes a path takes them too.
+inferencers and everything else that takes a path read them too.
 """
 
 from __future__ import annotations

@@ -107,10 +107,10 @@ def read_pairs(path: str | Path) -> list[ListedPair]:
     """
     lines, head = _read_numbers(path, 2, 'folds<TAB>pairs, or pairs')
     num_folds, number = head if len(head) == 2 else (1, *head)
-    wanted = 2 * num_folds * number
-    if len(lines) != wanted:
+    num_pairs = 2 * num_folds * number
+    if len(lines) != num_pairs:
         raise ValueError(
-            f'{path}:1: {num_folds} folds of {number} + {number} pairs are {wanted} lines, and '
+            f'{path}:1: {num_folds} folds of {number} + {number} pairs are {num_pairs} lines, and '
             f'{len(lines)} follow. Is the file cut short?'
         )
     pairs = []
@@ -119,7 +119,7 @@ def read_pairs(path: str | Path) -> list[ListedPair]:
         fields = split_fields(line, 3 if same else 4)
         names, numbers = (fields[:1] * 2, fields[1:]) if same else (fields[::2], fields[1::2])
         good = len(fields) == (3 if same else 4) and all(map(_is_number, numbers))
-        # What must be two: numbers of one name, or names.
+        # Two different images: two numbers of one name, or two names.
         if not good or len(set(map(int, numbers) if same else names)) < 2:
             rule = (
                 '"name i j", two images of one identity'

@@ -51,7 +51,7 @@ def write_index(path: Path, keys: Sequence[int], offsets: Sequence[int]) -> None
         keys: keys of the records, R.
         offsets: offsets of the records in the ``.rec`` file, in bytes, R.
     """
-    # Other processes, on other machines too, may be writing the same.
+    # Other processes, on other machines too, may be writing the same file.
     with replacing(path, shared=True) as partial, partial.open('w') as file:
         file.writelines(f'{key}\t{offset}\n' for key, offset in zip(keys, offsets, strict=True))
 

@@ -205,7 +205,7 @@ class RecordFile:
         if offset + START.size <= len(content):
             magic, word, flag = START.unpack_from(content, offset)
             start, end = offset + WORDS.size + HEADER.size + 4 * flag, offset + WORDS.size + word
-            # Of a whole record the kind, above the length, is 0.
+            # The kind, in the bits above the length, is 0 for a whole record.
             if magic == MAGIC and word < 1 << LENGTH_BITS and start <= end <= len(content):
                 return content[start:end]
         return self.read(key).image
@@ -255,7 +255,7 @@ class RecordFile:
         begins, known = np.array([0, *ends]), np.sort(self.offsets)
         nearest = known.searchsorted(begins).clip(max=len(known) - 1)
         others = begins[known[nearest] != begins].tolist()
-        # At the end of the file there is nothing, and between records there may be something else.
+        # The file may end there, or have other bytes between records.
         content = self._parts.content
         return next((at for at in others if content[at : at + 4] == MAGIC_BYTES), None)
 
@@ -278,7 +278,7 @@ class RecordFile:
             offsets.append(offset)
             offset = following
         self._parts.expect('RANDOM')
-        # Writers of other data than images leave the number at 0.
+        # Writers of data other than images leave the number at 0.
         distinct = len(set(numbers)) == len(numbers) and max(numbers) < 1 << 63
         keys = numbers if distinct else range(len(offsets))
         return np.array(keys, np.int64), np.array(offsets, np.int64)

@@ -44,7 +44,7 @@ def iterate_lines(path: str | Path) -> Iterator[str]:
             try:
                 line.isascii() or line.encode()
             except UnicodeEncodeError as error:
-                # Such a byte has become a character of its own, above 0xDC00.
+                # surrogateescape has made a character above 0xDC00 of the byte.
                 byte = ord(line[error.start]) - 0xDC00
                 raise ValueError(
                     f'{path}:{number}: a list must be text in UTF-8, got the byte {byte:#x}: save '

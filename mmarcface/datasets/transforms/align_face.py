@@ -29,7 +29,7 @@ TEMPLATE = np.array(
     ]
 )
 TEMPLATE_SIZE = 112
-# In pixels, beyond any image; NaN is not below it.
+# In pixels, larger than any image; NaN is not below it either.
 MAX_COORDINATE = 1e6
 HOW_TO_GIVE = 'give an inferencer the image as dict(img=..., landmarks=...)'
 EXCHANGED = (

@@ -15,7 +15,7 @@ from mmarcface.registry import TRANSFORMS
 
 # Glyphs are drawn larger than needed: small ones lose detail when turned, or come as bitmaps.
 OVERSAMPLING = 2
-# The square that ideographs fill reaches this share of its side below the line of writing.
+# The square of an ideograph reaches this share of its side below the baseline.
 DESCENT = 0.12
 # Gray levels, both away from 0 and 255, where noise would be cut off.
 PAPER, INK = 224, 32
@@ -95,14 +95,14 @@ class RenderGlyph(BaseTransform):
 
 @lru_cache
 def _open(font: str, pixels: int) -> ImageFont.FreeTypeFont:
-    # The layout that every Pillow has.
+    # Every build of Pillow has this layout engine.
     return ImageFont.truetype(font, pixels, layout_engine=ImageFont.Layout.BASIC)
 
 
 def _draw(character: str, font: str, pixels: int) -> np.ndarray:
     """A glyph of ``pixels`` a side amid (2 * pixels, 2 * pixels), uint8, 255 where there is ink."""
     canvas = Image.new('L', (2 * pixels, 2 * pixels))
-    # Placed by its square, not by its ink: where a stroke stands tells characters apart.
+    # Placed by its square, not by its ink, as the place of a stroke tells characters apart.
     line = (1.5 - DESCENT) * pixels
     ImageDraw.Draw(canvas).text(
         (pixels, line), character, fill=255, font=_open(font, pixels), anchor='ms'

@@ -1,4 +1,4 @@
-"""How the noise of a training set isolates itself on sub-centers of its own."""
+"""Logs of how mislabeled samples gather on sub-centers of their own."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ class SubCenterHook(Hook):
     At the end of each interval one line in the log, and scalars to the visualizer and the message
     hub, for all processes together:
 
-    - ``subcenters/dominant_share``, of samples nearest to the dominant center of their class, in
-      [0, 1];
-    - ``subcenters/dead``, how many centers no sample was nearest to, in classes that were seen;
+    - ``subcenters/dominant_share``, the share of samples nearest to the dominant center of their
+      class, in [0, 1];
+    - ``subcenters/dead``, the number of centers that no sample was nearest to, in classes that
+      were seen;
     - ``subcenters/angle_p10``, ``_p50`` and ``_p90``, percentiles of the angle to the dominant
       center, in degrees, to 0.05.
 
-    Dominant is the center that most samples of the class were nearest to in the interval before; in
-    the first one, and the first after a resume, in the batches so far. Samples and labels are those
-    that the head sees, after augmentation, and the net is the one of that iteration.
+    The dominant center is the one that most samples of the class were nearest to in the interval
+    before; in the first interval, and the first after a resume, in the batches so far. Samples and
+    labels are those that the head sees, after augmentation, embedded by the net of that iteration.
 
     Args:
         interval: number of iterations, at least 1; one pass of the training set by default. What is
