@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -248,6 +249,16 @@ def test_wrong_arguments(trained, tool):
         tool(*net, '--threshold', 'best')
     with pytest.raises(SystemExit):
         tool(*net, '--ceiling')
+
+
+def test_the_command_find_may_be_left_out():
+    parse = runpy.run_path(str(ROOT / 'tools' / 'purify.py'))['parse_args']
+    words = ['a.py', 'b.pth', '--out', 'c', '--threshold', '70', '--cfg-options', 'x=1']
+    assert vars(parse(words)) == vars(parse(['find', *words]))
+    assert parse(words).run.__name__ == 'purify_once'
+    stages = parse(['run', 'a.py', '--seeds', '1', '2', '--ceiling', '--format', 'parquet'])
+    assert (stages.config, stages.seeds, stages.ceiling) == ('a.py', [1, 2], True)
+    assert stages.run.__name__ == 'run_for_seeds'
 
 
 def test_ceiling_needs_the_truth(tmp_path, tool):
