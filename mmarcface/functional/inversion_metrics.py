@@ -157,7 +157,7 @@ def evaluate_inversions(
         - ``images``, ``identities``: number of generated images and identities;
         - ``attack_accuracy``, with ``_low`` and ``_high``: share of the images whose
           nearest template is that of their identity, with Wilson's 95% interval; beside it
-          ``judge_real_accuracy`` (:attr:`RealEmbeddings.accuracy`) and ``judge_chance``;
+          ``real_accuracy`` (:attr:`RealEmbeddings.accuracy`) and ``chance_accuracy``;
         - ``identities_reidentified``: number of identities for which this holds for at least half
           of the images; ``reidentified_low`` and ``_high`` are Wilson's interval of their share;
         - ``cosine_own``: mean cosine to the real images of the same identity, ``cosine_other`` to
@@ -210,8 +210,8 @@ def evaluate_inversions(
         attack_accuracy=float(named.double().mean()),
         attack_accuracy_low=accuracy_interval[0],
         attack_accuracy_high=accuracy_interval[1],
-        judge_real_accuracy=reference.accuracy,
-        judge_chance=1 / len(reference.labels),
+        real_accuracy=reference.accuracy,
+        chance_accuracy=1 / len(reference.labels),
         cosine_own=float(own.mean()),
         cosine_real=reference.cosine_same,
         cosine_other=float(other.mean()),

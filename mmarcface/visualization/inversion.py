@@ -55,7 +55,7 @@ def draw_audit(
     """One page on how much of the people that a network was trained on is in its weights.
 
     Args:
-        report: report of :meth:`mmarcface.apis.InversionEvaluator.judge`.
+        report: report of :meth:`mmarcface.apis.InversionEvaluator.evaluate`.
         images: by label a real image of the identity, (H, W, 3), and the generated ones, (K, H, W,
             3), from :meth:`mmarcface.apis.InversionEvaluator.pair_with_real`.
 
@@ -148,10 +148,10 @@ def _write_head(figure: Figure, report: Mapping, top: float, height: float) -> N
     text = (
         f'95% interval {low:.0f}% to {high:.0f}%. A second model, which took no part in making the '
         'images, recognizes them: an identity counts where it names at least half of its images '
-        f'right, among {round(1 / report["judge_chance"])} identities. It names '
+        f'right, among {round(1 / report["chance_accuracy"])} identities. It names '
         f'{_percent(report["attack_accuracy"])} of the generated images right, '
-        f'{_percent(report["judge_real_accuracy"])} of the real ones, and '
-        f'{_percent(report["judge_chance"])} by chance.'
+        f'{_percent(report["real_accuracy"])} of the real ones, and '
+        f'{_percent(report["chance_accuracy"])} by chance.'
     )
     style = dict(va='top', x=0.03)
     figure.text(y=top - 0.15 / height, s=title, fontsize=11, **style)
@@ -228,7 +228,7 @@ def _draw_cosines(axes: Axes, report: Mapping) -> None:
 def _draw_strip(
     figure: Figure, rank: str, identity: dict, images: Mapping, top: float, total: float
 ) -> None:
-    """One identity: words, a real image, generated ones; ``top`` and ``total`` in inches."""
+    """One identity: text, a real image, generated ones; ``top`` and ``total`` are in inches."""
     real, generated = images[identity['label']]
     name = identity.get('name', identity['label'])
     words = (

@@ -38,19 +38,19 @@ def naive(generated, labels, real, real_labels, threshold):
         mean = np.mean([r[i] for i in range(len(r)) if real_labels[i] == identity], 0)
         return mean / np.linalg.norm(mean)
 
-    def is_named(vector, label, templates):
+    def is_recognized(vector, label, templates):
         cosines = {name: vector @ t for name, t in templates.items()}
         return max(cosines, key=cosines.get) == label
 
     templates = {name: template(name) for name in identities}
-    named = [is_named(v, label, templates) for v, label in zip(g, labels, strict=True)]
+    named = [is_recognized(v, label, templates) for v, label in zip(g, labels, strict=True)]
     real_named = []
     for i, label in enumerate(real_labels):
         mates = [j for j in range(len(r)) if j != i and real_labels[j] == label]
         if mates:
             mean = np.mean(r[mates], 0)
             own = templates | {label: mean / np.linalg.norm(mean)}
-            real_named.append(is_named(r[i], label, own))
+            real_named.append(is_recognized(r[i], label, own))
     pairs = list(combinations(range(len(r)), 2))
     same = [r[i] @ r[j] for i, j in pairs if real_labels[i] == real_labels[j]]
     other = [r[i] @ r[j] for i, j in pairs if real_labels[i] != real_labels[j]]
@@ -68,8 +68,8 @@ def naive(generated, labels, real, real_labels, threshold):
     }
     return dict(
         attack_accuracy=np.mean(named),
-        judge_real_accuracy=np.mean(real_named),
-        judge_chance=1 / len(identities),
+        real_accuracy=np.mean(real_named),
+        chance_accuracy=1 / len(identities),
         identities=len(shares),
         identities_reidentified=sum(share >= 0.5 for share in shares.values()),
         cosine_own=np.mean([np.mean(values) for values in own]),
@@ -129,13 +129,13 @@ def test_real_images_are_recognised_and_strangers_are_not():
     reference = RealEmbeddings(clusters(0, labels, 0.1), labels)
     report = evaluate_inversions(clusters(1, labels, 0.1), labels, reference)
     assert report['attack_accuracy'] > 0.99
-    assert report['judge_real_accuracy'] > 0.99
+    assert report['real_accuracy'] > 0.99
     assert report['identities_reidentified'] == report['identities'] == 20
     assert report['cosine_own'] == pytest.approx(report['cosine_real'], abs=0.02)
     assert report['frechet'] < 3 * report['frechet_real'] + 0.01
     assert report['notes'] == []
     noise = evaluate_inversions(torch.randn(400, 5), labels, reference)
-    assert noise['attack_accuracy_low'] < 3 * noise['judge_chance']
+    assert noise['attack_accuracy_low'] < 3 * noise['chance_accuracy']
     assert noise['frechet'] > 3 * noise['frechet_real']
 
 
@@ -155,7 +155,7 @@ def test_a_blind_judge_names_nobody():
     real = torch.zeros(6, 4)
     reference = RealEmbeddings(real, [0, 0, 1, 1, 2, 2])
     report = evaluate_inversions(torch.randn(3, 4), [0, 1, 2], reference)
-    assert report['attack_accuracy'] == report['judge_real_accuracy'] == 0
+    assert report['attack_accuracy'] == report['real_accuracy'] == 0
     assert 'the judge names only 0% of the real images right' in report['notes'][-1]
 
 

@@ -229,7 +229,7 @@ def test_judge(device, orl):
     reports = [judge(images, labels) for judge in judges]
     check_same(*reports)
     given = torch.from_numpy(images), torch.from_numpy(labels)
-    check_same(judges[0].judge(*given), reports[1])
+    check_same(judges[0].evaluate(*given), reports[1])
     assert judges[0].pair_with_real(images, labels).keys() == {0, 1, 2, 3}
     with pytest.raises(ValueError, match='the judge is the model itself'):
         judges[0].refuse_same_weights(of_cpu)
@@ -240,7 +240,7 @@ def test_judge_of_another_kind(device, orl):
     of_cpu, model = pair(device, RESNET, 32)
     images = np.stack([cv2.imread(photograph(orl, p)) for p in PEOPLE])
     real = ORLFaces(PEOPLE)
-    reports = [InversionEvaluator(one, real).judge(images, range(4)) for one in (model, of_cpu)]
+    reports = [InversionEvaluator(one, real).evaluate(images, range(4)) for one in (model, of_cpu)]
     check_same(*reports)
 
 

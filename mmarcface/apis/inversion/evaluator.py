@@ -1,4 +1,4 @@
-"""A second model says whom generated images show."""
+"""A second model, the judge, says whom generated images show."""
 
 from __future__ import annotations
 
@@ -37,29 +37,31 @@ MAX_YARDSTICKS = 500
 
 
 class InversionEvaluator(BaseInferencer):
-    """Measures whether generated images show whom they are meant to, beside real images.
+    """Measures how many generated images show the identity that they are meant to show.
 
-    The judge is a model of its own, best of another architecture, loss and seed than the one that
-    the images were made from, and it must take no part in making or choosing them: a net is easily
-    pleased by images that no other net, and nobody, recognizes.
+    The evaluator asks a second model, the judge, and compares with real images. The judge should
+    have another architecture, loss and seed than the inverted model, and must not take part in
+    making or choosing the images: many images satisfy the net that they were made from, and are
+    recognized by no other net and by no person.
 
-    >>> judge = InversionEvaluator('judge.py', dict(type='mmarcface.ORLFaces'), 'epoch_120.pth')
-    >>> judge.refuse_same_weights(model)  # doctest: +SKIP
-    >>> judge.judge(images, labels)['attack_accuracy']  # doctest: +SKIP
+    >>> evaluator = InversionEvaluator('judge.py', dict(type='mmarcface.ORLFaces'), 'epoch_120.pth')
+    >>> evaluator.refuse_same_weights(model)  # doctest: +SKIP
+    >>> evaluator.evaluate(images, labels)['attack_accuracy']  # doctest: +SKIP
     0.95
 
     Args:
         model: name, config or model, as :func:`mmpretrain.get_model` takes them; it embeds as
             :func:`mmarcface.models.embed_images` says.
-        real: data set of real images, or its config, of which label i is identity i. They are to
-            show what the generated ones show, cropped alike. Give those that the model under test
-            was trained on to see whether generated images are copies. Its own pipeline is not
+        real: data set of real images, or its config, whose label i is identity i. Its images show
+            the same kind of thing as the generated ones, cropped alike. To see whether generated
+            images are copies, give the training set of the inverted model. Its pipeline is not
             used.
-        pretrained: path of the checkpoint; a model that is built already has its weights.
-        device: where the model runs.
-        far: false acceptance rates, in [0, 1], at which to report who is accepted.
-        identities: labels that will be asked about. Of more than 50,000 real images so many are
-            embedded: those of these identities, and others drawn with a fixed seed.
+        pretrained: path of the checkpoint; not needed for a model that is already built.
+        device: device that the judge runs on.
+        far: false acceptance rates, in [0, 1], at which acceptance is reported.
+        identities: labels that will be asked about. If there are more than 50,000 real images,
+            only so many are embedded: those of these identities, and others drawn with a fixed
+            seed.
 
     Raises:
         ValueError: if the model was built without its config, which has the test pipeline.
@@ -90,29 +92,30 @@ class InversionEvaluator(BaseInferencer):
         self.identities = identities
         self._yardsticks = {}
 
-    def judge(self, images: np.ndarray, labels: ArrayLike) -> dict[str, Any]:
-        """Judge generated images.
+    def evaluate(self, images: np.ndarray, labels: ArrayLike) -> dict[str, Any]:
+        """Evaluate generated images.
 
         Args:
-            images: (N, H, W, 3), uint8 in [0, 255], BGR; gray ones have three equal channels.
-            labels: the identity that each is meant to show, (N,), whole numbers.
+            images: (N, H, W, 3), uint8 in [0, 255], BGR; gray images have three equal channels.
+            labels: the identity that each image is meant to show, (N,), whole numbers.
 
         Returns:
-            What :func:`mmarcface.functional.inversion_metrics.evaluate_inversions` returns, with
-            the ``name`` of each identity where the data set knows it, and:
+            The report of :func:`mmarcface.functional.inversion_metrics.evaluate_inversions`, with
+            the ``name`` of each identity if the data set has it, and:
 
             - ``nearest_image_rms``: root-mean-square difference of the pixels, in [0, 255], of a
-              generated image and the most similar real one, resized to its size; the mean, and
-              ``nearest_image_rms_min`` the least;
+              generated image and the most similar real one, resized to its size; mean over the
+              images, and ``nearest_image_rms_min`` the minimum;
             - ``nearest_image_rms_real``: the mean for a real image (at most 500, drawn with a
               fixed seed) and the most similar other one;
-            - ``nearest_image_ratio``: the first by the third. Copies are near 0.
+            - ``nearest_image_ratio``: ``nearest_image_rms`` by ``nearest_image_rms_real``, near 0
+              for copies.
 
-            Of more than 20,000 real images, or 1 GiB, so many, drawn with a fixed seed, are
-            compared by their pixels, and ``notes`` says so.
+            If the real images are more than 20,000, or 1 GiB, pixels are compared with so many
+            that are drawn with a fixed seed, and ``notes`` says so.
 
         Raises:
-            ValueError: if the images are of another shape or type, the data set has no labels, or
+            ValueError: if the images have another shape or type, the data set has no labels, or
                 see :func:`mmarcface.functional.inversion_metrics.evaluate_inversions`.
         """
         images = _check_images(images)
@@ -146,16 +149,16 @@ class InversionEvaluator(BaseInferencer):
             nearest_image_ratio=float(nearest.mean()) / between_real if between_real else None,
         )
 
-    __call__ = judge
+    __call__ = evaluate
 
     @cached_property
     def reference(self) -> RealEmbeddings:
-        """What the judge makes of the real images, which are embedded once.
+        """The judge's embeddings of the real images, computed once.
 
         Raises:
             ValueError: if they have no labels.
         """
-        # Twice through the data set, since samples may hold their images.
+        # The data set is read twice, as its samples may hold their images.
         labels = np.asarray(self._labels)
         places = np.arange(len(labels))
         if len(labels) > MAX_EMBEDDED:
@@ -163,40 +166,40 @@ class InversionEvaluator(BaseInferencer):
             asked = np.isin(labels[order], self.identities)
             places = np.concatenate([order[asked], order[~asked]])[:MAX_EMBEDDED]
         samples = (self.real.get_data_info(int(place)) for place in places)
-        # The judge's own classes are others, and a preprocessor may count on these.
+        # The judge has other classes, and a preprocessor may check labels against them.
         unlabeled = (
             {key: value for key, value in sample.items() if key != 'gt_label'} for sample in samples
         )
         return RealEmbeddings(self._embed(unlabeled), labels[places], self.far)
 
     def refuse_same_weights(self, model: nn.Module) -> None:
-        """Refuse to judge images that were made from the judge itself.
+        """Refuse a model that is the judge itself.
 
         Args:
-            model: the one under test, any module.
+            model: the inverted model, any module.
 
         Raises:
-            ValueError: if all of the judge's matrices of weights are among the model's, whatever
-                their names and preprocessing.
+            ValueError: if all weight matrices of the judge are among those of the model, under any
+                name and with any preprocessing.
         """
         own = _digests(self._encoder)
         if own and own <= _digests(model):
             raise ValueError(
                 'the judge is the model itself: it has the same weights, and a model always '
-                'recognizes what was made to please it; give one that was trained apart'
+                'recognizes images that were optimized for it; give one that was trained apart'
             )
 
     def pair_with_real(
         self, images: np.ndarray, labels: ArrayLike
     ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """The generated images of each identity beside a real one, as for ``draw_audit``.
+        """The generated images of each identity beside a real one, for ``draw_audit``.
 
         Args:
             images: (N, H, W, 3), uint8, BGR.
             labels: (N,), whole numbers.
 
         Returns:
-            By label the first real image of the identity, (H, W, 3), and the generated ones.
+            The first real image of each identity, (H, W, 3), and the generated ones, by label.
 
         Raises:
             ValueError: if there are no real images of a label.
@@ -205,13 +208,13 @@ class InversionEvaluator(BaseInferencer):
         labels, size = np.asarray(labels), images.shape[1:3]
         real, first = np.unique(self._labels, return_index=True)
         first = dict(zip(real.tolist(), first.tolist(), strict=True))
-        wanted = np.unique(labels).tolist()
-        absent = [label for label in wanted if label not in first]
+        asked = np.unique(labels).tolist()
+        absent = [label for label in asked if label not in first]
         if absent:
             raise ValueError(f'labels must be among those of the real images, got {absent[0]}')
         return {
             label: (self._read([first[label]], *size)[0], images[labels == label])
-            for label in wanted
+            for label in asked
         }
 
     @cached_property
@@ -235,7 +238,7 @@ class InversionEvaluator(BaseInferencer):
         for batch in self.preprocess(samples, BATCH_SIZE):
             inputs = self.model.data_preprocessor(batch, False)['inputs']
             embeddings.append(embed_images(self.model, inputs).float().cpu())
-        # Of no images there are no embeddings, and the figures refuse them.
+        # Without images the metrics raise the error.
         return torch.cat(embeddings) if embeddings else torch.empty(0, 0)
 
     def _read(self, places: Iterable[int], height: int, width: int) -> np.ndarray:
@@ -245,13 +248,13 @@ class InversionEvaluator(BaseInferencer):
         return np.stack([mmcv.imresize(image, size, interpolation='area') for image in images])
 
     def _read_yardstick(self, height: int, width: int) -> tuple[np.ndarray, float]:
-        """Real images of a size, and how far one of them is from its nearest on average."""
+        """Real images of a size, and their mean distance to the most similar other one."""
         random = np.random.default_rng(0)
         number = len(self.real)
         places = np.arange(number)
-        most = min(MAX_COMPARED, MAX_BYTES // (3 * height * width))
-        if number > most:
-            places = np.sort(random.choice(number, most, replace=False))
+        limit = min(MAX_COMPARED, MAX_BYTES // (3 * height * width))
+        if number > limit:
+            places = np.sort(random.choice(number, limit, replace=False))
         real = self._read(places, height, width)
         some = np.arange(len(real))
         if len(real) > MAX_YARDSTICKS:
@@ -269,7 +272,7 @@ def _check_images(images: ArrayLike) -> np.ndarray:
 
 
 def _digests(model: nn.Module) -> set[bytes]:
-    """Hashes of the matrices and kernels; vectors of ones and zeros are in every net."""
+    """Hashes of the matrices and kernels, as every net has vectors of ones and zeros."""
     return {
         hashlib.sha256(weight.detach().float().cpu().contiguous().numpy()).digest()
         for weight in model.parameters()

@@ -1,4 +1,4 @@
-"""What an inversion has to know of a model: embeddings, classes, and what a pixel is."""
+"""A model as an inversion sees it: embeddings, classes, and the meaning of a pixel."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class InversionModel:
     """A trained model, seen as a map from images to embeddings with classes on top.
 
     Attributes:
-        model: the model; only read.
-        head: what gives the loss of a class, or None.
+        model: the model, which is not changed.
+        head: the head that gives the loss of a class, or None.
         centers: one vector a class, (C, D), of several sub-centers the longest, see
             :func:`mmarcface.models.heads.centers.longest_centers`; None where there are none.
-        mean: of the normalization, in pixel values [0, 255], (channels, 1, 1).
-        std: of the normalization, the same.
+        mean: mean of the normalization, in pixel values [0, 255], (channels, 1, 1).
+        std: standard deviation of the normalization, the same.
         rgb: whether the first channel of the normalized images is red.
         size: height and width of the images in pixels.
     """
@@ -52,7 +52,7 @@ class InversionModel:
         std: Sequence[float] | None = None,
         scale: float | None = None,
     ) -> InversionModel:
-        """Read off a model what can be read off it.
+        """Take size, normalization and classes from a model, or from the arguments.
 
         Args:
             model: an ``EmbeddingRetriever``, mmpretrain's ``ImageClassifier``, or any module that
@@ -62,11 +62,12 @@ class InversionModel:
                 does.
             input_size: height and width in pixels, or one number for both; by default what the
                 backbone was built with.
-            mean: of the normalization, in [0, 255]; by default that of the model's preprocessor,
-                or 127.5.
-            std: the same. A model that does not normalize by itself needs both or neither.
-            scale: s of ArcFace, for a ``head`` that is a weight alone; 64 by default, as that of
-                :class:`mmarcface.models.ArcFaceHead`, which a log says.
+            mean: mean of the normalization, in [0, 255]; by default that of the model's
+                preprocessor, or 127.5.
+            std: standard deviation of the normalization, the same. A model that does not
+                normalize by itself needs both or neither.
+            scale: scale s of ArcFace, for a ``head`` that is a weight alone; by default 64, as in
+                :class:`mmarcface.models.ArcFaceHead`, which the log says.
 
         Raises:
             ValueError: if the size is not known, or a value does not fit.
@@ -136,7 +137,7 @@ class InversionModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         return next(self.model.parameters()).device
 
     def feats(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -175,18 +176,18 @@ class InversionModel:
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Evaluation mode, without gradients of weights; as it was before, after."""
+        """Evaluation mode without gradients of weights, until the context ends."""
         modules = [self.model, *([] if self.head is None else [self.head])]
         modes = {child: child.training for module in modules for child in module.modules()}
-        wanted = [p for module in modules for p in module.parameters() if p.requires_grad]
-        for parameter in wanted:
+        trained = [p for module in modules for p in module.parameters() if p.requires_grad]
+        for parameter in trained:
             parameter.requires_grad_(False)
         for child in modes:
             child.training = False
         try:
             yield
         finally:
-            for parameter in wanted:
+            for parameter in trained:
                 parameter.requires_grad_(True)
             for child, mode in modes.items():
                 child.training = mode

@@ -1,4 +1,4 @@
-"""What an inversion leaves in a folder: images, a grid, an animation, a report."""
+"""Writes an inversion to a folder: images, a grid, an animation, a report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mmarcface.visualization import draw_convergence, image_grid
 from .evaluator import InversionEvaluator
 from .search import Inversion
 
-# Of a grid; all images have files of their own.
+# Rows of the grid; all images have files of their own.
 MAX_ROWS = 400
 
 
@@ -23,30 +23,32 @@ def save_inversion(
     inversion: Inversion,
     folder: str | Path,
     names: Sequence[str] | None = None,
-    judge: InversionEvaluator | None = None,
+    evaluator: InversionEvaluator | None = None,
     identities: Sequence[int] | None = None,
     about: dict | None = None,
 ) -> dict:
-    """Write the images of an inversion, and all that is known of them.
+    """Write the images and the report of an inversion to a folder.
 
     The folder gets ``images/NAME_0.png`` and so on, ``grid.png`` with a row for each of the first
     400 targets, ``convergence.gif``, the same over time, ``convergence.png``, the terms over time,
     and ``report.json``.
 
     Args:
-        inversion: of :func:`invert`.
-        folder: made where it is missing; files of the same names are replaced.
-        names: of the targets, (N,), the same for several images of one target; by default
+        inversion: result of :func:`invert`.
+        folder: path of the folder, which is made if missing; files of the same names are replaced.
+        names: names of the targets, (N,), the same for several images of one target; by default
             'label3' for class 3, 'target3' for the fourth embedding.
-        judge: says whom the images show; none by default.
-        identities: for the judge, whom each is meant to show, (N,); the classes by default.
-        about: more for the report, such as the config.
+        evaluator: its judge says whom the images show; none by default.
+        identities: the identity that each image is meant to show, (N,), for the evaluator; the
+            classes by default.
+        about: further entries of the report, such as the config.
 
     Returns:
-        The report: that of the inversion, ``about``, the ``files``, and what the judge says.
+        The report: that of the inversion, ``about``, the ``files``, and that of the evaluator.
 
     Raises:
-        ValueError: if there are not as many names as images, or none of ``identities`` and classes.
+        ValueError: if there are not as many names as images, a name is not that of a file, or the
+            evaluator has neither ``identities`` nor classes.
     """
     labels = inversion.labels
     if names is None:
@@ -55,12 +57,12 @@ def save_inversion(
     if len(names) != len(inversion.images):
         raise ValueError(f'{len(inversion.images)} images have {len(names)} names')
     for name in names:
-        # OpenCV would say nothing of an image that it cannot write.
+        # OpenCV gives no error if it cannot write an image.
         if not name or Path(name).name != name:
             raise ValueError(f'names must be those of files, without folders, got {name!r}')
     identities = labels if identities is None else identities
-    if judge is not None and identities is None:
-        raise ValueError('the judge has to know whom the images are to show: give identities')
+    if evaluator is not None and identities is None:
+        raise ValueError('the evaluator has to know whom the images are to show: give identities')
     report = inversion.report() | (about or {})
 
     folder = Path(folder)
@@ -75,7 +77,7 @@ def save_inversion(
             cv2.imwrite(str(folder / files[index]), inversion.images[index])
     shown = dict(list(rows.items())[:MAX_ROWS])
     cv2.imwrite(str(folder / 'grid.png'), _grid(inversion.images, shown))
-    # The frames have the first images only, the same number of each target where they can.
+    # The frames have only the first images; take the same number of each target if possible.
     kept = [[i for i in indices if i < inversion.frames.shape[1]] for indices in rows.values()]
     fewest = min(map(len, kept))
     kept = {str(n): indices[: fewest or None] for n, indices in enumerate(kept) if indices}
@@ -88,14 +90,14 @@ def save_inversion(
     draw_convergence(inversion.history).savefig(folder / 'convergence.png', dpi=100)
     report['files'] = files
     mmengine.dump(report, folder / 'report.json', indent=1)
-    if judge is not None:
-        report |= judge(inversion.images, identities)
+    if evaluator is not None:
+        report |= evaluator(inversion.images, identities)
         mmengine.dump(report, folder / 'report.json', indent=1)
     return report
 
 
 def _grid(images: np.ndarray, rows: dict[str, list[int]]) -> np.ndarray:
-    """A row for each target, white where it has fewer; or nearly a square of one image each."""
+    """A row for each target, filled up with white; or about a square if each has one image."""
     columns = max(map(len, rows.values()))
     if columns == 1:
         order = [index for indices in rows.values() for index in indices]

@@ -1,4 +1,4 @@
-"""Images back from a trained net: its classes, or what an embedding looked like."""
+"""Model inversion: images of the classes of a trained net, or of embeddings."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ from .settings import PRESETS, InversionSettings
 from .state import SearchState, WorkItem
 from .targets import Targets, resolve_targets
 
+# Images in a frame of the animation.
 MAX_IN_FRAME = 100
 
 
 @dataclass
 class Inversion:
-    """What an inversion found, for N targets.
+    """Result of an inversion with N targets.
 
     Attributes:
-        images: (N, H, W, 3), uint8 in [0, 255], BGR.
-        labels: the class of each, or None for embeddings.
-        terms: by name, one number an image, without the weights: ``target``, ``center`` (for
-            classes), ``total_variation``, ``l2``, ``bn`` (that of its batch), their weighted sum
-            ``objective``, ``cosine`` to the target, and the ``restart`` it is of. They are those
-            of the 8-bit image, seen as it is.
-        history: the terms of the first batch, mean over its images, at the ``step`` beside them;
-            where a step was undone, and at the end, those of the best images so far.
-        frames: the first images of the first batch over time, (T, n, H, W, 3), uint8, BGR.
-        settings: as they were used.
-        seed: of the noise.
-        seconds: that it took, without interruptions; of several processes the sum.
-        converged: whether the objective of every batch ended below that of the noise it started
-            from.
+        images: the images, (N, H, W, 3), uint8 in [0, 255], BGR.
+        labels: the class of each image, or None for embeddings.
+        terms: lists of one number an image, by name, without the weights: ``target``, ``center``
+            (for classes), ``total_variation``, ``l2``, ``bn`` (that of its batch), their weighted
+            sum ``objective``, the ``cosine`` to the target, and the ``restart`` that the image
+            comes from. They are those of the 8-bit images, without jitter and flip.
+        history: the terms of the first batch over the steps, means over its images, with their
+            ``step``; after an undone step, and at the end, the terms of the best images so far.
+        frames: the first images of the first batch over the steps, (T, n, H, W, 3), uint8, BGR.
+        settings: the settings of the search.
+        seed: seed of the noise.
+        seconds: time that the search took, without interruptions; summed over processes.
+        converged: whether the objective of every batch ended below that of the noise at its start.
     """
 
     images: np.ndarray = field(repr=False)
@@ -70,7 +70,7 @@ class Inversion:
     converged: bool = True
 
     def report(self) -> dict:
-        """All but the images, ready for JSON; also the mean of every term."""
+        """Everything but the images as JSON types, with the mean of every term."""
         means = {name: float(np.mean(values)) for name, values in self.terms.items()}
         del means['restart']
         return dict(
@@ -105,42 +105,41 @@ def invert(
 ) -> Inversion:
     """Search for images that a trained model takes for given classes or embeddings.
 
-    The weights stay as they are; the pixels are what is optimized, towards images whose statistics
-    in the BN layers are those of the training images (`ArcFace <https://arxiv.org/abs/1801.07698>`_,
-    section 3.3). Every process of a group calls it; batches and restarts are shared out among
-    them, with the same result on one process as on many.
+    The weights are fixed and the pixels are optimized, so that the statistics in the BN layers come
+    close to those of the training images (`ArcFace <https://arxiv.org/abs/1801.07698>`_, section
+    3.3). Every process of a group must call this function; they share batches and restarts, and
+    the result does not depend on their number.
 
-    A step after which the objective has jumped is undone and halved, and the best images are kept,
-    at full resolution. A warning names the targets whose batch ended no better than it started.
+    A step after which the objective jumps is undone and halved, and the best images at full
+    resolution are kept. A warning names the targets whose batch ended no better than it started.
 
     Args:
         model: an ``EmbeddingRetriever``, mmpretrain's ``ImageClassifier``, or any module from
             images to embeddings with BN layers.
-        targets: classes, (N,) integers; or embeddings, (N, D), of any length; or images to be
-            embedded first, a list of paths or of arrays (H, W, 3), uint8, BGR, by the model's test
+        targets: classes, (N,) integers; or embeddings, (N, D), of any norm; or images, a list of
+            paths or of arrays (H, W, 3), uint8, BGR, which the model embeds first, with its test
             pipeline.
         head: see :meth:`InversionModel.of`.
         scale: see :meth:`InversionModel.of`.
         preset: settings to start from: 'paper', the terms and weights of ArcFace's, with pixels
             that stay valid; or 'small', for small images and little time.
-        companions: other classes that are searched for beside the targets, in every batch, and not
-            returned. The BN prior asks a batch to have the statistics of the training images, and
-            images of a few classes alone cannot.
-        seed: of the noise.
+        companions: other classes that are searched for beside the targets in every batch, and not
+            returned. The BN prior compares the statistics of a batch with those of the training
+            images, which images of a few classes alone cannot have.
+        seed: seed of the noise.
         input_size: see :meth:`InversionModel.of`.
         mean: see :meth:`InversionModel.of`.
         std: see :meth:`InversionModel.of`.
-        state: folder that keeps what was done, so that an interrupted call goes on; none by
-            default.
-        state_interval: steps after which it is written; by default twenty times in all.
-        progress: show a bar with the terms.
+        state: folder that keeps the state, so that an interrupted call goes on; none by default.
+        state_interval: steps between two saves of the state; by default a twentieth of the steps.
+        progress: whether to show a progress bar with the terms.
         **settings: changes of the preset: see :class:`InversionSettings`.
 
     Raises:
         ValueError: if targets, settings or model do not fit one another, the model has no BN
             statistics and ``bn_weight`` is not 0, the search diverges, or ``state`` is of another
             inversion.
-        TypeError: for a setting that there is not.
+        TypeError: if a setting is unknown.
     """
     net, target, settings = prepare_inversion(
         model,
@@ -194,7 +193,7 @@ def prepare_inversion(
     std: Sequence[float] | None = None,
     **settings: Any,
 ) -> tuple[InversionModel, Targets, InversionSettings]:
-    """All that :func:`invert` can check before it starts, with a model that may not be trained.
+    """Check the arguments of :func:`invert`, also for a model that is not trained yet.
 
     Args:
         model: see :func:`invert`.
@@ -205,10 +204,10 @@ def prepare_inversion(
         input_size: see :func:`invert`.
         mean: see :func:`invert`.
         std: see :func:`invert`.
-        **settings: changes of the preset.
+        **settings: see :func:`invert`.
 
     Returns:
-        The model as it is searched with, the targets, and the settings.
+        The model, the targets and the settings of the search.
 
     Raises:
         ValueError: see :func:`invert`.
@@ -230,8 +229,7 @@ def prepare_inversion(
         found = resolve_targets(net, targets)
     if settings.center_weight and found.vectors is None:
         raise ValueError(
-            f'{type(net.head).__name__} has no centers that its classes could be drawn to: set '
-            'center_weight=0'
+            f'{type(net.head).__name__} has no centers for the center term: set center_weight=0'
         )
     return net, found, settings
 
@@ -240,7 +238,7 @@ def _gather(results: list[dict]) -> list[dict]:
     """The results of all processes, on each of them."""
     if get_world_size() == 1:
         return results
-    # One may search for days while another, which had less to do, waits.
+    # A process with fewer batches may wait for days.
     group = torch.distributed.new_group(backend='gloo', timeout=timedelta(days=30))
     shards = [None] * get_world_size()
     torch.distributed.all_gather_object(shards, results, group)
@@ -374,7 +372,7 @@ def _best_end(
     objective: Objective, descent: Descent
 ) -> tuple[torch.Tensor, float, dict[str, list[float]]]:
     """The better of the best and the last images, with their objective and terms."""
-    # The last step was not judged, and under other augmentations the best may have been another.
+    # The last step was not compared yet, and the best was found under its own jitter and flip.
     pixels = descent.best['pixels'], descent.pixels
     ends = [objective.net.to_pixels(objective.images(p)) for p in pixels]
     if torch.equal(*ends):
@@ -400,8 +398,8 @@ def _join(parts: list[dict], targets: Targets, settings: InversionSettings, seed
         print_log(
             f'The search for {len(stuck)} of {len(chosen)} targets, the first of them target '
             f'{stuck[0]}, got no better than its start: the objective of its batch was '
-            f'{part["began_at"]:.4g} and is {part["ended_at"]:.4g}. The images mean nothing: lower '
-            'lr, or raise steps',
+            f'{part["began_at"]:.4g} and is {part["ended_at"]:.4g}. These images show nothing of '
+            'the targets: lower lr, or raise steps',
             'current',
             logging.WARNING,
         )
@@ -432,7 +430,7 @@ def _objective(found: tuple[dict, int]) -> float:
 
 
 def _progress_text(terms: dict[str, float]) -> str:
-    """All terms beside the progress in a terminal of 80 columns."""
+    """The terms, short enough for a terminal of 80 columns."""
     short = dict(objective='total', total_variation='tv')
     terms = dict(objective=terms['objective']) | terms
     return ' '.join(f'{short.get(name, name)} {value:.4g}' for name, value in terms.items())

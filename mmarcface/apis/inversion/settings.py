@@ -1,4 +1,4 @@
-"""How images are searched for in an inversion: weights, steps, and what keeps them plausible."""
+"""Settings of an inversion: weights and variants of the terms, steps, and the form of images."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ SCHEDULES = ('constant', 'cosine')
 
 @dataclass(frozen=True)
 class InversionSettings:
-    """How images are searched for. The defaults are ArcFace's, section 3.3 and 4.5.
+    """Settings of an inversion. The defaults are those of ArcFace, sections 3.3 and 4.5.
 
     Attributes:
-        steps: of Adam, for each batch and restart.
-        lr: learning rate, in units of the normalized pixels; lowered for a while where a step makes
-            the objective jump.
+        steps: number of steps of Adam, for each batch and restart.
+        lr: learning rate, in units of the normalized pixels; lowered for a while after a step that
+            makes the objective jump.
         schedule: 'constant', or 'cosine' for a rate that falls to 0.
-        target_weight: of the target's term: the head's loss for a class, the distance for an
-            embedding.
-        center_weight: of the distance between the embedding and the center of its class, which
-            still pulls where the loss is content.
-        bn_weight: of the BN prior.
+        target_weight: weight of the target's term: the head's loss for a class, the distance for
+            an embedding.
+        center_weight: weight of the distance between the embedding and the center of its class,
+            which still has a gradient when the loss is near 0.
+        bn_weight: weight of the BN prior.
         bn_variant: see :func:`mmarcface.functional.inversion.bn_prior`.
-        tv_weight: of the total variation.
+        tv_weight: weight of the total variation.
         tv_variant: see :func:`mmarcface.functional.inversion.total_variation`.
-        l2_weight: of the squared norm of the images.
-        init_std: standard deviation of the noise that it starts from.
-        halvings: how often the resolution is halved for the start; each coarse stage takes an
-            equal share of the first half of the steps.
-        jitter: each step moves the images by up to as many pixels, edges coming in on the other
-            side; harmful for aligned faces.
-        flip: mirror the images in every other step or so.
-        clip: keep the pixels valid after each step.
-        gray: search for gray images, one value a pixel.
-        restarts: how many times to start from other noise; of each image the one with the least
+        l2_weight: weight of the squared norm of the images.
+        init_std: standard deviation of the noise that the search starts from.
+        halvings: number of times that the resolution is halved for the start; the coarse stages
+            share the first half of the steps equally.
+        jitter: largest shift of the images in pixels, drawn anew in each step; what leaves on one
+            side comes in on the other. It harms aligned faces.
+        flip: whether the images are mirrored in half of the steps, at random.
+        clip: whether pixels are kept in their valid range after each step.
+        gray: whether images are gray, with one value a pixel.
+        restarts: number of searches, each from other noise; of each image the one with the lowest
             objective is kept.
-        batch_size: images that are searched for together, and whose statistics the BN prior sees.
+        batch_size: largest number of images that are searched for together, and whose statistics
+            the BN prior sees.
 
     Raises:
         ValueError: if a value is out of its range.
@@ -114,10 +115,10 @@ class InversionSettings:
 
 
 PRESETS = {
-    # The paper does not say, but what comes out are 8-bit images: cut off only at the end, they had
-    # several times the objective.
+    # The paper does not clip. 8-bit images that were clipped only at the end had several times the
+    # objective.
     'paper': InversionSettings(clip=True),
-    # Layers that count alike let a high rate through, and that finds its way in few steps.
+    # Normalizing each layer's BN term permits lr=1, which converges in 400 steps.
     'small': InversionSettings(
         steps=400,
         lr=1.0,

@@ -1,4 +1,4 @@
-"""What an inversion has done so far, on disk, so that an interrupted one goes on."""
+"""The state of an inversion on disk, so that an interrupted one goes on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .model import InversionModel
 from .settings import InversionSettings
 from .targets import Targets
 
-# Of what a file holds: those of other formats are not read.
+# Version of the files; other versions are not read.
 FORMAT = 2
 
 
@@ -147,14 +147,14 @@ class SearchState:
 
 
 def _identity(net: InversionModel, targets: Targets, settings: InversionSettings, seed: int) -> str:
-    """Hash of all that decides the images."""
+    """Hash of everything that the images depend on."""
     digest = hashlib.sha256(json.dumps([FORMAT, asdict(settings)], sort_keys=True).encode())
     digest.update(f'{seed} {targets.labels} {net.size}'.encode())
     modules = [net.model, net.head]
     tensors = [v for m in modules if m is not None for v in m.state_dict().values()]
     tensors += [net.mean, net.std]
     if net.head is not None:
-        # Its margins and scale, which are no weights.
+        # Margins and scale, which are not in the state dict.
         tensors += net.head.buffers()
         digest.update(f'{type(net.head).__name__} {_numbers(net.head)}'.encode())
     if targets.labels is None:

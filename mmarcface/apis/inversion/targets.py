@@ -1,4 +1,4 @@
-"""Classes, embeddings or images: what an inversion is to show, checked against the model."""
+"""The targets of an inversion: classes, embeddings or images, checked against the model."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ TARGETS = 'targets must be classes (N,), whole numbers, or embeddings (N, D), or
 
 @dataclass(frozen=True)
 class Targets:
-    """What N images are to show.
+    """The targets of N images.
 
     Attributes:
-        labels: their classes, or None.
-        vectors: unit vectors to come close to, (N, D), centers or embeddings; None for a head
-            without centers.
+        labels: the classes of the targets, or None for embeddings.
+        vectors: unit vectors that the embeddings should come close to, (N, D): centers of the
+            classes, or embeddings; None for a head without centers.
     """
 
     labels: list[int] | None
@@ -39,7 +39,7 @@ class Targets:
         )
 
     def __add__(self, classes: Targets) -> Targets:
-        """These, and then classes, by their centers alone where these are embeddings.
+        """These targets followed by classes; by their centers alone if these are embeddings.
 
         Raises:
             ValueError: if these are embeddings and the classes have no centers.
@@ -56,14 +56,14 @@ class Targets:
 
 
 def resolve_targets(net: InversionModel, targets: Any) -> Targets:
-    """Check the targets, whichever kind they are.
+    """Targets of any kind, checked against the model.
 
     Args:
         net: model that is inverted.
         targets: targets as :func:`mmarcface.apis.invert` takes them.
 
     Raises:
-        ValueError: if they are none of the kinds, or do not fit the model.
+        ValueError: if they are of another kind, or do not fit the model.
     """
     if isinstance(targets, (list, tuple)) and any(
         isinstance(t, (str, Path, dict)) or (isinstance(t, np.ndarray) and t.ndim == 3)
@@ -71,7 +71,7 @@ def resolve_targets(net: InversionModel, targets: Any) -> Targets:
     ):
         targets = _embed(net, targets)
     if isinstance(targets, list):
-        # NumPy, which also reads lists of arrays, reads no tensor of a GPU.
+        # NumPy reads lists of arrays, but no tensors on a GPU.
         targets = [t.detach().cpu() if isinstance(t, torch.Tensor) else t for t in targets]
     try:
         targets = torch.as_tensor(np.asarray(targets) if isinstance(targets, list) else targets)
@@ -89,12 +89,12 @@ def resolve_targets(net: InversionModel, targets: Any) -> Targets:
             f'target embeddings are {targets.shape[1]} wide and those of the model '
             f'{probe.shape[1]}: they are of another model'
         )
-    lengths = targets.float().norm(dim=1)
-    bad = (~torch.isfinite(lengths) | (lengths == 0)).nonzero()
+    norms = targets.float().norm(dim=1)
+    bad = (~torch.isfinite(norms) | (norms == 0)).nonzero()
     if len(bad):
         row = int(bad[0])
         raise ValueError(
-            f'target embedding {row} has the length {float(lengths[row])}: it must be finite and '
+            f'target embedding {row} has the norm {float(norms[row])}: it must be finite and '
             'not zero'
         )
     return Targets(None, F.normalize(targets.to(net.device, torch.float)))

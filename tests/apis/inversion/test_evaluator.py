@@ -65,9 +65,9 @@ def pixels():
 
 def test_real_images_are_judged_as_what_they_are(orl, pixels):
     images, labels = photographs(orl)
-    report = pixels.judge(images, labels)
+    report = pixels.evaluate(images, labels)
     assert report['attack_accuracy'] == 1
-    assert report['judge_real_accuracy'] > 0.9
+    assert report['real_accuracy'] > 0.9
     assert report['attack_accuracy_low'] < 1 == report['attack_accuracy_high']
     assert (report['identities'], report['identities_reidentified']) == (6, 6)
     assert report['cosine_own'] > report['cosine_real'] > report['cosine_other']
@@ -82,13 +82,13 @@ def test_real_images_are_judged_as_what_they_are(orl, pixels):
 
 def test_wrong_labels_are_found_out(orl, pixels):
     images, labels = photographs(orl)
-    report = pixels.judge(images, (labels + 1) % 6)
+    report = pixels.evaluate(images, (labels + 1) % 6)
     assert report['attack_accuracy'] < 0.1
     assert report['identities_reidentified'] == 0
     assert report['cosine_own'] < report['cosine_real']
     labels = np.random.default_rng(0).integers(0, 6, 60)
     noise = np.random.default_rng(1).integers(0, 256, (60, 56, 48, 3), np.uint8)
-    report = pixels.judge(noise, labels)
+    report = pixels.evaluate(noise, labels)
     # One person is nearest to all noise.
     assert report['attack_accuracy_low'] < 1 / 6
     assert report['nearest_image_ratio'] > 1.5
@@ -109,7 +109,7 @@ def test_figures_are_those_of_the_pipeline_and_the_preprocessor(orl, model):
 
     small = photographs(orl, numbers=(4,), size=(48, 56))[0]
     expected = evaluate_inversions(embed(small), labels, RealEmbeddings(embed(everyone), identity))
-    report = judge.judge(images, labels)
+    report = judge.evaluate(images, labels)
     assert report['notes'][: len(expected['notes'])] == expected.pop('notes')
     per_identity = expected.pop('per_identity')
     for key, value in expected.items():
@@ -121,7 +121,7 @@ def test_flip_test_counts(orl):
     plain, flipped = built(PIXELS), built(PIXELS | dict(test_cfg=dict(flip=True)))
     images, labels = photographs(orl)
     cosines = [
-        InversionEvaluator(m, ORLFaces(PEOPLE)).judge(images, labels) for m in (plain, flipped)
+        InversionEvaluator(m, ORLFaces(PEOPLE)).evaluate(images, labels) for m in (plain, flipped)
     ]
     assert cosines[0]['cosine_own'] != pytest.approx(cosines[1]['cosine_own'], abs=1e-3)
 
@@ -129,9 +129,9 @@ def test_flip_test_counts(orl):
 def test_real_images_are_embedded_once(orl):
     judge = InversionEvaluator(built(PIXELS), ORLFaces(PEOPLE))
     images, labels = photographs(orl)
-    first = judge.judge(images, labels)
+    first = judge.evaluate(images, labels)
     judge.real.get_data_info = None
-    assert judge.judge(images, labels) == first
+    assert judge.evaluate(images, labels) == first
 
 
 def test_checkpoint_is_loaded(orl, tmp_path):
@@ -140,7 +140,7 @@ def test_checkpoint_is_loaded(orl, tmp_path):
     torch.save(dict(state_dict=wanted.state_dict(), meta={}), path)
     images, labels = photographs(orl)
     judge = InversionEvaluator(config(IRESNET), ORLFaces(PEOPLE), path, device='cpu')
-    assert judge.judge(images, labels) == InversionEvaluator(wanted, ORLFaces(PEOPLE)).judge(
+    assert judge.evaluate(images, labels) == InversionEvaluator(wanted, ORLFaces(PEOPLE)).evaluate(
         images, labels
     )
 
@@ -149,7 +149,7 @@ def test_pipelines_of_mmpretrain_take_arrays(orl):
     pipeline = [dict(type='LoadImageFromFile'), *PIPELINE[1:]]
     images, labels = photographs(orl)
     judge = InversionEvaluator(built(PIXELS, pipeline=pipeline), ORLFaces(PEOPLE))
-    assert judge.judge(images, labels)['attack_accuracy'] == 1
+    assert judge.evaluate(images, labels)['attack_accuracy'] == 1
 
 
 def test_images_kept_in_memory():
@@ -158,7 +158,7 @@ def test_images_kept_in_memory():
     rows = np.arange(0, 1000, 10)
     images = np.stack([real.get_data_info(int(row))['img'] for row in rows])
     labels = [real.get_data_info(int(row))['gt_label'] for row in rows]
-    report = judge.judge(images, labels)
+    report = judge.evaluate(images, labels)
     assert report['identities'] == 10
     assert report['nearest_image_rms'] == 0
     assert 0.6 < report['attack_accuracy'] < 1
@@ -168,7 +168,7 @@ def test_large_sets_are_sampled(orl, monkeypatch):
     monkeypatch.setattr(evaluator, 'MAX_COMPARED', 20)
     monkeypatch.setattr(evaluator, 'MAX_YARDSTICKS', 5)
     images, labels = photographs(orl)
-    report = InversionEvaluator(built(PIXELS), ORLFaces(PEOPLE)).judge(images, labels)
+    report = InversionEvaluator(built(PIXELS), ORLFaces(PEOPLE)).evaluate(images, labels)
     assert 'pixels were compared with 20 of the 60 real images' in report['notes']
     assert report['nearest_image_rms_real'] > 0
     assert report['nearest_image_rms'] > 0 == report['nearest_image_rms_min']
@@ -184,7 +184,7 @@ def test_asked_identities_of_a_large_set_are_all_embedded(orl, monkeypatch):
     assert counts[1] == counts[4] == 10
     assert sum(counts.values()) == 35
     asked = np.isin(labels, [1, 4])
-    report = judge.judge(images[asked], np.asarray(labels)[asked])
+    report = judge.evaluate(images[asked], np.asarray(labels)[asked])
     assert '35 of the 60 real images were embedded' in report['notes']
 
 
@@ -219,11 +219,11 @@ def test_refused(orl, pixels, tmp_path):
     images, labels = photographs(orl)
     for wrong in (images[..., :1], images[0], images.astype(float), images[:0]):
         with pytest.raises(ValueError, match=r'images must be \(N, H, W, 3\), uint8, at least one'):
-            pixels.judge(wrong, labels[: len(wrong)])
+            pixels.evaluate(wrong, labels[: len(wrong)])
     with pytest.raises(ValueError, match=r'labels must be among the 6 identities .* got 6'):
-        pixels.judge(images, labels + 1)
+        pixels.evaluate(images, labels + 1)
     with pytest.raises(ValueError, match='labels of the generated images must be 12 whole'):
-        pixels.judge(images, labels[1:])
+        pixels.evaluate(images, labels[1:])
     bare = built(PIXELS)
     del bare._config
     with pytest.raises(ValueError, match='model must come with its config'):
@@ -234,4 +234,4 @@ def test_real_images_without_labels_are_refused(orl):
     real = IdentityFolder(str(orl), identities=['s1', 's2'], serialize_data=False)
     del real.data_list[3]['gt_label']
     with pytest.raises(ValueError, match='the data set gives none for image 3'):
-        InversionEvaluator(built(PIXELS), real).judge(*photographs(orl, people=(1, 2)))
+        InversionEvaluator(built(PIXELS), real).evaluate(*photographs(orl, people=(1, 2)))

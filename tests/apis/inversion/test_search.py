@@ -758,9 +758,9 @@ def test_progress_is_shown_or_not(capsys, monkeypatch):
         (np.int64(3), r'targets must be classes .* shape \(\)'),
         (np.zeros((2, 4, 4, 3), np.uint8), r'targets must be classes .*torch.uint8 of shape'),
         (np.ones((2, WIDTH + 1)), 'target embeddings are 7 wide and those of the model 6'),
-        ([[1.0] * WIDTH, [math.nan] * WIDTH], 'target embedding 1 has the length nan'),
-        ([[1.0] * WIDTH, [math.inf] * WIDTH], 'target embedding 1 has the length inf'),
-        ([[0.0] * WIDTH], 'target embedding 0 has the length 0.0: it must be finite and not zero'),
+        ([[1.0] * WIDTH, [math.nan] * WIDTH], 'target embedding 1 has the norm nan'),
+        ([[1.0] * WIDTH, [math.inf] * WIDTH], 'target embedding 1 has the norm inf'),
+        ([[0.0] * WIDTH], 'target embedding 0 has the norm 0.0: it must be finite and not zero'),
         (np.ones((1, WIDTH), complex), 'targets must be classes'),
         ('face.png', 'targets must be classes'),
         (['a', 3], 'images as targets need the test pipeline'),
@@ -1332,13 +1332,13 @@ def test_judge_is_asked(tmp_path):
         return dict(attack_accuracy=0.5)
 
     found = inversion_of()
-    assert save_inversion(found, tmp_path, judge=judge)['attack_accuracy'] == 0.5
+    assert save_inversion(found, tmp_path, evaluator=judge)['attack_accuracy'] == 0.5
     assert asked[0][0] is found.images
     assert asked[0][1] == found.labels
-    save_inversion(found, tmp_path, judge=judge, identities=[1, 2, 3, 4, 5, 6])
+    save_inversion(found, tmp_path, evaluator=judge, identities=[1, 2, 3, 4, 5, 6])
     assert asked[1][1] == [1, 2, 3, 4, 5, 6]
-    with pytest.raises(ValueError, match='the judge has to know whom the images are to show'):
-        save_inversion(inversion_of(2, None), tmp_path / 'other', judge=judge)
+    with pytest.raises(ValueError, match='the evaluator has to know whom the images are to show'):
+        save_inversion(inversion_of(2, None), tmp_path / 'other', evaluator=judge)
     assert not (tmp_path / 'other').exists()
 
 
