@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import random
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from torch import nn
 
 from mmarcface.apis import InversionEvaluator, get_model
 from mmarcface.checkpoint import open_checkpoint
+from mmarcface.cli import command_of
 from mmarcface.datasets import LoadImageFromFile, labels_of
 from mmarcface.datasets.wrappers import REPEATING, with_pipeline
 from mmarcface.functional.arguments import check_number
@@ -197,9 +199,10 @@ def build_evaluator(
             training = _judge_training(path, config)
             checkpoint = finished_checkpoint(training)
             if checkpoint is None:
+                command = shlex.join([*command_of('train'), str(path)])
                 raise ValueError(
                     f'the judge has not been trained: {training.work_dir} has no checkpoint of its '
-                    f'last epoch. Run python tools/train.py {path} first, or name its checkpoint, '
+                    f'last epoch. Run {command} first, or name its checkpoint, '
                     'judge=dict(config=..., checkpoint=...)'
                 )
         evaluator = InversionEvaluator(

@@ -43,7 +43,7 @@ class InversionSettings:
             the BN prior sees.
 
     Raises:
-        ValueError: if a value is out of its range.
+        ValueError: if a value is out of its range, or all weights are 0.
     """
 
     steps: int = 20_000
@@ -80,6 +80,9 @@ class InversionSettings:
         ).items():
             if getattr(self, name) not in options:
                 raise ValueError(f'{name} must be one of {options}, got {getattr(self, name)!r}')
+
+        if not any(self.weights.values()):
+            raise ValueError('one of the weights must be above 0, got 0 for each')
 
     @property
     def weights(self) -> dict[str, float]:

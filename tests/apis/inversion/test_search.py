@@ -726,6 +726,12 @@ def test_wrong_settings_are_named(name, value):
         search(**{name: value})
 
 
+def test_an_objective_without_terms_is_refused():
+    names = ('target', 'center', 'bn', 'tv', 'l2')
+    with pytest.raises(ValueError, match='one of the weights must be above 0, got 0 for each'):
+        search(**{f'{name}_weight': 0 for name in names})
+
+
 def test_unknown_settings_are_refused():
     with pytest.raises(TypeError, match=r"there is no setting 'step'; there are steps, lr, .*gray"):
         search(step=3)
