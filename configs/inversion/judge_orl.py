@@ -2,8 +2,8 @@
 
     python tools/train.py configs/inversion/judge_orl.py
 
-Six minutes of one CPU core; tools/invert.py trains it where it is needed. In percent, on
-people it was trained on, as a judge may be: Recall@1 100.00.
+Six minutes on one CPU core; tools/train.py and tools/invert.py train it first where it is missing.
+In percent, on people that it was trained on, as a judge may be: Recall@1 100.00.
 """
 
 from mmengine.config import read_base
@@ -25,5 +25,5 @@ model = dict(
     test_cfg=dict(flip=True),
 )
 default_hooks.update(checkpoint=dict(interval=120, max_keep_ckpts=1))
-# Not those that the settings were compared with.
+# The settings of the inversion were tuned with judges of other seeds.
 randomness = dict(seed=2)
