@@ -91,10 +91,10 @@ def batch_norm_layers(model: nn.Module) -> dict[str, nn.Module]:
     }
     if not layers:
         raise ValueError(
-            f'{type(model).__name__} has no batch normalization with running statistics, of which '
-            'the BN prior reads what the training images looked like. Either it was built without '
-            '(LayerNorm, track_running_stats=False), or BN was folded into the convolutions for '
-            'deployment: take the checkpoint from before, or set the weight of the BN term to 0'
+            f'{type(model).__name__} has no batch normalization with running statistics, which the '
+            'BN prior needs. If the model was built without (LayerNorm, '
+            'track_running_stats=False), set the weight of the BN term to 0; if BN was folded into '
+            'the convolutions for deployment, use the checkpoint from before'
         )
     return layers
 

@@ -228,8 +228,8 @@ def evaluate_inversions(
     notes = [calibration.note for calibration in reference.calibrations if calibration.note]
     if reference.accuracy < 0.9:
         notes.append(
-            f'the judge names only {reference.accuracy:.0%} of the real images right: whom it '
-            'does not see in a generated image may be there all the same'
+            f'the judge recognizes only {reference.accuracy:.0%} of the real images, so it may '
+            'also miss people whom a generated image shows'
         )
     return report | dict(per_identity=identities, notes=notes)
 
@@ -349,7 +349,7 @@ def _check(
         )
     if labels.shape != embeddings.shape[:1] or labels.is_floating_point():
         raise ValueError(
-            f'labels of the {name} images must be {len(embeddings)} whole numbers, one an image, '
+            f'labels of the {name} images must be {len(embeddings)} whole numbers, one per image, '
             f'got {tuple(labels.shape)} of {labels.dtype}'
         )
     _check_finite(f'{name} embeddings', embeddings)

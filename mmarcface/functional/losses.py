@@ -352,7 +352,7 @@ def as_loss_inputs(
         )
     if labels.shape != embeddings.shape[:1] or labels.is_floating_point():
         raise ValueError(
-            f'labels must be {len(embeddings)} integers, one an embedding, '
+            f'labels must be {len(embeddings)} integers, one per embedding, '
             f'got {tuple(labels.shape)} {labels.dtype}'
         )
     num_classes = len(weight) // num_subcenters

@@ -114,7 +114,7 @@ def draw_convergence(history: Mapping[str, Sequence[float]]) -> Figure:
     for i, (name, values) in enumerate(terms.items()):
         if len(values) != len(steps):
             raise ValueError(
-                f'history must have one value a step, got {len(values)} of {name!r} for '
+                f'history must have one value per step, got {len(values)} of {name!r} for '
                 f'{len(steps)} steps'
             )
         style = ('-', '--', ':', '-.')[i % 4]
@@ -259,7 +259,7 @@ def _footer(report: Mapping) -> list[str]:
     ]
     if report['frechet'] is not None:
         lines.append(
-            f'Frechet distance to the real images in the eyes of the judge: '
+            f'Frechet distance to the real images by the judge: '
             f'{report["frechet"]:.3f}; of as many real images: {report["frechet_real"]:.3f}.'
         )
     lines += [f'Note: {note}.' for note in report['notes']]

@@ -69,7 +69,7 @@ class DroppedRow:
             values = getattr(self, name)
             if values is not None and len(values) != len(self.images):
                 raise ValueError(
-                    f'{name} must be one an image, got {len(values)} for {len(self.images)} images'
+                    f'{name} must be one per image, got {len(values)} for {len(self.images)} images'
                 )
         typical = [] if self.typical is None else [self.typical]
         for image in (*typical, *self.images):

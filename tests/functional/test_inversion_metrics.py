@@ -156,7 +156,7 @@ def test_a_blind_judge_names_nobody():
     reference = RealEmbeddings(real, [0, 0, 1, 1, 2, 2])
     report = evaluate_inversions(torch.randn(3, 4), [0, 1, 2], reference)
     assert report['attack_accuracy'] == report['real_accuracy'] == 0
-    assert 'the judge names only 0% of the real images right' in report['notes'][-1]
+    assert 'the judge recognizes only 0% of the real images' in report['notes'][-1]
 
 
 def test_one_image_has_no_frechet_distance():

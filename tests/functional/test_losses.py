@@ -346,7 +346,7 @@ def test_broken_embeddings_name_the_samples(impl, value):
     ('arguments', 'message'),
     [
         (dict(embeddings=torch.randn(2, 5)), r'\(N, 4\), the width of the centers, got \(2, 5\)'),
-        (dict(labels=torch.tensor([0, 1, 2])), r'2 integers, one an embedding, got \(3,\)'),
+        (dict(labels=torch.tensor([0, 1, 2])), r'2 integers, one per embedding, got \(3,\)'),
         (dict(labels=torch.tensor([0.0, 1.0])), 'got .* torch.float32'),
         (dict(num_subcenters=2), 'must divide the 3 centers, got 2'),
         (dict(num_subcenters=0), 'num_subcenters must be at least 1, got 0'),

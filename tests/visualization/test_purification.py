@@ -233,9 +233,9 @@ def test_number_where_no_font_has_the_characters(monkeypatch):
 def test_wrong_rows():
     with pytest.raises(ValueError, match='rows must be at least one, got none'):
         draw_dropped([])
-    with pytest.raises(ValueError, match='angles must be one an image, got 1 for 2 images'):
+    with pytest.raises(ValueError, match='angles must be one per image, got 1 for 2 images'):
         DroppedRow(0, None, [image()] * 2, [90])
-    with pytest.raises(ValueError, match='proposed must be one an image, got 1 for 2 images'):
+    with pytest.raises(ValueError, match='proposed must be one per image, got 1 for 2 images'):
         DroppedRow(0, None, [image()] * 2, [90, 91], [3])
     for wrong in (image()[..., 0], image().astype(float), image()[:0]):
         with pytest.raises(ValueError, match=r'images must be \(H, W, 3\), uint8, got'):
