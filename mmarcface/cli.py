@@ -31,7 +31,11 @@ GRACE = 10
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """An ``argparse.ArgumentParser`` with the option that :func:`run_command` understands."""
+    """An ``argparse.ArgumentParser`` with the option that :func:`run_command` understands.
+
+    Args:
+        **options: arguments of ``argparse.ArgumentParser``.
+    """
 
     def __init__(self, **options):
         super().__init__(**options)
