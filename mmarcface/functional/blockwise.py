@@ -17,8 +17,8 @@ import torch
 from .nontarget import Modulation
 from .vectors import EPS, normalize
 
-# Products of embeddings and classes in a block. On a CPU, 2^18 of them and their centers stay in
-# the cache from step to step; a GPU wants more work at a time.
+# Products of embeddings and classes in a block. On a CPU, 2^18 products and their centers stay in
+# the cache from step to step; a GPU needs more work at a time.
 PRODUCTS_PER_BLOCK = {'cpu': 1 << 18, 'cuda': 1 << 23}
 MIN_CLASSES_PER_BLOCK = 256
 REDUCTIONS = ('logsumexp', 'softplus')
@@ -57,7 +57,7 @@ def class_products(
     return products
 
 
-# A compiler would unroll the blocks.
+# torch.compile would unroll the loop over blocks.
 @torch.compiler.disable
 def nontarget_sums(
     embeddings: torch.Tensor,
@@ -126,7 +126,7 @@ def nontarget_sums(
 
 @dataclass(frozen=True)
 class _Options:
-    """What :func:`nontarget_sums` is told besides tensors."""
+    """Arguments of :func:`nontarget_sums` that are not tensors."""
 
     function: Modulation | None
     scale: float
@@ -137,7 +137,7 @@ class _Options:
 
 
 class _Block:
-    """Some consecutive classes: their centers, and the samples whose target is one of them."""
+    """A run of classes: their centers, and the samples whose target is one of them."""
 
     def __init__(self, centers: torch.Tensor, first: int, rows: torch.Tensor, labels: torch.Tensor):
         self.centers = centers  # (n, K, D)
@@ -145,12 +145,12 @@ class _Block:
         self.targets = rows, labels[rows] - first
 
     def inverse_norms(self) -> torch.Tensor:
-        """(n, K); 0 for a center without direction."""
+        """Inverse norms of the centers, (n, K); 0 for a zero vector."""
         norms = torch.linalg.vector_norm(self.centers, dim=2)
         return norms.reciprocal().masked_fill_(norms <= EPS, 0)
 
     def shape(self, x: torch.Tensor) -> tuple[int, int, int]:
-        """Of the products with embeddings x: (K, N, n)."""
+        """Shape of the products with embeddings x, (K, N, n)."""
         n, num_subcenters, _ = self.centers.shape
         return num_subcenters, len(x), n
 
@@ -165,7 +165,7 @@ class _Block:
 
 
 def _blocks(centers: torch.Tensor, labels: torch.Tensor) -> Iterator[_Block]:
-    """All classes of the centers, (C, K, D), in order."""
+    """Blocks of all classes of the centers, (C, K, D), in order."""
     size = _block_size(centers, labels)
     firsts = range(0, len(centers), size)
     order = labels.argsort()
@@ -181,7 +181,7 @@ def _block_size(centers: torch.Tensor, labels: torch.Tensor) -> int:
 
 
 def _shaped(buffer: torch.Tensor, *shape: int) -> torch.Tensor:
-    """The first elements of a buffer: memory that is taken anew costs more than the arithmetic."""
+    """A view of the first elements of a buffer: allocation would cost more than the arithmetic."""
     return buffer[: math.prod(shape)].view(shape)
 
 
@@ -192,7 +192,7 @@ def _affine(
     block: _Block,
     scratch: torch.Tensor,
 ) -> torch.Tensor:
-    """Scale * values + bias in the memory of ``scratch``, or the values where nothing changes."""
+    """Scale * values + bias in the memory of ``scratch``; the values where nothing changes."""
     if bias is not None:
         out = _shaped(scratch, *values.shape)
         return torch.add(bias[block.classes], values, alpha=scale, out=out)
@@ -200,14 +200,14 @@ def _affine(
 
 
 def _sum_of_softplus(logits: torch.Tensor, scratch: torch.Tensor) -> torch.Tensor:
-    """log(1 + exp(z)) summed over the columns, without a logarithm of each, which is slow.
+    """log(1 + exp(z)) summed over the columns, without the slow logarithm of every element.
 
     It is max(z, 0) + log(1 + e) with e = exp(-|z|), and (1 + a)(1 + b) = 1 + (a + b + ab).
     """
     positive = logits.clamp(min=0).sum(1)
-    # From here on the logits may be gone: they often are in the same memory.
+    # This may overwrite the logits, which often lie in the same memory.
     folded = torch.abs(logits, out=scratch).neg_().exp_()
-    # 2^64 is far from overflow.
+    # After six folds a factor is at most 2^64, far from overflow.
     for _ in range(6):
         half = (folded.shape[1] + 1) // 2
         folded, others = folded[:, :half], folded[:, half:]
@@ -217,7 +217,7 @@ def _sum_of_softplus(logits: torch.Tensor, scratch: torch.Tensor) -> torch.Tenso
 
 
 def _nearest(products: torch.Tensor, scratch: torch.Tensor) -> torch.Tensor:
-    """Largest over the centers, (K, N, n) to (N, n); of one center the products themselves."""
+    """Maximum over the centers, (K, N, n) to (N, n); with one center the products themselves."""
     nearest = products[0]
     for other in products[1:]:
         nearest = torch.maximum(nearest, other, out=_shaped(scratch, *other.shape))
@@ -250,7 +250,7 @@ class _NontargetSums(torch.autograd.Function):
         for block in _blocks(centers, labels):
             if inverse_norms is not None:
                 inverse_norms[block.classes] = block.inverse_norms()
-            # Block by block, not all at once: the allocator keeps such memory between steps.
+            # Allocated block by block: the allocator keeps such memory from step to step.
             shape = block.shape(x)
             products = x.new_empty(shape) if options.keep else _shaped(buffer, *shape)
             block.multiply(x, inverse_norms, out=products)
@@ -260,7 +260,7 @@ class _NontargetSums(torch.autograd.Function):
             target[block.targets[0]] = nearest[block.targets]
             values = nearest if options.function is None else options.function.value(nearest)
             logits = _affine(values, options.scale, bias, block, scratch)
-            # Put back below: the logits may be the very products that are kept.
+            # Restored below, since the logits may be the kept products themselves.
             own = logits[block.targets]
             logits[block.targets] = -torch.inf
             if options.reduction == 'logsumexp':

@@ -40,7 +40,7 @@ class BatchStatistics:
 
 
 class _Moments(torch.autograd.Function):
-    """The input as it is, with its mean and variance, for one pass over the gradient."""
+    """Identity that also gives mean and variance; its gradient takes one pass over the input."""
 
     @staticmethod
     def forward(ctx, inputs: torch.Tensor, own_gradient: bool) -> tuple[torch.Tensor, ...]:
@@ -210,7 +210,7 @@ def bn_prior(statistics: Sequence[BatchStatistics], variant: str = 'arcface') ->
 
 
 def _root(var: torch.Tensor) -> torch.Tensor:
-    """Square root with the gradient 0, in place of infinity, where a channel is constant."""
+    """Square root whose gradient is 0 instead of infinity where a channel is constant."""
     positive = var > 0
     return torch.where(positive, torch.where(positive, var, 1).sqrt(), 0)
 

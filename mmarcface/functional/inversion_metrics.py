@@ -366,7 +366,7 @@ def _check_finite(name: str, vectors: torch.Tensor) -> None:
 
 
 def _draw_pairs(counts: np.ndarray) -> torch.Tensor:
-    """Pairs of images that lie in runs of one identity: all, or a sample of each kind, (P, 2)."""
+    """Pairs of images sorted by identity, (P, 2): all pairs, or a sample of each kind."""
     number = int(counts.sum())
     if number * (number - 1) // 2 <= MAX_PAIRS:
         return torch.combinations(torch.arange(number))
@@ -386,7 +386,7 @@ def _draw_pairs(counts: np.ndarray) -> torch.Tensor:
 def _accepted(
     vectors: torch.Tensor, place: torch.Tensor, reference: RealEmbeddings
 ) -> torch.Tensor:
-    """For each FAR, and each image, the share of its identity's real images it is taken for."""
+    """For each FAR and image, the share of its identity's real images that accept it."""
     thresholds = torch.tensor([calibration.threshold for calibration in reference.calibrations])
     accepted = torch.zeros(len(thresholds), len(vectors), dtype=torch.float64)
     for identity in place.unique().tolist():

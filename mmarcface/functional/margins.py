@@ -402,7 +402,7 @@ def target_logit_curve(
 
 
 def _check_margin(name: str, margin: Margin, **limits: float) -> None:
-    """Refuse a number out of its range; to look into a tensor would wait for the device."""
+    """Refuse a number out of its range. A tensor is not read: that would wait for the device."""
     if not isinstance(margin, torch.Tensor):
         check_number(name, margin, **limits)
 

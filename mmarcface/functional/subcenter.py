@@ -291,7 +291,7 @@ def fit_angle_mixture(angles: torch.Tensor, nontarget_angles: torch.Tensor) -> A
 
 
 def _histogram(angles: torch.Tensor, name: str) -> torch.Tensor:
-    """Shares of the bins; smaller angles, whose logarithms would count most, are in the first."""
+    """Shares of the bins. Angles below the first are counted in it: their logs would weigh most."""
     angles = angles.detach().double().cpu()
     if not len(angles):
         raise ValueError(f'{name} must be at least one, got none')
@@ -310,7 +310,7 @@ def _moments(x: torch.Tensor, weights: torch.Tensor) -> tuple[float, float]:
 
 
 def _normal(x: torch.Tensor, mean: float, deviation: float) -> torch.Tensor:
-    """The density, positive also far out."""
+    """Density of a normal distribution, positive even far out."""
     density = torch.exp(-0.5 * ((x - mean) / deviation) ** 2) / deviation
     return density.clamp(min=1e-300)
 

@@ -285,7 +285,7 @@ def kfold_accuracy(
 def _cumulative_counts(
     similarity: np.ndarray, is_same: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Falling thresholds, and the accepted pairs of each kind at each: first none, last all."""
+    """Falling thresholds, and how many pairs of each kind each accepts: first none, last all."""
     order = np.argsort(-similarity, kind='stable')
     similarity, is_same = similarity[order], is_same[order]
     is_last = similarity[1:] != similarity[:-1]
@@ -300,7 +300,7 @@ def _cumulative_counts(
 
 
 def _allowed(far: float, num_other: int) -> int:
-    """The most pairs of different identities that may be accepted: k / N <= FAR."""
+    """Largest number k of pairs of different identities with k / N <= FAR."""
     number = min(round(far * num_other), num_other)
     return number if number / num_other <= far else number - 1
 
