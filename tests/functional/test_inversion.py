@@ -351,7 +351,7 @@ def test_flat_images_have_a_finite_gradient():
         assert not images.grad.any()
 
 
-def test_energy_is_a_mean_over_images():
+def test_squared_l2_norm_is_a_mean_over_images():
     images = torch.arange(24.0).view(2, 3, 2, 2)
     assert squared_l2_norm(images).item() == sum(n * n for n in range(24)) / 2
     assert squared_l2_norm(images[:0]).item() == 0
