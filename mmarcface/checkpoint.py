@@ -95,7 +95,7 @@ def load_from_local(filename: str, map_location: str | torch.device | None = Non
 
     Args:
         filename: path of the file.
-        map_location: where the tensors go; see :func:`torch.load`.
+        map_location: device of the tensors; see :func:`torch.load`.
 
     Returns:
         The content of the file: a state dict, or a dict with ``state_dict`` and usually ``meta``.
@@ -114,7 +114,7 @@ def read_file(
 
     Args:
         filename: path of the file.
-        map_location: where the tensors go; see :func:`torch.load`.
+        map_location: device of the tensors; see :func:`torch.load`.
         lazily: leave tensors in the file until they are used, where its format permits that.
 
     Returns:
@@ -159,7 +159,7 @@ def open_training(filename: str | Path) -> dict:
     """Look into a checkpoint that a training can go on from.
 
     Args:
-        filename: as for :func:`open_checkpoint`.
+        filename: path or URL as for :func:`open_checkpoint`.
 
     Returns:
         As :func:`open_checkpoint`.
@@ -183,7 +183,7 @@ def lacking_state(content: dict) -> str | None:
     """What a checkpoint lacks without which no training goes on from it; None for nothing.
 
     Args:
-        content: of the checkpoint.
+        content: content of the checkpoint.
     """
     meta = content.get('meta')
     if not isinstance(meta, dict) or not {'epoch', 'iter'} <= set(meta):
@@ -195,7 +195,7 @@ def has_head(content: dict) -> bool:
     """Whether a checkpoint has weights of a head, whose rows are of its classes.
 
     Args:
-        content: of the checkpoint.
+        content: content of the checkpoint.
     """
     return any(name.startswith('head.') for name in content.get('state_dict', content))
 

@@ -13,6 +13,10 @@ import pytest
 
 import mmarcface
 
+FRAGMENT = re.compile(
+    r'(of|by|in|from|to|as|with|for|on|is|gives|take|what|whom?|where|that|this|their)\b|\(|$'
+)
+
 
 def public_objects() -> Iterator:
     for info in pkgutil.walk_packages(mmarcface.__path__, 'mmarcface.'):
@@ -25,11 +29,16 @@ def public_objects() -> Iterator:
 
 
 def documented(value, *sections: str) -> list[str]:
-    """Names of the entries in the first of some sections that the docstring has."""
+    """Names of the entries in the first of some sections that the docstring has.
+
+    An entry starts with what the argument is: "seed of the noise", not "of the noise".
+    """
     docstring = (inspect.getdoc(value) or '') + '\n'
     for section in sections:
         if found := re.search(rf'^{section}:\n((?:    .*\n|\n)*)', docstring, re.MULTILINE):
-            return re.findall(r'^    \*{0,2}(\w+):', found[1], re.MULTILINE)
+            entries = re.findall(r'^    \*{0,2}(\w+): *(.*)', found[1], re.MULTILINE)
+            assert not [entry for entry in entries if FRAGMENT.match(entry[1])]
+            return [name for name, _ in entries]
     return []
 
 
@@ -90,6 +99,14 @@ def one_too_many(a):
     """
 
 
+def of_what(seed):
+    """Of one.
+
+    Args:
+        seed: of the noise.
+    """
+
+
 def other_order(a, *b):
     """Of two.
 
@@ -140,7 +157,7 @@ class WrongOverride(Method):
 @pytest.mark.parametrize(
     'value',
     [
-        no_docstring, no_section, one_missing, one_too_many, other_order,
+        no_docstring, no_section, one_missing, one_too_many, other_order, of_what,
         NoSection, NoAttributes, Method, ClassMethod, WrongOverride,
     ],
 )  # fmt: skip

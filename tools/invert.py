@@ -127,7 +127,7 @@ def check_classes(checkpoint: str, content: dict, plan: InversionPlan, only_name
 
     Args:
         checkpoint: path of the checkpoint.
-        content: what the checkpoint holds.
+        content: content of the checkpoint.
         plan: the inversion.
         only_names: whether only the names of files depend on the numbers, so that a log will do.
 

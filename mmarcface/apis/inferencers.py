@@ -35,11 +35,11 @@ def prepare_gallery(
     Args:
         prepare: mmpretrain's own preparation, which makes a data loader of the prototype.
         inferencer: the inferencer, with its model and test pipeline.
-        prototype: what mmpretrain takes (the path of a folder, a list, the config of a data set, a
-            data set or a data loader), or the path of a ``.rec`` file, or embeddings, (G, D), or
-            the path of a file that :meth:`EmbeddingRetriever.dump_prototype` wrote. A list is of
-            images as :func:`image_sample` takes them. A data set without a pipeline gets the
-            inferencer's.
+        prototype: prototype as mmpretrain takes it (the path of a folder, a list, the config of a
+            data set, a data set or a data loader), or the path of a ``.rec`` file, or embeddings,
+            (G, D), or the path of a file that :meth:`EmbeddingRetriever.dump_prototype` wrote. A
+            list is of images as :func:`image_sample` takes them. A data set without a pipeline gets
+            the inferencer's.
         cache: file that keeps the embeddings; see ``prototype_cache`` of the model.
         batch_size: images embedded at a time.
 
@@ -183,8 +183,8 @@ def query_samples(
     """The samples of images to search with or to compare, read one at a time.
 
     Args:
-        pipeline: what is to be done with them.
-        images: as :func:`image_sample` takes them.
+        pipeline: transforms of the images.
+        images: images as :func:`image_sample` takes them.
 
     Returns:
         The samples, all of which have ``img``.
@@ -203,7 +203,7 @@ def refuse_unknown_landmarks(pipeline: Compose, samples: Iterable[dict]) -> None
     """Refuse images that a pipeline cannot align, before any is embedded.
 
     Args:
-        pipeline: of transforms, which need not have any that aligns.
+        pipeline: transforms, with or without one that aligns.
         samples: images as the pipeline gets them, which need not be read yet.
 
     Raises:
@@ -234,7 +234,7 @@ def pipeline_after_loading(config: Config) -> Compose:
     """The test pipeline of a model, for images that are read already.
 
     Args:
-        config: of the model, with ``test_dataloader``, whose data set may be wrapped.
+        config: config of the model, with ``test_dataloader``, whose data set may be wrapped.
 
     Raises:
         ValueError: if the config has no test pipeline.

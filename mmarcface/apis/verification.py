@@ -32,11 +32,11 @@ class VerificationInferencer(BaseInferencer):
         pretrained: path of the checkpoint; a model that is built already has its weights.
         threshold: least cosine of the same identity; by default the one that ``tools/test.py``
             found, from the file beside the checkpoint.
-        thresholds: that file, where it is elsewhere.
+        thresholds: path of that file, where it is elsewhere.
         far: false acceptance rate, in [0, 1], of the threshold to take from the file: one that
             ``tools/test.py`` was asked for. By default the lowest with enough pairs to tell.
         benchmark: the set of pairs in the file, such as 'verification/lfw', where it has several.
-        device: where the model runs.
+        device: device that the model runs on.
         **kwargs: changes of the model's config, such as ``head=None``.
 
     Raises:
@@ -86,7 +86,7 @@ class VerificationInferencer(BaseInferencer):
         """Compare pairs of images; one that is named in many pairs is embedded once.
 
         Args:
-            pairs: of paths, or of images as arrays, (H, W, 3), uint8 in [0, 255], BGR; or of
+            pairs: pairs of paths, or of images as arrays, (H, W, 3), uint8 in [0, 255], BGR; or of
                 ``dict(img=..., landmarks=...)``, one of these with the landmarks that
                 :class:`AlignFace` needs, (5, 2) or (2, 2), x and y in pixels.
             batch_size: images embedded at a time.

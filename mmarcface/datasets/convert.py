@@ -42,7 +42,7 @@ class Face:
     """An image of a source.
 
     Attributes:
-        path: where it is, also inside a larger file.
+        path: path of the image, also inside a larger file.
         identity: name of the identity.
         number: among the images of the identity, from 1 on.
     """
@@ -62,8 +62,8 @@ class Source:
 
     Attributes:
         faces: all images, those of an identity after each other.
-        pairs: as a pairs file lists them, by fold, or None where the source has none.
-        num_folds: of the pairs.
+        pairs: pairs as a pairs file lists them, by fold; None where the source has none.
+        num_folds: number of folds of the pairs.
     """
 
     faces: list[Face]
@@ -181,7 +181,7 @@ def to_records(source: Source, path: str | Path) -> str:
     for each identity with the range of its images, and record 0 tells where these are.
 
     Args:
-        source: what to convert.
+        source: source to convert.
         path: the ``.rec`` file.
 
     Returns:
@@ -236,7 +236,7 @@ def to_folder(source: Source, path: str | Path) -> str:
     the format of an image says, whatever its name said before.
 
     Args:
-        source: what to convert.
+        source: source to convert.
         path: the folder.
 
     Returns:
@@ -256,7 +256,7 @@ def to_lfw(source: Source, path: str | Path) -> str:
     """Write images and lists as LFW has them: ``lfw/``, ``pairs.txt`` and ``people.txt``.
 
     Args:
-        source: what to convert, with pairs.
+        source: source to convert, with pairs.
         path: the folder.
 
     Returns:
@@ -301,7 +301,7 @@ def to_bin(source: Source, path: str | Path) -> str:
     both, and those of the source's number are the source's.
 
     Args:
-        source: what to convert, with pairs.
+        source: source to convert, with pairs.
         path: the file; it is written whole, from memory.
 
     Returns:
@@ -339,12 +339,12 @@ def with_pairs(
     """The same source with pairs: its own, or drawn where it has none.
 
     Args:
-        source: what to convert.
+        source: source to convert.
         num_folds: folds to draw, 10 by default; or to share the source's own pairs out among, in
             their order and in each fold equally many of each kind, by default as many as it has.
             A warning in the log says how many identities are then in several folds.
         number: pairs of each kind in a fold; 300 by default.
-        seed: of the draws; 0 by default.
+        seed: seed of the draws; 0 by default.
 
     Raises:
         ValueError: if there are too few images or pairs for that, or pairs are to be drawn for a

@@ -34,7 +34,7 @@ class FilteredDataset(RelabeledDataset):
     Args:
         dataset: config of the data set; its pipeline is not used.
         filter_file: path of a keep-list, ``.csv`` or ``.parquet``; all samples are used without.
-        filter_mismatch: what to do if the list was made for another data set, names samples that
+        filter_mismatch: action if the list was made for another data set, names samples that
             this one does not have, or leaves a class without samples: 'refuse', or 'report' to
             warn and use what fits.
         **kwargs: see :class:`IdentityDataset`; ``pipeline`` prepares the samples, and ``indices``

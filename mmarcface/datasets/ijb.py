@@ -31,7 +31,7 @@ class Templates(IndexedMetainfo):
         media: number of the photograph of each sample, or of the video that a frame is from, (N,).
         detection_score: score of the face detector for each sample, (N,), in [0, 1].
         pairs: pairs of templates, for verification.
-        galleries: for each gallery, by name, its templates (G,) and their subjects (G,).
+        galleries: templates (G,) of each gallery, by its name, and their subjects (G,).
         probes: templates of the probes (P,) and their subjects (P,).
     """
 

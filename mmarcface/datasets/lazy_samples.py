@@ -34,8 +34,8 @@ class LazySamples(Immutable, Sequence):
         """Choose some of the samples.
 
         Args:
-            places: their places, in the new order.
-            labels: their new classes.
+            places: places of the samples, in the new order.
+            labels: new classes of the samples.
         """
 
     def __len__(self) -> int:

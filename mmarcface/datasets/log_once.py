@@ -13,7 +13,7 @@ def log_once(owner: Any, message: str, level: int = logging.INFO) -> None:
 
     Args:
         owner: object that remembers its messages, such as a data set or a transform.
-        message: what to log.
+        message: message to log.
         level: level of the log.
     """
     logged = vars(owner).setdefault('_logged', set())

@@ -51,7 +51,7 @@ class RelabeledSamples(LazySamples):
         dataset: the data set.
         ids: names of all its samples.
         places: places of the chosen samples in the data set, (N,).
-        labels: their new classes, (N,).
+        labels: new classes of the samples, (N,).
     """
 
     dataset: BaseDataset

@@ -252,7 +252,7 @@ def frechet_distance(a: torch.Tensor, b: torch.Tensor) -> float:
 
     Raises:
         ValueError: if a set has fewer than two vectors, the widths differ, or a number is not
-        finite.
+            finite.
 
     Example:
         >>> a = torch.tensor([[0.0, 0.0], [2.0, 2.0]])
@@ -287,7 +287,7 @@ def nearest_image_rms(
     Args:
         images: images, (N, H, W, C), uint8 in [0, 255].
         others: images to compare with, (M, H, W, C), uint8.
-        leave_out: for each image the row in ``others`` that does not count, (N,): the image itself,
+        leave_out: row, for each image, in ``others`` that does not count, (N,): the image itself,
             where the images are part of ``others``.
 
     Returns:
@@ -295,7 +295,7 @@ def nearest_image_rms(
 
     Raises:
         ValueError: if the images are not uint8 or not of one size, or there are none to compare
-        with.
+            with.
 
     Example:
         >>> images = np.full((1, 4, 4, 3), 100, np.uint8)

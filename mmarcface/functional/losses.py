@@ -90,7 +90,7 @@ def margin_softmax(
             :mod:`mmarcface.functional.margins`. Or the name of one with a single margin: 'arcface',
             'cosface', 'sphereface' or 'sphereface_r'.
         scale: s, positive; one number, or one per sample, (N,), which excludes
-        ``nontarget_cosine``.
+            ``nontarget_cosine``.
         num_subcenters: number of centers per class, K.
         nontarget_cosine: function of the nontarget cosines, (N, n) for any n of them; the identity
             by default.

@@ -34,7 +34,7 @@ def topk_search(
         query: query vectors, (Q, D).
         gallery: gallery vectors, (G, D).
         k: number of items per query, in [1, G], or [1, G - 1] with ``exclude``.
-        exclude: for each query the index in the gallery of one item that it must not get, (Q,):
+        exclude: index in the gallery of the one item that each query must not get, (Q,):
             itself, where the queries are searched among themselves.
 
     Returns:
@@ -182,7 +182,7 @@ def map_at_r(relevance: torch.Tensor, num_relevant: torch.Tensor) -> float:
 
     Args:
         relevance: whether the item at each rank is relevant, (Q, K), bool, K at least the largest
-        R.
+            R.
         num_relevant: R of each query, (Q,), at least 1.
 
     Returns:
@@ -205,7 +205,7 @@ def r_precision(relevance: torch.Tensor, num_relevant: torch.Tensor) -> float:
 
     Args:
         relevance: whether the item at each rank is relevant, (Q, K), bool, K at least the largest
-        R.
+            R.
         num_relevant: R of each query, (Q,), at least 1.
 
     Returns:

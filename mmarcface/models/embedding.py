@@ -75,7 +75,7 @@ def pool_maps(output: torch.Tensor) -> torch.Tensor:
     """An output of shape (N, D) as it is, and feature maps, (N, D, H, W), averaged to (N, D).
 
     Args:
-        output: what a model gives for N images.
+        output: output of a model for N images.
 
     Raises:
         ValueError: if it is neither.

@@ -94,7 +94,7 @@ def draw_convergence(history: Mapping[str, Sequence[float]]) -> Figure:
     """The terms of an objective over the steps, on a logarithmic scale.
 
     Args:
-        history: by name the values of a term, and by 'step' the steps of these values. Values that
+        history: values of a term by its name, and their steps by 'step'. Values that
             are not positive are left out, since the scale cannot show them.
 
     Returns:

@@ -54,7 +54,7 @@ class DroppedRow:
 
     Raises:
         ValueError: if angles or proposals are not one per image, or an image has another shape or
-        type.
+            type.
     """
 
     label: int

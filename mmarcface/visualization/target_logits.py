@@ -15,7 +15,7 @@ def draw_target_logits(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> F
     """Draw the curves of :func:`mmarcface.functional.target_logit_curve` in one figure.
 
     Args:
-        curves: by name of the loss, angles in degrees and phi, each (T,).
+        curves: angles in degrees and phi, each (T,), by name of the loss.
 
     Returns:
         The figure; save it with its ``savefig``.

@@ -73,9 +73,9 @@ class Descent:
 
         Args:
             terms: numbers by name, with their weighted sum ``objective``, which may be NaN.
-            again: gives the objective of other pixels, seen as these are, where it depends on more
-                than the pixels. It is asked about the best ones before a step is undone, as they
-                may have been seen by a lucky chance.
+            again: function that gives the objective of other pixels, seen as these are, where it
+                depends on more than the pixels. It is asked about the best ones before a step is
+                undone, as they may have been seen by a lucky chance.
 
         Returns:
             Whether to go on with :meth:`step`. If not, the pixels are new already: halfway between

@@ -195,8 +195,8 @@ class InversionEvaluator(BaseInferencer):
         """The generated images of each identity beside a real one, for ``draw_audit``.
 
         Args:
-            images: (N, H, W, 3), uint8, BGR.
-            labels: (N,), whole numbers.
+            images: images, (N, H, W, 3), uint8, BGR.
+            labels: identity that each image is meant to show, (N,), whole numbers.
 
         Returns:
             The first real image of each identity, (H, W, 3), and the generated ones, by label.

@@ -32,7 +32,7 @@ class Objective:
     Args:
         net: the model, frozen.
         layers: its BN layers; empty for an objective without BN prior.
-        targets: what the N images are to show.
+        targets: targets of the N images.
         settings: weights and variants of the terms, and how pixels become images.
         generator: the random numbers of a step, -1 for the noise at the start. They depend on the
             step alone, so that a resumed search needs no state of them.
@@ -107,9 +107,9 @@ class Objective:
         """The terms of pixels as the model sees them in a step.
 
         Args:
-            pixels: (N, C, h, w).
+            pixels: pixels, (N, C, h, w).
             step: number of the step, which decides jitter and flip.
-            statistics: what :func:`batch_statistics` of the layers collects around this call.
+            statistics: statistics that :func:`batch_statistics` collects around this call.
 
         Returns:
             Scalars by name, means over the images, and their weighted sum ``objective``.
@@ -134,7 +134,7 @@ class Objective:
         """The terms of finished images, without jitter and flip.
 
         Args:
-            pixels: (N, H, W, 3), uint8, BGR.
+            pixels: pixels, (N, H, W, 3), uint8, BGR.
 
         Returns:
             The objective of the batch; and by name the terms of each image, with ``cosine`` to

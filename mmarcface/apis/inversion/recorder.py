@@ -19,9 +19,9 @@ class Recorder:
 
     Args:
         item: the batch and restart.
-        state: where the record is kept.
+        state: state that keeps the record.
         steps: number of steps of the search.
-        show: is told the step and its terms wherever the history gets a point.
+        show: function that is called with the step and its terms at each point of the history.
 
     Attributes:
         step: number of steps that are done.

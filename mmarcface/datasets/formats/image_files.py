@@ -112,7 +112,7 @@ def log_left_out(
 
     Args:
         folder: the folder that they are in.
-        others: their paths; nothing is logged where there are none.
+        others: paths of the others; nothing is logged where there are none.
         why: why they are not used.
         owner: object that logs the same message once only; each call logs it by default.
     """

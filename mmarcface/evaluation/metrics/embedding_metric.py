@@ -237,7 +237,7 @@ def check_dataset(dataset: Dataset, metrics: Sequence[EmbeddingMetric]) -> None:
 
     Args:
         dataset: the data set that is to be evaluated, with ``get_data_info``.
-        metrics: what it is evaluated with.
+        metrics: metrics of the evaluation.
 
     Raises:
         ValueError: if a sample has another place than its ``sample_idx`` says, or an unknown role;

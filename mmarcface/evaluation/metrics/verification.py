@@ -52,8 +52,8 @@ class VerificationMetric(EmbeddingMetric):
         pairs: pairs (i, j) of places in the data set, in the order of their folds.
         far: false acceptance rates, in [0, 1], at which to report TAR.
         num_folds: folds for the accuracy, at least 2; a data set's pairs know theirs.
-        max_pairs: with all pairs, most pairs of different identities to use, at least 1; beyond it
-            they are drawn with a fixed seed, and a line in the log says so.
+        max_pairs: largest number of pairs of different identities where all pairs are used, at
+            least 1; of more a draw with a fixed seed is used, and a line in the log says so.
         collect_device: see :class:`EmbeddingMetric`.
         prefix: see :class:`EmbeddingMetric`.
         collect_dir: see :class:`EmbeddingMetric`.

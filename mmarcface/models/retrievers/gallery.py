@@ -30,7 +30,7 @@ class Gallery:
         embeddings: embeddings of the images, (G, D), not normalized.
         model: fingerprint of the encoder's weights and the preprocessing; '' if unknown.
         images: fingerprint of the images and their transforms; '' if unknown.
-        samples: what the data set says of each image, such as ``img_path``; empty if unknown.
+        samples: facts of each image from the data set, such as ``img_path``; empty if unknown.
     """
 
     embeddings: torch.Tensor
