@@ -14,7 +14,7 @@ from pathlib import Path
 
 import mmengine
 import numpy as np
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from rich.console import Console
@@ -24,9 +24,10 @@ from mmarcface.apis import get_model, invert, read_embeddings, save_inversion
 from mmarcface.apis.inversion.search import prepare_inversion
 from mmarcface.apis.inversion.settings import PRESETS
 from mmarcface.checkpoint import has_head, open_checkpoint
-from mmarcface.cli import run_command
+from mmarcface.cli import ArgumentParser, run_command
 from mmarcface.datasets.class_names import class_mismatch
 from mmarcface.datasets.formats.image_files import find_images, log_left_out
+from mmarcface.engine.config_files import KeyValues, read_config
 from mmarcface.engine.inversion_plan import (
     InversionPlan,
     build_evaluator,
@@ -50,7 +51,7 @@ DETAILS = ('terms', 'history', 'files', 'labels')
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument('config', help='path of the config of the trained model')
+    common.add_argument('config', help='name or path of the config of the trained model')
     common.add_argument('checkpoint', help='path or URL of the checkpoint')
     common.add_argument('--out', metavar='DIR', help='./work_dirs/CONFIG/inversion by default')
     common.add_argument(
@@ -76,13 +77,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     common.add_argument(
         '--settings',
         nargs='+',
-        action=DictAction,
+        action=KeyValues,
         default={},
         help='change settings: key=value ..., such as steps=300 bn_weight=0.1',
     )
     common.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
 
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest='command', required=True)
@@ -175,7 +176,7 @@ def make_plan(args: argparse.Namespace, config: Config, default: str | list[int]
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
-    config = Config.fromfile(args.config)
+    config = read_config(args.config)
     config.launcher = args.launcher
     if args.launcher != 'none':
         start_processes(config)

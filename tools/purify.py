@@ -19,7 +19,7 @@ from mmengine.dist import is_main_process
 from rich.console import Console
 from rich.table import Table
 
-from mmarcface.cli import run_command
+from mmarcface.cli import ArgumentParser, command_of, run_command
 from mmarcface.engine.launch import add_common_arguments, load_config, start_processes
 from mmarcface.engine.purification_pipeline import (
     CLEAN,
@@ -38,7 +38,7 @@ LESS_IS_BETTER = ('EER',)
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     argv = sys.argv[1:] if argv is None else list(argv)
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
@@ -110,9 +110,10 @@ def purify_once(args: argparse.Namespace, config: Config, settings: dict) -> Non
     summary = purify_checkpoint(config, args.checkpoint, out, settings, args.format)
     if summary is not None:
         print(describe(summary))
+        command = shlex.join([*command_of('train'), str(out / 'purified.py')])
         print(
             f'Lists, summary.json and figures are in {out}. To train on what is kept, with one '
-            f'center a class:\npython tools/train.py {shlex.quote(str(out / "purified.py"))}'
+            f'center a class:\n{command}'
         )
 
 

@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.no_validate:
         config.val_cfg = config.val_dataloader = config.val_evaluator = None
     if args.auto_scale_lr:
-        if 'auto_scale_lr' not in config:
+        if not config.get('auto_scale_lr'):
             raise ValueError(
                 f'--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in {args.config}'
             )

@@ -31,6 +31,7 @@ from mmarcface.functional.arguments import check_number
 from mmarcface.plugin import CONFIG_ROOT
 from mmarcface.registry import DATASETS
 
+from .config_files import find_config
 from .launch import finished_checkpoint, load_config, start_processes, train_unless_done
 
 KINDS = ('classes', 'identities')
@@ -218,10 +219,8 @@ def _find_judge_config(judge: dict, config: Config) -> Path:
         raise ValueError(f'a judge is dict(config=..., checkpoint=...), got {judge}')
     name = judge['config']
     folders = Path(), Path(config.filename or '').parent, CONFIG_ROOT / 'configs' / 'inversion'
-    path = next((folder / name for folder in folders if (folder / name).is_file()), None)
-    if path is None:
-        raise FileNotFoundError(f'there is no config {name} of a judge')
-    return path
+    found = next((folder / name for folder in folders if (folder / name).is_file()), None)
+    return found or Path(find_config(name))
 
 
 def _has_parameters(path: Path) -> bool:

@@ -207,9 +207,9 @@ def test_a_judge_is_a_config(wrong):
 
 
 def test_missing_judges(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r'there is no config judge\.py of a judge'):
+    with pytest.raises(FileNotFoundError, match=r'config judge\.py does not exist'):
         build_evaluator(dict(config='judge.py'), tiny(), PLAN, None)
-    with pytest.raises(FileNotFoundError, match=r'there is no config judge\.py of a judge'):
+    with pytest.raises(FileNotFoundError, match=r'config judge\.py does not exist'):
         train_judge(dict(config='judge.py'), tiny())
 
 
@@ -373,7 +373,11 @@ def test_wrong_targets_are_told_before_training(tmp_path):
         (dict(targets=[999]), ValueError, r'target classes must be in \[0, \d+\), got 999'),
         (dict(step=3), TypeError, "there is no setting 'step'"),
         (dict(preset='nope'), ValueError, 'preset must be one of'),
-        (dict(judge=dict(config='nobody.py')), FileNotFoundError, 'no config nobody.py of a judge'),
+        (
+            dict(judge=dict(config='nobody.py')),
+            FileNotFoundError,
+            'config nobody.py does not exist',
+        ),
     ],
 )
 def test_what_cannot_be_inverted_is_told_before_training(tmp_path, changes, error, words):

@@ -196,7 +196,7 @@ def test_ablation(run, nets):
         (['--labels', 3], ValueError, r'target classes must be in \[0, 3\), got 3'),
         (['--labels', -1], ValueError, r'target classes must be in \[0, 3\), got -1'),
         (['--per-target', 0], ValueError, 'per_target must be at least 1, got 0'),
-        (['--judge', 'a.py', 'b.pth'], FileNotFoundError, r'there is no config a\.py of a judge'),
+        (['--judge', 'a.py', 'b.pth'], FileNotFoundError, r'config a\.py does not exist'),
         (['--settings', 'steps=0'], ValueError, 'steps must be at least 1, got 0'),
     ],
 )
