@@ -1,12 +1,19 @@
 """Mistakes of users at the command lines: one line that says what to do, and exit code 2."""
 
 import shutil
+import sys
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from mmarcface.apis import get_model
+from mmarcface.cli import run_command
+from mmarcface.datasets import ORLFaces
+from mmarcface.engine.config_files import config_names, find_config, parse_value
+from mmarcface.user_errors import describe_user_error
+from tests.in_process import run_process
 
 ORL = 'iresnet18-arcface_orl'
 SUBCENTER = 'iresnet18-subcenter-arcface_orl-flipped'
@@ -58,8 +65,8 @@ MISTAKES = [
     (f'invert {ORL} orl.pth --images empty', 'there are no images in empty'),
     (f'invert {ORL} orl.pth --embeddings none.npy', 'none.npy'),
     (f'invert {ORL} orl.pth --embeddings wide.npy', '7 wide and those of the model 128'),
-    (f'invert {ORL} orl.pth --labels 80', '80'),
-    (f'invert {ORL} orl.pth --settings step=1', 'step'),
+    (f'invert {ORL} orl.pth --labels 80', 'target classes must be in [0, 80), got 80'),
+    (f'invert {ORL} orl.pth --settings step=1', "there is no setting 'step'"),
     (f'invert {ORL} orl.pth --judge a b c', '--judge takes CONFIG and CHECKPOINT'),
     (f'invert audit {ORL} orl.pth', 'needs a judge'),
     (f'purify {ORL} orl.pth', 'num_subcenters=3'),
@@ -101,8 +108,7 @@ def folder(tmp_path_factory, orl):
 def one_line(done):
     """The line of an error; refuses more than that and the usage."""
     assert done.returncode == 2, done.stderr[-4000:]
-    lines = [line for line in done.stderr.splitlines() if not line.startswith('[ERROR:')]
-    lines = [line for line in lines if line]
+    lines = done.stderr.splitlines()
     while lines[0].startswith(('usage: ', ' ')):
         del lines[0]
     (line,) = lines
@@ -120,3 +126,120 @@ def test_a_mistake(run_tool, tmp_path, folder, command, advice):
     assert ': error: ' in line
     assert advice in line
     assert 'Traceback' not in done.output
+
+
+def test_a_process_says_it_in_one_line(tmp_path):
+    done = run_process(tmp_path, 'convert.py', 'rec', 'none', 'faces.rec')
+    advice = 'none does not exist: name a .rec or .bin file, or a folder'
+    assert one_line(done) == f'convert.py: error: {advice}'
+    words = 'rec', 'none', 'faces.rec'
+    done = run_process(tmp_path, 'convert.py', *words, MMARCFACE_TRACEBACK='1')
+    assert done.returncode == 2
+    first, *_, error, line = done.stderr.splitlines()
+    assert first == 'Traceback (most recent call last):'
+    assert error == f'FileNotFoundError: {advice}'
+    assert line == f'convert.py: error: {advice}'
+
+
+def test_one_of_two_processes_says_it(tmp_path, folder):
+    config = find_config(ORL)
+    (tmp_path / 'faces').symlink_to(folder / 'faces')
+    few = [*FEW, 'train_dataloader.batch_size=8']
+    done = run_process(tmp_path, 'dist_train.sh', config, '2', OPTIONS, *few)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith('train.py: ')]
+    assert 'faces/s2/4.pgm cannot be read' in line
+
+
+def fail(error):
+    """Raise an error in code that is none of ours."""
+    raise error
+
+
+class Broken(ORLFaces):
+    def get_data_info(self, idx):
+        return [][idx]
+
+
+@pytest.mark.parametrize(
+    'bug',
+    [
+        lambda: torch.zeros(2) + torch.zeros(3),
+        lambda: np.zeros(2).reshape(3),
+        lambda: {}['key'],
+        lambda: fail(ValueError('of other code')),
+        lambda: next(iter(DataLoader(Broken(), num_workers=1))),
+        lambda: get_model(ORL).head.class_loss(None, torch.tensor([0])),
+    ],
+    ids=['torch', 'NumPy', 'Python', 'raise', 'worker', 'ours'],
+)
+def test_a_bug_keeps_its_traceback(capsys, bug):
+    with pytest.raises(Exception) as raised:
+        run_command(lambda _: bug(), [])
+    assert not isinstance(raised.value, SystemExit)
+    assert describe_user_error(raised.value) is None
+    assert capsys.readouterr().err == ''
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def interrupt_in_other_code():
+    try:
+        interrupt()
+    except:  # noqa: E722
+        raise SyntaxError('as mmengine takes it') from None
+
+
+@pytest.mark.parametrize('how', [interrupt, interrupt_in_other_code])
+def test_interrupted(capsys, monkeypatch, how):
+    monkeypatch.setattr(sys, 'argv', ['tools/train.py'])
+    with pytest.raises(SystemExit) as raised:
+        run_command(lambda _: how(), [])
+    assert raised.value.code == 130
+    assert capsys.readouterr().err == 'train.py: interrupted\n'
+
+
+def test_configs_by_name(tmp_path, monkeypatch):
+    names = config_names()
+    assert names['resnet50-arcface_8xb32_inshop'].name == 'resnet50-arcface_inshop.py'
+    assert find_config('judge_orl').endswith('configs/inversion/judge_orl.py')
+    # No name is that of two files.
+    files = list(names['judge_orl'].parents[1].glob('[!_]*/*.py'))
+    assert len(files) == len(set(names.values())) == len({path.stem for path in files})
+    (tmp_path / 'judge_orl').mkdir()
+    (tmp_path / 'own.py').touch()
+    monkeypatch.chdir(tmp_path)
+    assert find_config('own.py') == 'own.py'
+    assert find_config('judge_orl').endswith('configs/inversion/judge_orl.py')
+
+
+@pytest.mark.parametrize(
+    ('text', 'value'),
+    [
+        ('1', 1),
+        ('1e-3', 0.001),
+        ('True', True),
+        ('false', False),
+        ('None', None),
+        ('', ''),
+        ('two  words', 'two  words'),
+        ('/my faces/it\'s "one".jpg', '/my faces/it\'s "one".jpg'),
+        ("'1,2'", '1,2'),
+        ('"False"', 'False'),
+        ('1,2', [1, 2]),
+        ('a,', ['a']),
+        ('s1, s 2', ['s1', 's 2']),
+        ('[a,[b, c],(1,)]', ['a', ['b', 'c'], (1,)]),
+        ('(a,b)', ('a', 'b')),
+        ("['a, b', c]", ['a, b', 'c']),
+        ('[]', []),
+        ('photos (1)', 'photos (1)'),
+        ('a(b', 'a(b'),
+        ("{'a': 1}", {'a': 1}),
+    ],
+)
+def test_values_on_the_command_line(text, value):
+    found = parse_value(text)
+    assert found == value
+    assert type(found) is type(value)
