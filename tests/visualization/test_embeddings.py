@@ -1,10 +1,10 @@
+from itertools import combinations
+
 import numpy as np
 import pytest
-import torch
 from matplotlib.colors import to_hex
 from sklearn.decomposition import TruncatedSVD
 
-from mmarcface.functional.angles import min_inter_class_angle
 from mmarcface.visualization import EmbeddingPanel, draw_embeddings, figure_to_image
 from mmarcface.visualization.embeddings import COLORS
 
@@ -15,6 +15,20 @@ def rays(dim: int, classes: int = 4, each: int = 25, seed: int = 0):
     labels = np.arange(classes).repeat(each)
     noise = 0.05 * rng.normal(size=(len(labels), dim))
     return (centers[labels] + noise).astype(np.float32), labels, centers
+
+
+def degrees(one, other) -> float:
+    cosine = np.dot(one, other) / np.linalg.norm(one) / np.linalg.norm(other)
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+
+
+def angles_of(vectors, labels) -> tuple[float, float]:
+    """Naive: to the mean direction of the own class, and between the nearest two of them."""
+    units = [v / np.linalg.norm(v) for v in vectors.astype(float)]
+    means = [np.mean([u for u, y in zip(units, labels, strict=True) if y == c], 0)
+             for c in range(labels.max() + 1)]  # fmt: skip
+    within = np.mean([degrees(u, means[y]) for u, y in zip(units, labels, strict=True)])
+    return within, min(degrees(one, other) for one, other in combinations(means, 2))
 
 
 def texts_of(axes) -> dict[str, tuple[float, float]]:
@@ -86,17 +100,23 @@ def test_title_and_figures():
     first, second = draw_embeddings(panels).axes
     assert first.get_title() == 'softmax'
     lines = first.get_xlabel().split('\n')
-    assert lines[0] == f'within class {panels[0].within:.1f}\N{DEGREE SIGN}'
-    assert lines[1] == f'nearest classes {panels[0].between:.1f}\N{DEGREE SIGN}'
+    within, between = angles_of(vectors, labels)
+    assert lines[0] == f'within class {within:.1f}\N{DEGREE SIGN}'
+    assert lines[1] == f'nearest classes {between:.1f}\N{DEGREE SIGN}'
     assert lines[2] == 'accuracy 97.2 %'
     assert 'accuracy' not in second.get_xlabel()
-    assert 0 < panels[0].within < 10 < panels[0].between
+    assert 0 < within < 10 < between
+    assert panels[0].statistics == pytest.approx(
+        {'within class': within, 'nearest classes': between, 'accuracy': 97.25}, abs=1e-4
+    )
+    assert 'accuracy' not in panels[1].statistics
 
 
 def test_without_centers_the_directions_of_classes_are_drawn():
     vectors, labels, centers = rays(2)
     panel = EmbeddingPanel('', vectors, labels)
-    assert min_inter_class_angle(torch.tensor(panel.centers)) == panel.between
+    nearest = min(degrees(one, other) for one, other in combinations(panel.centers, 2))
+    assert nearest == pytest.approx(angles_of(vectors, labels)[1], abs=1e-4)
     (axes,) = draw_embeddings([panel]).axes
     units = centers / np.linalg.norm(centers, axis=1, keepdims=True)
     ends = np.array([line.get_xydata()[-1] for line in axes.lines])
