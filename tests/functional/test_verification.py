@@ -205,6 +205,14 @@ def test_equal_error_rate():
     assert equal_error_rate(far, tar) == pytest.approx(0.158655, abs=2e-3)
 
 
+@given(both_kinds)
+@settings(deadline=None)
+def test_equal_error_rate_lies_on_the_line_between_two_points(drawn):
+    far, tar, _ = roc_curve(*columns(drawn))
+    expected = np.interp(0, far - (1 - tar), far)
+    assert equal_error_rate(far, tar) == pytest.approx(expected, abs=1e-9)
+
+
 @pytest.mark.parametrize(
     ('similarity', 'is_same', 'message'),
     [
