@@ -56,8 +56,8 @@ def draw_audit(
 
     Args:
         report: report of :meth:`mmarcface.apis.InversionEvaluator.evaluate`.
-        images: by label a real image of the identity, (H, W, 3), and the generated ones, (K, H, W,
-            3), from :meth:`mmarcface.apis.InversionEvaluator.pair_with_real`.
+        images: images by label: a real image of the identity, (H, W, 3), and the generated ones,
+            (K, H, W, 3), from :meth:`mmarcface.apis.InversionEvaluator.pair_with_real`.
 
     Returns:
         The figure, 8 inches wide; save it with its ``savefig``.

@@ -96,7 +96,8 @@ class InversionEvaluator(BaseInferencer):
         """Evaluate generated images.
 
         Args:
-            images: (N, H, W, 3), uint8 in [0, 255], BGR; gray images have three equal channels.
+            images: images, (N, H, W, 3), uint8 in [0, 255], BGR; gray ones have three equal
+                channels.
             labels: the identity that each image is meant to show, (N,), whole numbers.
 
         Returns:

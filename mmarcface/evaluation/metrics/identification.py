@@ -120,7 +120,7 @@ def identification_figures(
     """Rank-k and TPIR@FPIR in percent.
 
     Args:
-        searches: what the searches found.
+        searches: result of the searches.
         rank_at: the ranks k.
         fpir: false positive identification rates, in [0, 1].
     """

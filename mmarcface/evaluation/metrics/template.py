@@ -41,7 +41,7 @@ class TemplateVerificationMetric(EmbeddingMetric):
             :class:`VerificationMetric`.
         rank_at: ranks k of the 1:N figures.
         fpir: false positive identification rates, in [0, 1].
-        weighting: what scales the embedding of an image: 'detection', the score of its detection,
+        weighting: factor on the embedding of an image: 'detection', the score of its detection,
             and 'quality', its norm instead of 1; both, one or none.
         collect_device: see :class:`EmbeddingMetric`.
         prefix: see :class:`EmbeddingMetric`.

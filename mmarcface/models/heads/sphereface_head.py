@@ -38,7 +38,7 @@ class SphereFaceHead(MarginHead):
             paper (scores at inference are then the cosines).
         margin: margin m, in [1, 10], whole or not: a number, one per class, or a text file with one
             per class, a number a line.
-        annealing: (``start``, ``decay``, ``least``) of lambda; None for lambda = 0.
+        annealing: schedule of lambda, (``start``, ``decay``, ``minimum``); None for lambda = 0.
         **kwargs: further arguments of :class:`MarginHead`; no ``filter_threshold`` without a scale.
 
     Raises:

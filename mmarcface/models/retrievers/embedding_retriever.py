@@ -133,7 +133,7 @@ class EmbeddingRetriever(BaseRetriever):
         Args:
             inputs: preprocessed images, (N, 3, H, W).
             data_samples: the N samples; needed for the loss.
-            mode: what to return, 'tensor', 'loss' or 'predict'.
+            mode: kind of result, 'tensor', 'loss' or 'predict'.
         """
         if mode == 'tensor':
             return self.extract_feat(inputs)
