@@ -27,7 +27,7 @@ class SphereFaceHead(MarginHead):
 
     `SphereFace <https://arxiv.org/abs/1704.08063>`_, equation 7; see
     :func:`mmarcface.functional.margins.sphereface`. The weight of the plain cosine falls as
-    lambda = max(``least``, ``start`` / (1 + ``decay`` * iteration)). As in the authors' code the
+    lambda = max(``minimum``, ``start`` / (1 + ``decay`` * iteration)). As in the authors' code the
     first iteration is number 1, so that training begins with 1000 / 1.12 = 892.9 by default. How
     many iterations were done is part of the checkpoint.
 
