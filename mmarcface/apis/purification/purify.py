@@ -52,10 +52,10 @@ class Purification:
         sample_ids: names of the samples, as a keep-list has them, N.
         labels: labels as given, (N,).
         angles: angles of the samples to the dominant center of their class, in degrees, (N,).
-        nearest: nearest center of the given class, (N,), in [0, K).
+        nearest_subcenters: nearest center of the given class, (N,), in [0, K).
         keep: whether to keep each sample under its label, (N,), bool.
-        proposed: another class for each sample, -1 for none, (N,); None without ``relabel``.
-        counts: number of samples that each center is nearest to, (C, K).
+        proposed_labels: another class for each sample, -1 for none, (N,); None without ``relabel``.
+        subcenter_counts: number of samples that each center is nearest to, (C, K).
         threshold: largest angle that is kept, in degrees.
         mixture: fit by which the threshold was found; None where it was given.
         nontarget_angles: angles of samples to dominant centers of other classes, in degrees, (M,).
@@ -68,10 +68,10 @@ class Purification:
     sample_ids: list[str]
     labels: torch.Tensor
     angles: torch.Tensor
-    nearest: torch.Tensor
+    nearest_subcenters: torch.Tensor
     keep: torch.Tensor
-    proposed: torch.Tensor | None
-    counts: torch.Tensor
+    proposed_labels: torch.Tensor | None
+    subcenter_counts: torch.Tensor
     threshold: float
     mixture: AngleMixture | None
     nontarget_angles: torch.Tensor
@@ -88,16 +88,16 @@ class Purification:
     @cached_property
     def relabeled(self) -> torch.Tensor:
         """Whether each sample goes to another class, (N,), bool."""
-        if self.proposed is None:
+        if self.proposed_labels is None:
             return torch.zeros_like(self.keep)
-        return self.proposed >= 0
+        return self.proposed_labels >= 0
 
     @cached_property
     def new_labels(self) -> torch.Tensor:
         """The labels to train under, (N,); of dropped samples the given ones."""
-        if self.proposed is None:
+        if self.proposed_labels is None:
             return self.labels
-        return torch.where(self.relabeled, self.proposed, self.labels)
+        return torch.where(self.relabeled, self.proposed_labels, self.labels)
 
     @cached_property
     def dropped(self) -> torch.Tensor:
@@ -114,11 +114,12 @@ class Purification:
             ``below_minimum``, the number of classes that would have kept less than
             ``min_per_class``; ``truth``, see :meth:`score`, or None.
         """
-        sizes = torch.bincount(self.labels, minlength=len(self.counts))
-        lost = torch.bincount(self.labels[~self.keep], minlength=len(self.counts))
+        counts = self.subcenter_counts
+        sizes = torch.bincount(self.labels, minlength=len(counts))
+        lost = torch.bincount(self.labels[~self.keep], minlength=len(counts))
         worst = torch.argsort(lost / sizes.clamp(min=1), descending=True, stable=True)[:20]
         plain = clean_mask(self.angles, self.labels, self.threshold, 0)
-        kept = torch.bincount(self.labels[plain], minlength=len(self.counts))
+        kept = torch.bincount(self.labels[plain], minlength=len(counts))
         return dict(
             data_set=self.fingerprint,
             threshold=self.threshold,
@@ -131,9 +132,9 @@ class Purification:
             dropped=int(self.dropped.sum()),
             below_minimum=int((kept < sizes.clamp(max=self.min_per_class)).sum()),
             subcenters=dict(
-                number=self.counts.shape[1],
-                on_dominant=float(self.counts.amax(1).sum() / self.counts.sum()),
-                dead=int(dead_subcenters(self.counts).sum()),
+                number=counts.shape[1],
+                on_dominant=float(counts.amax(1).sum() / counts.sum()),
+                dead=int(dead_subcenters(counts).sum()),
                 empty_classes=int((sizes == 0).sum()),
             ),
             classes_by_dropped=[
@@ -256,10 +257,10 @@ def purify(
         sample_ids=names,
         labels=labels,
         angles=angles,
-        nearest=nearest,
+        nearest_subcenters=nearest,
         keep=keep,
-        proposed=proposed,
-        counts=counts,
+        proposed_labels=proposed,
+        subcenter_counts=counts,
         threshold=threshold,
         mixture=mixture,
         nontarget_angles=nontarget_angles,

@@ -79,7 +79,9 @@ def save_purification(
         None if truth is None else (truth != purification.labels).numpy(),
         (~purification.keep).numpy(),
     ).savefig(folder / 'angles.png', dpi=100)
-    draw_subcenters(purification.counts.numpy()).savefig(folder / 'subcenters.png', dpi=100)
+    draw_subcenters(purification.subcenter_counts.numpy()).savefig(
+        folder / 'subcenters.png', dpi=100
+    )
     labels = [found['label'] for found in report['classes_by_dropped'][:MAX_CLASSES]]
     if labels:
         rows = [_row(purification, dataset, label) for label in labels]
@@ -93,7 +95,7 @@ def _write(purification: Purification, places: torch.Tensor, path: Path) -> None
         label=purification.new_labels,
         given_label=purification.labels,
         angle=purification.angles,
-        centre=purification.nearest,
+        centre=purification.nearest_subcenters,
     )
     columns = {name: values[places].numpy() for name, values in columns.items()}
     names = [purification.sample_ids[place] for place in places.tolist()]
@@ -102,7 +104,7 @@ def _write(purification: Purification, places: torch.Tensor, path: Path) -> None
 
 def _row(purification: Purification, dataset: BaseDataset, label: int) -> DroppedRow:
     """The row of a class on the contact sheet."""
-    angles, proposed = purification.angles, purification.proposed
+    angles, proposed = purification.angles, purification.proposed_labels
     own = (purification.labels == label).nonzero().squeeze(1)
     own = own[torch.argsort(angles[own], stable=True)]
     kept, not_kept = own[purification.keep[own]], own[~purification.keep[own]].flip(0)

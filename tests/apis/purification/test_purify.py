@@ -94,13 +94,13 @@ def by_loops(colors, labels, centers, threshold, min_per_class, relabel):
 def check(found, expected, relabel):
     angles, nearest, keep, proposed, counts = expected
     assert found.angles.tolist() == pytest.approx(angles, abs=0.05)
-    assert found.nearest.tolist() == nearest
+    assert found.nearest_subcenters.tolist() == nearest
     assert found.keep.tolist() == keep
-    assert found.counts.tolist() == counts
+    assert found.subcenter_counts.tolist() == counts
     if relabel:
-        assert found.proposed.tolist() == proposed
+        assert found.proposed_labels.tolist() == proposed
     else:
-        assert found.proposed is None
+        assert found.proposed_labels is None
     assert found.relabeled.tolist() == [p >= 0 for p in proposed]
     out = [not k and p < 0 for k, p in zip(keep, proposed, strict=True)]
     assert found.dropped.tolist() == out
