@@ -5,7 +5,8 @@ from .inversion.evaluator import InversionEvaluator
 from .inversion.saving import save_inversion
 from .inversion.search import Inversion, invert
 from .inversion.settings import InversionSettings
-from .purification.purify import Purification, purify
+from .purification.purify import purify
+from .purification.result import Purification
 from .purification.saving import save_purification
 from .verification import VerificationInferencer
 

@@ -12,7 +12,7 @@ from mmengine.dataset import BaseDataset
 from mmarcface.datasets.formats.keep_list import write_keep_list
 from mmarcface.visualization import DroppedRow, draw_angles, draw_dropped, draw_subcenters
 
-from .purify import Purification
+from .result import Purification
 
 FORMATS = ('csv', 'parquet')
 # Files that an earlier call may have left.
