@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from mmpretrain.models.retrievers import BaseRetriever
 from torch import nn
 
 from .wrappers import unwrap_model
@@ -11,10 +12,11 @@ from .wrappers import unwrap_model
 def embed_images(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     """Embed preprocessed images as in testing.
 
-    A model with a method ``embed``, such as :class:`EmbeddingRetriever`, embeds by itself, with the
-    flip test if it is configured. The embedding of a classifier, such as mmpretrain's
-    ``ImageClassifier``, is what the last layer of its head sees: ``head.pre_logits``, after hidden
-    layers. That of any other module is its last output. Feature maps are averaged over the image.
+    An :class:`EmbeddingRetriever` embeds by its own method ``embed``, with the flip test if it is
+    configured, and mmpretrain's retrievers by their encoder; hidden layers of a retriever's head
+    are for training only. The embedding of a classifier, such as mmpretrain's ``ImageClassifier``,
+    is what the last layer of its head sees: ``head.pre_logits``, after hidden layers. That of any
+    other module is its last output. Feature maps are averaged over the image.
 
     Args:
         model: the model, in evaluation mode, wrapped for several processes or not.
@@ -27,18 +29,19 @@ def embed_images(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
         ValueError: if the model gives neither embeddings nor feature maps.
     """
     model = unwrap_model(model)
-    if embeds_itself(model):
+    if _has_method_embed(model):
         return _at_least_fp32(pool_maps(model.embed(inputs)))
-    return embeddings_of_feats(extract_feats(model, inputs), getattr(model, 'head', None))
+    head = None if embeds_without_head(model) else getattr(model, 'head', None)
+    return embeddings_of_feats(extract_feats(model, inputs), head)
 
 
-def embeds_itself(model: nn.Module) -> bool:
-    """Whether a model has a method ``embed``; hidden layers of its head play no part then.
+def embeds_without_head(model: nn.Module) -> bool:
+    """Whether hidden layers of the head are no part of the embedding: see :func:`embed_images`.
 
     Args:
         model: the model, not wrapped.
     """
-    return callable(getattr(type(model), 'embed', None))
+    return isinstance(model, BaseRetriever) or _has_method_embed(model)
 
 
 def extract_feats(model: nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -87,6 +90,11 @@ def pool_maps(output: torch.Tensor) -> torch.Tensor:
             f'(N, D, H, W), got {shape}: add a pooling neck'
         )
     return output.flatten(2).mean(2) if output.dim() == 4 else output
+
+
+def _has_method_embed(model: nn.Module) -> bool:
+    # Not a submodule of this name.
+    return callable(getattr(type(model), 'embed', None))
 
 
 def _at_least_fp32(embeddings: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ from torch import nn
 
 from mmarcface.functional.arguments import check_number
 from mmarcface.models import ArcFaceHead, SoftmaxHead, unwrap_model
-from mmarcface.models.embedding import embeddings_of_feats, embeds_itself, extract_feats
+from mmarcface.models.embedding import embeddings_of_feats, embeds_without_head, extract_feats
 from mmarcface.models.heads.centers import longest_centers
 
 
@@ -160,7 +160,7 @@ class InversionModel:
         Raises:
             ValueError: if the output has another shape.
         """
-        return embeddings_of_feats(feats, None if embeds_itself(self.model) else self.head)
+        return embeddings_of_feats(feats, None if embeds_without_head(self.model) else self.head)
 
     def class_loss(
         self, feats: tuple[torch.Tensor, ...], samples: list[DataSample]
