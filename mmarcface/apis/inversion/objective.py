@@ -24,18 +24,18 @@ from .targets import Targets
 
 
 class Objective:
-    """What the search lowers for one batch of N images.
+    """The objective of one batch of N images, which the search minimizes.
 
     The pixels (N, C, h, w) that are optimized are smaller than the model's images in coarse stages,
     and have one channel where gray images are searched for.
 
     Args:
         net: the model, frozen.
-        layers: its BN layers; empty for an objective without BN prior.
+        layers: BN layers of the model; empty for an objective without BN prior.
         targets: targets of the N images.
-        settings: weights and variants of the terms, and how pixels become images.
-        generator: the random numbers of a step, -1 for the noise at the start. They depend on the
-            step alone, so that a resumed search needs no state of them.
+        settings: settings of the search.
+        generator: function from a step, or -1 for the noise at the start, to its random numbers.
+            They depend on the step alone, so that a resumed search needs no state of them.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Objective:
         Args:
             pixels: pixels, (N, C, h, w).
             step: number of the step, which decides jitter and flip.
-            statistics: statistics that :func:`batch_statistics` collects around this call.
+            statistics: list that :func:`batch_statistics` of the layers yields around this call.
 
         Returns:
             Scalars by name, means over the images, and their weighted sum ``objective``.

@@ -1,4 +1,4 @@
-"""What one search has seen so far: history, frames and time, also across an interruption."""
+"""The record of one search: history, frames and time, also across an interruption."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MAX_POINTS, MAX_FRAMES = 100, 24
 
 
 class Recorder:
-    """Record of one work item, which goes on from what ``state`` has of it.
+    """Record of one work item, which goes on from its last save.
 
     Args:
         item: the batch and restart.
-        state: state that keeps the record.
+        state: the state on disk that the record is saved to.
         steps: number of steps of the search.
-        show: function that is called with the step and its terms at each point of the history.
+        show: function that gets the step and its terms at every point of the history.
 
     Attributes:
         step: number of steps that are done.
@@ -45,7 +45,7 @@ class Recorder:
         self.started = time.perf_counter() - self._saved['seconds']
 
     def resume(self, descent: Descent) -> None:
-        """Bring a descent to where an interrupted search was.
+        """Bring a descent to the last save of an interrupted search.
 
         Args:
             descent: a new descent.
