@@ -1,8 +1,8 @@
 """Convert face data sets and weights: python tools/convert.py FORMAT SOURCE TARGET.
 
-A source is a .rec or .bin file, or a folder: with pairs.txt (LFW), with identity_CelebA.txt
-(CelebA), or with one folder for each identity. Interrupted, the same command goes on; in the end
-all that was written is compared with the source.
+SOURCE is a .rec or .bin file, or a folder: with pairs.txt (LFW), with identity_CelebA.txt (CelebA),
+or with one folder for each identity. The same command continues a conversion that was interrupted.
+In the end all that was written is compared with the source.
 """
 
 from __future__ import annotations
@@ -39,17 +39,23 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument('source')
         command.add_argument('target')
         if name in ('bin', 'lfw'):
-            note = 'for sources without pairs: '
             command.add_argument(
                 '--folds',
                 type=positive,
-                help='folds to draw pairs for (10), or to share out those of the source among (as '
-                'many as it has; 10 for a .bin, which does not say)',
+                help='number of folds of the pairs; that of the source by default, or 10 for a '
+                '.bin, which does not say, and for sources without pairs',
             )
             command.add_argument(
-                '--pairs', type=positive, help=f'{note}pairs of each kind a fold (300)'
+                '--pairs',
+                type=positive,
+                help='number of pairs of each kind in a fold; 300 by default; for sources without '
+                'pairs',
             )
-            command.add_argument('--seed', type=int, help=f'{note}seed (0)')
+            command.add_argument(
+                '--seed',
+                type=int,
+                help='seed of the pairs; 0 by default; for sources without pairs',
+            )
     command = commands.add_parser(
         'insightface', help='write a checkpoint from a backbone.pth, or that of a whole training'
     )
@@ -70,16 +76,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         source = convert.with_pairs(source, args.folds, args.pairs, args.seed)
         if args.source.endswith('.bin') and args.folds is None:
             print(
-                f'note: a .bin does not say how many folds it has; {source.num_folds} are taken. '
-                'For others: --folds'
+                f'note: a .bin does not say how many folds it has; {source.num_folds} are assumed. '
+                'Give --folds if that is wrong'
             )
     elif source.pairs is not None and args.source.endswith('.bin'):
-        print('note: a .bin does not name people; a person becomes as many identities as the pairs')
-        print('      of the same person leave apart. Do not train on them')
+        print(
+            'note: a .bin does not name its identities. One person may become several identities; '
+            'do not train on this'
+        )
     reader = WRITERS[args.format][0](source, args.target)
-    written = []
+    written, counts = [], source.images_per_identity
     if args.format != 'bin':
-        written.append(f'{len(source.faces)} images of {len(source.images_of)} identities')
+        written.append(f'{len(source.faces)} images of {len(counts)} identities')
     if args.format in ('bin', 'lfw'):
         written.append(f'{len(source.pairs)} pairs in {source.num_folds} folds')
     print(f'{args.target}: {", ".join(written)}. Read it with {reader}')

@@ -20,6 +20,7 @@ from mmarcface.datasets import (
     VerificationBin,
     convert,
 )
+from mmarcface.datasets.convert import writers
 from mmarcface.datasets.formats.bin_file import BinFile, write_bin
 from mmarcface.datasets.formats.recordio import RecordFile, RecordWriter
 from mmarcface.evaluation import VerificationMetric
@@ -157,10 +158,10 @@ def test_interrupted_records_go_on(faces, tmp_path, monkeypatch):
 def test_a_part_is_not_taken_for_the_whole(faces, tmp_path, write, monkeypatch):
     source = convert.with_pairs(convert.open_source(faces), 1, 9, seed=0)
     with monkeypatch.context() as patch:
-        patch.setattr(convert, '_read', lambda *_: 1 / 0)
+        patch.setattr(writers, 'read_image', lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             write(source, tmp_path / 'part')
-    with pytest.raises(ValueError, match=r'part is not complete: convert again'):
+    with pytest.raises(ValueError, match=r'part is not complete: repeat the conversion'):
         convert.open_source(tmp_path / 'part')
     write(source, tmp_path / 'part')
     assert len(convert.open_source(tmp_path / 'part').faces) == 120
@@ -190,7 +191,9 @@ def test_wrong_targets_and_pairs(faces, tmp_path, run_tool):
     with pytest.raises(ValueError, match=r'target must be named \*.rec, got .*faces.txt'):
         convert.to_records(source, tmp_path / 'faces.txt')
     for name, given in (('pairs', (None, 3, None)), ('seed', (None, None, 3))):
-        with pytest.raises(ValueError, match=rf'{name} must be left out for a source with pairs'):
+        with pytest.raises(
+            ValueError, match=rf'{name} must be left out for a source that has pairs'
+        ):
             convert.with_pairs(source, *given)
     with pytest.raises(
         ValueError, match=r'folds must have .* 18 of .* and 18 of .* most 18, got 19'
@@ -301,7 +304,7 @@ def test_every_image_that_is_read_goes_along(of_all_kinds, tmp_path, logged):
         place = tmp_path / name
         again = convert.open_source(place)
         assert [content for _, content in contents(again)] == images
-        assert list(again.images_of.values()) == [14, 14]
+        assert list(again.images_per_identity.values()) == [14, 14]
     assert logged == []
     endings = {path.suffix for path in (tmp_path / 'd').rglob('*.*')}
     assert endings == {
@@ -337,14 +340,14 @@ def test_written_is_what_is_read_back(faces, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr('mmarcface.datasets.formats.image_files.EXTENSIONS', frozenset())
         patch.setattr('mmarcface.datasets.formats.image_files.FORMATS', {})
-        patch.setattr(convert, '_read', lambda face: (face.read(), '.jpg'))
-        patch.setattr(convert, 'extension_of', lambda content: '.jpg')
+        patch.setattr(writers, 'read_image', lambda face: (face.read(), '.jpg'))
+        patch.setattr(writers, 'extension_of', lambda content: '.jpg')
         with pytest.raises(ValueError, match='has no image'):
             convert.to_folder(source, tmp_path / 'out')
     with pytest.raises(ValueError, match='out is not complete'):
         convert.open_source(tmp_path / 'out')
     with monkeypatch.context() as patch:
-        patch.setattr(convert, 'IdentityFolder', lambda path, **_: range(119))
+        patch.setattr(writers, 'IdentityFolder', lambda path, **_: range(119))
         with pytest.raises(ValueError, match=r'out does not hold .* \(119 for 120\)'):
             convert.to_folder(source, tmp_path / 'out')
     convert.to_folder(source, tmp_path / 'out')
@@ -457,7 +460,7 @@ def test_pairs_are_shared_out_among_folds(faces, tmp_path, tool, logged):
     convert.to_lfw(source, tmp_path / 'lfw')
     bins, lfw = tmp_path / 'blocks.bin', tmp_path / 'lfw'
     done = tool('bin', bins, tmp_path / 'as_it_is.bin')
-    assert 'note: a .bin does not say how many folds it has; 10 are taken' in done
+    assert 'note: a .bin does not say how many folds it has; 10 are assumed' in done
     assert 'in 10 folds. Read it with VerificationBin' in done
     assert 'num_folds' not in done
     (warning,) = logged
