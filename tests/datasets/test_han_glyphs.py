@@ -126,8 +126,8 @@ def test_images_do_not_depend_on_seeds_or_order():
     assert (np.random.get_state()[1] == state).all()
 
 
-# Spawned, a worker is an interpreter of its own, with hash() of another seed.
-@pytest.mark.parametrize('start', ['fork', 'spawn'])
+# Forked from a server, a worker is of another interpreter, with hash() of another seed.
+@pytest.mark.parametrize('start', ['fork', 'forkserver'])
 def test_workers_give_the_same_images(start):
     dataset = letters(num_classes=5)
     expected = images_of(dataset)

@@ -90,7 +90,7 @@ def test_part_of_the_images(tmp_path):
     np.testing.assert_array_equal(dataset[1]['img'][..., 0], IMAGES[2])
 
 
-@pytest.mark.parametrize('start', ['fork', 'spawn'])
+@pytest.mark.parametrize('start', ['fork', 'forkserver'])
 def test_workers_give_the_same_images(tmp_path, start):
     dataset = MNIST(data_root=write(tmp_path))
     loader = DataLoader(

@@ -308,7 +308,7 @@ def test_subsets_share_nothing_that_changes(make):
     assert other.CLASSES == whole.CLASSES
 
 
-@pytest.mark.parametrize('context', ['fork', 'spawn'])
+@pytest.mark.parametrize('context', ['fork', 'forkserver'])
 def test_workers_have_the_images_of_the_part(make, context):
     load = [LoadImageFromFile()]
     whole = [make(name, pipeline=load) for name in ('mnist', 'records', 'bin')]

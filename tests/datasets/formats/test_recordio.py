@@ -337,7 +337,7 @@ def test_parts_of_a_dataset(tmp_path):
     assert len(dataset) == 6
 
 
-@pytest.mark.parametrize('how', ['fork', 'spawn'])
+@pytest.mark.parametrize('how', ['fork', 'forkserver'])
 def test_workers(orl, tmp_path, how):
     faces = photographs(orl, 3, 3)
     people = {10 * i: list(map(png, images)) for i, images in enumerate(faces.values())}
