@@ -77,7 +77,7 @@ def test_untrained_with_a_checkpoint(tool, capsys):
 
 def test_without_weights(tool):
     with pytest.raises(
-        SystemExit, match=r'a checkpoint is needed: .*; --untrained tests random one'
+        ValueError, match=r'a checkpoint is needed: .*; --untrained tests random one'
     ):
         tool(*NO_DATA)
 
