@@ -76,7 +76,7 @@ def test_everything_that_a_margin_head_can_have(device, name, impl):
     of_cpu, head = pair(name, device, impl=impl, **extra)
     margins = getattr(head, 'margins', None)
     if isinstance(margins, ClassMargins):
-        few, many = max(margins.least, 0.1), min(margins.most, 1.3)
+        few, many = max(margins.minimum, 0.1), min(margins.maximum, 1.3)
         by_class = torch.linspace(few, many, CLASSES).tolist()
         if margins.uniform:
             by_class = many
