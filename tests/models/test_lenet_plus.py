@@ -28,7 +28,7 @@ def test_layers_are_those_of_the_paper():
     assert not any(isinstance(m, nn.BatchNorm2d) for m in net.modules())
 
 
-def test_batch_normalisation_follows_each_convolution():
+def test_batch_normalization_follows_each_convolution():
     layers = list(LeNetPlus(base_channels=2).layers)
     places = [i for i, layer in enumerate(layers) if isinstance(layer, nn.Conv2d)]
     assert len(places) == 6
