@@ -54,7 +54,7 @@ LOSSES = {
 
 
 def best_times(candidates: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Least seconds of each candidate over rounds in which they take turns."""
+    """Shortest time of each candidate in seconds; every round runs each of them once."""
     times = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, run in candidates.items():
@@ -67,13 +67,16 @@ def best_times(candidates: dict[str, Callable[[], object]], rounds: int) -> dict
 
 
 def resident(field: str) -> int:
-    """VmRSS or VmHWM of this process, in bytes."""
+    """Read VmRSS or VmHWM of this process, in bytes."""
     lines = Path('/proc/self/status').read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith(field)).split()[1])
 
 
 def peak_extra_memory(run: Callable[[], object], device: str = 'cpu') -> int | None:
-    """Most memory during a call above that before it, in bytes; on a CPU on Linux only."""
+    """Peak memory of a call above the memory before it, in bytes; None where it is not measured.
+
+    The CPU's is measured on Linux only.
+    """
     gc.collect()
     if device != 'cpu':
         torch.cuda.reset_peak_memory_stats(device)
@@ -83,7 +86,7 @@ def peak_extra_memory(run: Callable[[], object], device: str = 'cpu') -> int | N
     clear = Path('/proc/self/clear_refs')
     if not clear.exists():
         return None
-    # What the allocator still holds of earlier calls would hide what this one takes.
+    # Memory that the allocator keeps from earlier calls would hide what this one needs.
     ctypes.CDLL(None).malloc_trim(0)
     clear.write_text('5')
     before = resident('VmRSS')
@@ -94,9 +97,9 @@ def peak_extra_memory(run: Callable[[], object], device: str = 'cpu') -> int | N
 def head(args: argparse.Namespace) -> list[dict]:
     """Forward and backward of a head, against three bare matrix products and other libraries.
 
-    ms: least of the rounds. ratio: to the limit, the products of embeddings, centers and gradients
-    that no implementation can do without. extra_mb: most memory beyond weight, gradient and
-    embeddings; buffers: the same in matrices of batch x classes x sub-centers.
+    ms: shortest time of the rounds. ratio: that time divided by the limit, the products of
+    embeddings, centers and gradients that every implementation needs. extra_mb: peak memory beyond
+    weight, gradient and embeddings. buffers: the same in matrices of batch x classes x sub-centers.
     """
     rows = []
     for number in args.classes:
@@ -182,7 +185,7 @@ def _pytorch_metric_learning(
 
 
 def step(args: argparse.Namespace) -> list[dict]:
-    """Whole training steps of a head with SGD and momentum: time and all resident memory."""
+    """Training steps of a head with SGD and momentum: time and resident memory."""
     options = dict(num_classes=args.classes, in_channels=args.dim, num_subcenters=args.subcenters)
     module = MODELS.build(dict(type=LOSSES[args.loss], impl=args.impl, **options))
     optimizer = torch.optim.SGD(
@@ -213,8 +216,8 @@ def step(args: argparse.Namespace) -> list[dict]:
 def retrieval(args: argparse.Namespace) -> list[dict]:
     """RetrievalMetric against the bare matrix products between queries and gallery.
 
-    Defaults are the size of In-Shop. The metric starts from the collected embeddings, and its
-    memory is counted above them.
+    The defaults are the size of In-Shop. The metric starts from collected embeddings, and its
+    memory is counted beyond them.
     """
     generator = torch.Generator().manual_seed(0)
     vectors = {
@@ -274,9 +277,9 @@ def retrieval(args: argparse.Namespace) -> list[dict]:
 def data(args: argparse.Namespace) -> list[dict]:
     """Reading images from a .rec file and from a folder, against cv2.imdecode of the same bytes.
 
-    The bytes for the limit are in memory; the files are in the page cache after the first round.
-    Images are the ORL faces as JPEG files of 112 x 112 pixels, or those of a folder of identities.
-    With workers a DataLoader packs the images into batches of 128.
+    The limit decodes from memory; the files are in the page cache after the first round. The images
+    are the ORL faces as JPEG files of 112 x 112 pixels, or those of a folder of identities. With
+    workers a DataLoader packs the images into batches of 128.
     """
     with TemporaryDirectory() as scratch:
         root = Path(scratch)
@@ -333,12 +336,12 @@ def data(args: argparse.Namespace) -> list[dict]:
 
 
 def inversion(args: argparse.Namespace) -> list[dict]:
-    """A step of an inversion, against the bare net and hooks as DeepInversion has them.
+    """A step of an inversion, against the bare net and the hooks of DeepInversion.
 
     limit_ms: forward and backward to the images of the net and its loss, the weights frozen.
-    ours_ms: the same with BN prior, total variation, norm and Adam. hooks_ms: a hook on each BN
-    layer that takes mean and variance apart, and a plain backward pass, as its published code has
-    them; hooks_frozen_ms: that with frozen weights.
+    ours_ms: the same with BN prior, total variation, norm and Adam. hooks_ms: the published code of
+    DeepInversion, a hook on each BN layer that computes mean and variance separately, and a
+    backward pass to all weights. hooks_frozen_ms: the same with frozen weights.
     """
     torch.manual_seed(0)
     net = IResNet(args.depth, input_size=args.size)
@@ -407,7 +410,7 @@ def inversion(args: argparse.Namespace) -> list[dict]:
 
 
 def print_table(rows: list[dict]) -> None:
-    """Rows with the same keys, as columns."""
+    """Print rows with the same keys as columns."""
     cells = [list(rows[0])] + [[_text(value) for value in row.values()] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for line in cells:
@@ -424,8 +427,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument('--rounds', type=int, default=15, help='turns, of which the least counts')
-    common.add_argument('--json', metavar='FILE', help='write the figures here too')
+    common.add_argument(
+        '--rounds', type=int, default=15, help='number of rounds, of which the fastest counts'
+    )
+    common.add_argument('--json', metavar='FILE', help='file for the figures')
     command = commands.add_parser('head', parents=[common], help=head.__doc__)
     command.add_argument('--batch', type=int, default=128)
     command.add_argument('--dim', type=int, default=512)
@@ -455,15 +460,17 @@ def build_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=retrieval)
 
     command = commands.add_parser('data', parents=[common], help=data.__doc__)
-    command.add_argument('--images', type=int, default=2000, help='faces to write')
-    command.add_argument('--folder', help='of identities, to take instead')
+    command.add_argument('--images', type=int, default=2000, help='number of images to write')
+    command.add_argument('--folder', help='folder of identities to read instead')
     command.add_argument('--workers', type=int, nargs='*', default=[0, 1, 2])
     command.set_defaults(run=data)
 
     command = commands.add_parser('inversion', parents=[common], help=inversion.__doc__)
-    command.add_argument('--depth', type=int, default=18, help='of the IResNet')
+    command.add_argument('--depth', type=int, default=18, help='depth of the IResNet')
     command.add_argument('--batch', type=int, default=16)
-    command.add_argument('--size', type=int, default=112, help='of the images in pixels')
+    command.add_argument(
+        '--size', type=int, default=112, help='width and height of the images in pixels'
+    )
     command.add_argument('--device', default=device, help=f'{device} by default here')
     command.set_defaults(run=inversion)
     return parser
@@ -475,7 +482,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = args.run(args)
     print_table(rows)
     if args.json:
-        # What has one row by its nature is one object.
+        # An inversion has a single row.
         figures = rows[0] if args.run is inversion else rows
         Path(args.json).write_text(json.dumps(figures, indent=2))
 

@@ -1,4 +1,4 @@
-"""Train and draw what a loss does to embeddings: python tools/plot.py mnist."""
+"""Draw the embeddings that a loss leads to: python tools/plot.py mnist."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mmarcface.engine.launch import load_config, train_unless_done
 from mmarcface.visualization import EmbeddingPanel, draw_embeddings
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs' / 'mnist'
-# In the order in which they were found.
+# In the order of their publication.
 LOSSES = {
     'softmax': 'softmax',
     'weight norm': 'weight-norm',
@@ -33,11 +33,21 @@ LOSSES = {
 def build_parser() -> argparse.ArgumentParser:
     parser = ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
-    mnist = commands.add_parser('mnist', help='digits as points, for six losses')
-    mnist.add_argument('--dim', type=int, choices=(2, 3), default=3, help='plane or sphere')
-    mnist.add_argument('--work-dir', help='folder for the nets; ./work_dirs/mnist-3d by default')
+    mnist = commands.add_parser(
+        'mnist', help='embed the digits of MNIST with six losses, trained first'
+    )
     mnist.add_argument(
-        '--out', metavar='FILE', help='the figure; WORK_DIR/evolution.png by default'
+        '--dim',
+        type=int,
+        choices=(2, 3),
+        default=3,
+        help='dimensions of the embeddings: a plane or a sphere',
+    )
+    mnist.add_argument(
+        '--work-dir', help='folder for the trainings; ./work_dirs/mnist-3d by default'
+    )
+    mnist.add_argument(
+        '--out', metavar='FILE', help='path of the figure; WORK_DIR/evolution.png by default'
     )
     mnist.add_argument(
         '--cfg-options',
@@ -50,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def train(config: Config) -> EmbeddingPanel:
-    """Train a net, or take it where the work dir has it; gives its embeddings."""
+    """Train a model unless the work dir has it, and return its embeddings."""
     runner = train_unless_done(config)
     hook = next(hook for hook in runner.hooks if isinstance(hook, EmbeddingPlotHook))
     if hook.panel is None:

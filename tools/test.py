@@ -27,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         'checkpoint',
         nargs='?',
-        help='path or URL of the checkpoint; none for a model without parameters',
+        help='path or URL of the checkpoint; not needed for a model without parameters',
     )
     parser.add_argument(
         '--untrained',
@@ -39,14 +39,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--out',
         metavar='FILE',
-        help='write the figures (.json, .yml) or the embedding of every image (.pkl) here',
+        help='file for the figures (.json, .yml) or the embeddings of all images (.pkl)',
     )
     return parser
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = build_parser()
-    # Intermixed, as parse_args takes no optional checkpoint that comes after an option.
+    # parse_args does not accept an optional checkpoint after an option.
     args = parser.parse_intermixed_args(argv)
     if args.out and not args.out.endswith(METRICS + PREDICTIONS):
         parser.error(f'--out must end in one of {", ".join(METRICS + PREDICTIONS)}, got {args.out}')
@@ -56,7 +56,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def write_thresholds(runner: Runner, checkpoint: str | None) -> None:
-    """Keep the thresholds that the metrics found, beside the checkpoint where there is a file."""
+    """Write the thresholds that the metrics chose: beside the checkpoint, or into the work dir."""
     calibrations = {
         f'{metric.prefix}/{name}'.rstrip('/'): found
         for metric in runner.test_evaluator.metrics
@@ -69,7 +69,7 @@ def write_thresholds(runner: Runner, checkpoint: str | None) -> None:
     for place in [*places, Path(runner.work_dir, 'thresholds.json')]:
         try:
             save_thresholds(place, fingerprint_model(trained_model(runner)), calibrations)
-        except OSError:  # A folder of others, or read-only: the work dir is ours.
+        except OSError:  # The folder of the checkpoint may be read-only; the work dir is not.
             continue
         runner.logger.info(f'Thresholds are in {place}')
         break
@@ -92,8 +92,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         runner.logger.info(f'Testing untrained weights, of seed {runner.seed}')
     elif args.checkpoint is None and parameter is not None:
         raise ValueError(
-            f'a checkpoint is needed: the model has parameters, such as {parameter}'
-            '; --untrained tests random ones'
+            f'the model has parameters, such as {parameter}, and needs a checkpoint; --untrained '
+            'tests random ones'
         )
     check_data(runner.test_loop)
     if args.out and args.out.endswith(PREDICTIONS):

@@ -27,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs='?',
         const='auto',
         metavar='auto|PATH',
-        help='go on from a checkpoint; auto, the default, takes the latest of the work dir',
+        help='continue from a checkpoint; auto, the default, takes the latest of the work dir',
     )
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate')
@@ -40,12 +40,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def refuse_other_work_dir(path: Path, work_dir: str) -> None:
-    """See that a config in the work dir of a training, where mmengine copies it, names that one."""
-    of_training = (path.parent / 'last_checkpoint').exists()
-    if of_training and path.parent.resolve() != Path(work_dir).resolve():
+    """Refuse the config in the work dir of a training, its copy by mmengine, if that dir moved."""
+    in_work_dir = (path.parent / 'last_checkpoint').exists()
+    if in_work_dir and path.parent.resolve() != Path(work_dir).resolve():
         raise ValueError(
-            f'{path} lies in the work dir of a training and names {work_dir}, which has no '
-            f'checkpoint: was it moved? Add --work-dir {path.parent} to go on with that training'
+            f'{path} is in the work dir of a training, but its work_dir is {work_dir}, which has '
+            f'no checkpoint: if it was moved, add --work-dir {path.parent} to continue the training'
         )
 
 
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
         config.auto_scale_lr.enable = True
     if args.resume == 'auto':
-        # The first start of a job that resumes by itself finds nothing yet, and load_from holds.
+        # The first start of a job that always resumes finds no checkpoint, and uses load_from.
         if latest_checkpoint(config.work_dir) is not None:
             config.resume, config.load_from = True, None
         elif args.work_dir is None:
@@ -73,11 +73,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         config.resume, config.load_from = True, args.resume
     train_missing_judges(config)
     runner = build_runner(config)
-    checkpoint = runner._load_from
-    if config.get('resume') and is_finished(config, open_training(checkpoint)['meta']):
+    checkpoint = runner._load_from if config.get('resume') else None
+    if checkpoint is not None and is_finished(config, open_training(checkpoint)['meta']):
         runner.logger.info(
             f'{checkpoint} is the end of this training: raise train_cfg.max_epochs or max_iters to '
-            'train on'
+            'continue it'
         )
     for loop in (runner.train_loop, runner.val_loop):
         if loop is not None:

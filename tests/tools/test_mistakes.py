@@ -56,7 +56,7 @@ MISTAKES = [
     (f'train {ORL} --resume none.pth', 'checkpoint none.pth does not exist'),
     (f'train {ORL} --launcher slurm', 'use tools/dist_train.sh'),
     (f'train {ORL} --auto-scale-lr {OPTIONS} auto_scale_lr=None', 'needs auto_scale_lr = dict('),
-    (f'test {ORL}', 'a checkpoint is needed'),
+    (f'test {ORL}', 'and needs a checkpoint; --untrained tests random ones'),
     (f'test {ORL} file', 'name another file, or fetch or write it again'),
     (f'test {ORL} orl.pth --out figures.csv', '--out must end in one of .json'),
     (f'test {ORL} orl.pth --untrained', '--untrained takes no checkpoint'),

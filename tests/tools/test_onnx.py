@@ -45,5 +45,5 @@ def test_figures_are_those_of_the_checkpoint(run_tool, run_on_two, tmp_path):
 
 def test_torch_model_needs_a_checkpoint(run_tool):
     done = run_tool('test.py', CONFIG, fails=True)
-    message = 'a checkpoint is needed: the model has parameters, such as image_encoder.conv1.weight'
+    message = 'the model has parameters, such as image_encoder.conv1.weight, and needs a checkpoint'
     assert message in done.output.splitlines()[-1]

@@ -76,7 +76,9 @@ def test_the_copied_config_of_a_moved_work_dir(tool):
     """mmengine's copy names the folder that it was made for."""
     work = tool.folder / 'work_dirs'
     (work / 'net').rename(work / 'moved')
-    with pytest.raises(ValueError, match=r'lies in the work dir of a training and names .*net, wh'):
+    with pytest.raises(
+        ValueError, match=r'is in the work dir of a training, but its work_dir is .*net, wh'
+    ):
         tool(work / 'moved' / 'net.py', '--resume', *MORE)
     assert not (work / 'net').exists()
     # As the message says.
