@@ -26,6 +26,8 @@ TOOLS = {
     'benchmark': 'measure speed and memory against other libraries',
 }
 PROGRAM = 'mmarcface'
+STACK = ('mmengine', 'mmpretrain', 'mmcv')
+WITH_LITE = 'mmengine, mmpretrain and mmcv-lite'
 # Seconds in which torchrun ends the other processes, once one of them has failed.
 GRACE = 10
 
@@ -114,10 +116,10 @@ def _load_tool(name: str) -> ModuleType:
     try:
         from .plugin import CONFIG_ROOT
     except ModuleNotFoundError as error:
-        if error.name != 'mmcv':
+        if error.name not in STACK:
             raise
         raise ImportError(
-            "mmcv is not installed: pip install 'mmarcface[lite]' brings mmcv-lite, which is enough"
+            f"{error.name} is not installed: pip install 'mmarcface[lite]' brings {WITH_LITE}"
         ) from None
     path = CONFIG_ROOT / 'tools' / f'{name}.py'
     spec = importlib.util.spec_from_file_location(f'{PROGRAM}.tools.{name}', path)

@@ -97,7 +97,7 @@ def mismatch(what: str, face: Face) -> ValueError:
 
     Args:
         what: the image of the target.
-        face: that of the source.
+        face: image of the source.
     """
     return ValueError(
         f'{what} is not image {face.number} of {face.identity} ({face.path}): it is of another '
