@@ -28,7 +28,7 @@ TOOLS = {
 PROGRAM = 'mmarcface'
 STACK = ('mmengine', 'mmpretrain', 'mmcv')
 WITH_LITE = 'mmengine, mmpretrain and mmcv-lite'
-# Seconds in which torchrun ends the other processes, once one of them has failed.
+# Seconds in which torchrun ends the other processes after one has failed.
 GRACE = 10
 
 
@@ -61,14 +61,19 @@ def run_command(main: Callable[[Sequence[str]], None], argv: Sequence[str] | Non
     try:
         main(argv)
     except (Exception, KeyboardInterrupt) as error:
+        is_first = int(os.environ.get('RANK', 0)) == 0
         if _is_interrupt(error):
-            _print_line('interrupted')
+            if is_first:
+                _print_line('interrupted')
             sys.exit(130)
         message = describe_user_error(error)
         if message is None:
             raise
         if '--traceback' in argv or os.environ.get('MMARCFACE_TRACEBACK', '0') != '0':
             traceback.print_exc()
+        if not is_first:
+            # Usually the first process says the same, and this one is ended while it waits.
+            time.sleep(GRACE)
         _print_line(f'error: {message}')
         sys.exit(2)
 
@@ -136,9 +141,6 @@ def _is_interrupt(error: BaseException | None) -> bool:
 
 
 def _print_line(text: str) -> None:
-    if int(os.environ.get('RANK', 0)) > 0:
-        # The first process says the same, and then this one is ended before it comes to that.
-        time.sleep(GRACE)
     print(f'{Path(sys.argv[0]).name}: {text}', file=sys.stderr, flush=True)
 
 

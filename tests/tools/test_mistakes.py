@@ -128,12 +128,18 @@ def test_a_mistake(run_tool, tmp_path, folder, command, advice):
     assert 'Traceback' not in done.output
 
 
-def test_a_process_says_it_in_one_line(tmp_path):
-    done = run_process(tmp_path, 'convert.py', 'rec', 'none', 'faces.rec')
+def test_a_process_says_it_in_one_line(run_tool, tmp_path):
+    words = 'rec', 'none', 'faces.rec'
+    done = run_process(tmp_path, 'convert.py', *words, PYTHONWARNINGS='')
     advice = 'none does not exist: name a .rec or .bin file, or a folder'
     assert one_line(done) == f'convert.py: error: {advice}'
-    words = 'rec', 'none', 'faces.rec'
-    done = run_process(tmp_path, 'convert.py', *words, MMARCFACE_TRACEBACK='1')
+    assert one_line(run_tool('convert.py', *words, fails=True, MMARCFACE_TRACEBACK='0'))
+    for more, env in (((), dict(MMARCFACE_TRACEBACK='1')), (('--traceback',), {})):
+        done = run_tool('convert.py', *words, *more, fails=True, **env)
+        check_traceback(done, advice)
+
+
+def check_traceback(done, advice):
     assert done.returncode == 2
     first, *_, error, line = done.stderr.splitlines()
     assert first == 'Traceback (most recent call last):'

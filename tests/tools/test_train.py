@@ -60,6 +60,19 @@ def test_resume_where_the_work_dir_is_now(tool, how):
     assert not (work / 'net' / 'epoch_2.pth').exists()
 
 
+def test_a_finished_training_says_so(tool, capsys):
+    before = (tool.folder / 'work_dirs' / 'net' / 'epoch_1.pth').stat().st_mtime_ns
+    tool('net.py', '--resume', '--cfg-options', 'log_level=INFO')
+    message = 'epoch_1.pth is the end of this training: raise train_cfg.max_epochs'
+    assert message in capsys.readouterr().out
+    assert (tool.folder / 'work_dirs' / 'net' / 'epoch_1.pth').stat().st_mtime_ns == before
+
+
+def test_first_start_of_a_config_that_resumes(tool):
+    tool('net.py', '--work-dir', 'new', '--cfg-options', 'resume=True')
+    assert (tool.folder / 'new' / 'epoch_1.pth').exists()
+
+
 def test_resume_after_a_break_while_the_note_was_written(tool):
     work = tool.folder / 'work_dirs' / 'net'
     before = (work / 'epoch_1.pth').stat().st_mtime_ns
