@@ -69,7 +69,7 @@ def run_command(main: Callable[[Sequence[str]], None], argv: Sequence[str] | Non
         message = describe_user_error(error)
         if message is None:
             raise
-        if '--traceback' in argv or os.environ.get('MMARCFACE_TRACEBACK', '0') != '0':
+        if '--traceback' in argv or os.environ.get('MMARCFACE_TRACEBACK', '') not in ('', '0'):
             traceback.print_exc()
         if not is_first:
             # Usually the first process says the same, and this one is ended while it waits.
