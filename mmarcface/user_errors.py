@@ -1,13 +1,13 @@
-"""Telling mistakes of a user from bugs of ours, by where an error was raised.
+"""Tell mistakes of a user from bugs, by the place where an error was raised.
 
 An error is the user's mistake if
 
 - a ``raise`` statement of this package or its tools raised it, also in a worker of a DataLoader;
-- a class could not be built from a config, and no code of ours was at work in it: an unknown type,
-  an unknown or missing argument, a value that its class refuses;
+- a class of another package could not be built from a config: its type is unknown, an argument is
+  unknown or missing, or the class refuses a value;
 - the system refused a file: it is missing, may not be read, or the disk is full.
 
-Whatever else torch, NumPy or Python raise under our code is a bug of ours.
+Any other error that torch, NumPy or Python raises in our code is a bug.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ BUILDERS = {
     'mmengine.registry.build_functions': 'build',
     'mmengine.runner.runner': ('build', 'from_cfg'),
 }
-# What a constructor raises for arguments that it does not take.
+# Errors that a constructor raises for wrong arguments.
 CONFIG_ERRORS = (TypeError, ValueError, LookupError, AssertionError, ImportError)
 UNEXPECTED = re.compile(r"([\w.]+)\(\) got an unexpected keyword argument '(\w+)'")
 MISSING = re.compile(r'\(\) missing \d+ required')
-# Raised to say that code of ours is wrong or not finished.
+# Errors that say that the code itself is wrong or not finished.
 NEVER = (AssertionError, NotImplementedError)
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -73,7 +73,7 @@ def _describe_config_error(error: BaseException, frames: list[FrameType]) -> str
     if not built or not isinstance(error, CONFIG_ERRORS):
         return None
     builder, inside = frames[built[-1]], frames[built[-1] + 1 :]
-    # Arguments that no parameter takes go from one constructor to that of the base class.
+    # A constructor of ours may pass an unknown argument on to that of its base class.
     unexpected, missing = UNEXPECTED.search(str(error)), MISSING.search(str(error))
     unbound = unexpected or missing
     passed_on = unbound and all(frame.f_code.co_name == '__init__' for frame in inside)

@@ -18,7 +18,7 @@ from mmpretrain.apis import ModelHub
 from mmarcface.plugin import CONFIG_ROOT
 
 CONFIG_FILES = ('.py', '.json', '.yml', '.yaml')
-# What is read of a whole config beside the parameters of Runner.
+# Keys of a config that are read beside the parameters of Runner.
 OTHER_KEYS = {
     'activation_checkpointing', 'compile', 'custom_imports', 'efficient_conv_bn_eval',
     'find_unused_parameters', 'inversion', 'keep_list', 'model_wrapper_cfg', 'purification',
@@ -28,7 +28,7 @@ CLOSING = {'(': ')', '[': ']', '{': '}'}
 
 
 def config_names() -> dict[str, Path]:
-    """The configs that can be named: the file names without ``.py``, and the model index."""
+    """Paths of our configs by name: the names of their files, and those of the model index."""
     folder = CONFIG_ROOT / 'configs'
     names = {
         path.stem: path
@@ -51,7 +51,7 @@ def find_config(name: str) -> str:
 
     Raises:
         FileNotFoundError: if there is none; the error has the nearest names.
-        ValueError: if the path is no config's.
+        ValueError: if the path is not that of a config file.
     """
     path = Path(name).expanduser()
     is_path = path.suffix in CONFIG_FILES or os.sep in name
