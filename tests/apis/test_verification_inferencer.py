@@ -164,3 +164,9 @@ def test_wrong_pairs(orl, model, tmp_path):
     for pairs in ([good, good], (good,), [(good,)], [(good, good, good)]):
         with pytest.raises(ValueError, match='pairs must be a list of pairs of images, got'):
             verify(pairs)
+
+
+@pytest.mark.parametrize('threshold', [-1.01, 1.01])
+def test_a_threshold_is_a_cosine(model, threshold):
+    with pytest.raises(ValueError, match=rf'threshold must be in \[-1, 1\], got {threshold}'):
+        VerificationInferencer(model, threshold=threshold)

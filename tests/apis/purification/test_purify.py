@@ -7,6 +7,7 @@ import math
 import shutil
 from dataclasses import astuple, fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from mmpretrain.models import ImageClassifier
 from sklearn.metrics import precision_score, recall_score
 
 from mmarcface.apis import purify, save_purification
+from mmarcface.apis.purification.saving import _image as shown_image
 from mmarcface.datasets import FilteredDataset, IdentityFolder, NoisyLabels
 from mmarcface.functional.subcenter import fit_angle_mixture
 from mmarcface.models import ArcFaceHead, SoftmaxHead
@@ -604,3 +606,17 @@ def test_wrong_format(dataset, tmp_path):
     with pytest.raises(ValueError, match=r"format must be one of .* got 'txt'"):
         save_purification(found, dataset, tmp_path / 'out', 'txt')
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('shape', [(5, 4), (5, 4, 1), (5, 4, 3)])
+def test_images_of_any_channels_are_shown_in_color(shape):
+    given = np.arange(np.prod(shape), dtype=np.float32).reshape(shape) - 1
+    dataset = SimpleNamespace(
+        get_data_info=lambda place: dict(place=place),
+        # What follows the reading is not for the eye.
+        pipeline=SimpleNamespace(transforms=[lambda sample: sample | dict(img=given), None]),
+    )
+    image = shown_image(dataset, 0)
+    expected = np.broadcast_to(given.reshape(5, 4, -1), (5, 4, 3)).clip(0)
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image, expected)
