@@ -5,7 +5,9 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from subprocess import CompletedProcess
 from types import SimpleNamespace
@@ -147,17 +149,19 @@ def on_processes(request, tmp_path: Path) -> Callable[..., list]:
     return run
 
 
-def _tool_in_group(rank: int, world: int, folder: str, name: str, words: tuple) -> None:
+def _tool_in_group(rank: int, world: int, folder: str, name: str, words: tuple) -> str:
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world))
     os.chdir(folder)
-    call_tool(name, *words, '--launcher', 'pytorch')
+    with redirect_stdout(StringIO()) as said:
+        call_tool(name, *words, '--launcher', 'pytorch')
+    return said.getvalue()
 
 
 @pytest.fixture
-def run_on_two(tmp_path: Path) -> Callable[..., None]:
-    """Run a tool on two gloo processes, which takes a tenth of the time of torchrun."""
+def run_on_two(tmp_path: Path) -> Callable[..., str]:
+    """Run a tool on two gloo processes, in a tenth of the time of torchrun; gives what they say."""
 
-    def run(name: str, *words: str | Path) -> None:
-        _start_group(2, tmp_path, _tool_in_group, (str(tmp_path), name, words))
+    def run(name: str, *words: str | Path) -> str:
+        return ''.join(_start_group(2, tmp_path, _tool_in_group, (str(tmp_path), name, words)))
 
     return run

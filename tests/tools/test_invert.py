@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 
 import cv2
 import numpy as np
@@ -15,7 +13,6 @@ from mmengine.config import Config
 from mmarcface.apis import get_model
 from mmarcface.apis.inversion.state import SearchState
 from mmarcface.engine.launch import build_runner
-from tests.conftest import ROOT
 from tests.engine.test_inversion import tiny, train
 from tests.in_process import call_tool
 
@@ -342,8 +339,7 @@ def test_images_of_other_people(run, nets, people, tmp_path):
     assert report['identities'] == 3
 
 
-@pytest.mark.slow
-def test_two_processes(nets, tmp_path):
+def test_two_processes(nets, tmp_path, run_on_two):
     """Training with the hook, and the tool, each with a judge to be trained first."""
     hook = dict(type='mmarcface.BNPriorInversionHook', **INVERSION)
     config = Config.fromfile(nets / 'net.py')
@@ -354,16 +350,7 @@ def test_two_processes(nets, tmp_path):
     config.dump(tmp_path / 'net.py')
     shutil.copy(nets / 'judge.py', tmp_path)
 
-    def on_two(tool, *words):
-        command = [sys.executable, '-m', 'torch.distributed.run', '--standalone']
-        command += ['--nproc-per-node', '2', ROOT / 'tools' / tool, *words]
-        command += ['--launcher', 'pytorch']
-        done = subprocess.run(
-            [*map(str, command)], cwd=tmp_path, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-
-    on_two('train.py', tmp_path / 'net.py')
+    run_on_two('train.py', tmp_path / 'net.py')
     work = tmp_path / 'work_dirs' / 'net'
     (folder,) = (work / 'inversion').iterdir()
     report = json.loads((folder / 'report.json').read_text())
@@ -372,7 +359,7 @@ def test_two_processes(nets, tmp_path):
     assert (tmp_path / 'work_dirs' / 'judge' / 'epoch_1.pth').exists()
     assert list(work.glob(f'*/vis_data/vis_image/inversion_{folder.name}.png'))
 
-    on_two('invert.py', tmp_path / 'net.py', work / 'epoch_1.pth', '--out', tmp_path / 'out')
+    run_on_two('invert.py', tmp_path / 'net.py', work / 'epoch_1.pth', '--out', tmp_path / 'out')
     again = json.loads((tmp_path / 'out' / 'report.json').read_text())
     assert again['terms']['objective'] == pytest.approx(report['terms']['objective'], rel=1e-4)
     assert again['attack_accuracy'] == report['attack_accuracy']

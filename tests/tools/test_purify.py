@@ -2,13 +2,10 @@
 
 import csv
 import json
-import os
 import re
 import runpy
 import shlex
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -446,35 +443,18 @@ def test_training_set_is_prepared_as_for_testing():
         training_set(bare)
 
 
-@pytest.mark.slow
-def test_two_processes(trained, tmp_path, tool):
+def test_two_processes(trained, tmp_path, tool, run_on_two):
     """The same lists as on one; and a whole run."""
     checkpoint = checkpoint_in(trained)
-
-    def on_two(*words):
-        command = [sys.executable, '-m', 'torch.distributed.run', '--standalone']
-        command += ['--nproc-per-node', '2', ROOT / 'tools' / 'purify.py', *words]
-        command += ['--launcher', 'pytorch']
-        done = subprocess.run(
-            [*map(str, command)],
-            cwd=tmp_path,
-            env=os.environ | {'PYTHONPATH': str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-        return done.stdout
-
     tool(trained / 'net.py', checkpoint, '--out', tmp_path / 'one')
-    on_two(trained / 'net.py', checkpoint, '--out', tmp_path / 'two')
+    run_on_two('purify.py', trained / 'net.py', checkpoint, '--out', tmp_path / 'two')
     for name in ('keep.csv', 'drop.csv'):
         assert (tmp_path / 'one' / name).read_bytes() == (tmp_path / 'two' / name).read_bytes()
 
     config = config_of()
     config.custom_hooks.append(dict(type='SyncBuffersHook'))
     config.dump(tmp_path / 'net.py')
-    said = on_two('run', tmp_path / 'net.py', '--seeds', '0')
+    said = run_on_two('purify.py', 'run', tmp_path / 'net.py', '--seeds', '0')
     assert said.count('Seed 0: ') == 1
     results = json.loads((tmp_path / 'work_dirs/net/seed0/results.json').read_text())
     assert list(results) == [*STAGES, 'purification']
