@@ -7,7 +7,7 @@ from argparse import Namespace
 import pytest
 import torch
 
-from tests.in_process import load_tool
+from tests.in_process import fresh_state, load_tool
 
 SMALL = ('--batch', '4', '--dim', '8', '--rounds', '1')
 
@@ -24,7 +24,8 @@ def benchmark(monkeypatch):
         return {name: 0.5 * place for place, name in enumerate(candidates, 1)}
 
     monkeypatch.setattr(tool, 'best_times', times_of)
-    return tool
+    with fresh_state():
+        yield tool
 
 
 def test_times_are_the_least_of_rounds_in_turns(monkeypatch):
