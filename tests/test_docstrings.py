@@ -1,4 +1,4 @@
-"""Public docstrings document every argument, in order, and no other."""
+"""Public docstrings document every argument, in order, and no other; references resolve."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ import pytest
 
 import mmarcface
 
+from .test_readme import ROOMS
+
+REFERENCE = re.compile(r':(?:func|class|meth|attr|mod):`\.?([\w.]+)`')
 FRAGMENT = re.compile(
     r'(of|by|in|from|to|as|with|for|on|is|gives|take|what|whom?|where|that|this|their)\b|\(|$'
 )
@@ -200,3 +203,30 @@ def ignored(a, *_, **kwargs):
 @pytest.mark.parametrize('value', [Override, Inherited, Attributes, ignored])
 def test_what_is_documented_elsewhere_passes(value):
     check(value)
+
+
+def modules() -> Iterator:
+    for info in pkgutil.walk_packages(mmarcface.__path__, 'mmarcface.'):
+        yield pytest.param(importlib.import_module(info.name), id=info.name)
+
+
+def is_in(owner: object, name: str) -> bool:
+    for part in name.split('.'):
+        if not hasattr(owner, part):
+            return False
+        owner = getattr(owner, part)
+    return True
+
+
+@pytest.mark.parametrize('module', modules())
+def test_references_lead_somewhere(module):
+    """A short name is one of the module, its classes or its package, or is public."""
+    owners = [module, importlib.import_module(module.__name__.rpartition('.')[0])]
+    owners += filter(inspect.isclass, vars(module).values())
+    owners += [importlib.import_module(f'mmarcface.{room}') for room in ROOMS]
+    for name in REFERENCE.findall(inspect.getsource(module)):
+        package, _, rest = name.partition('.')
+        if package in ('mmarcface', 'mmpretrain', 'torch'):
+            assert is_in(importlib.import_module(package), rest), name
+        else:
+            assert any(is_in(owner, name) for owner in owners), name

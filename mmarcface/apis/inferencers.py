@@ -137,7 +137,8 @@ def image_sample(image: str | Path | np.ndarray | dict) -> dict:
     Args:
         image: its path, or an array, (H, W, 3), uint8 in [0, 255], BGR; or
             ``dict(img=..., landmarks=...)`` of one of these and its landmarks, for
-            :class:`AlignFace`, x and y in pixels, (5, 2) or (2, 2); see :func:`read_landmarks`.
+            :class:`AlignFace`, x and y in pixels, (5, 2) or (2, 2); see
+            :func:`mmarcface.datasets.formats.landmarks.read_landmarks`.
 
     Returns:
         ``img_path`` of a path; ``img``, ``img_shape`` and ``ori_shape`` of an array; and

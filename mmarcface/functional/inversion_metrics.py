@@ -157,7 +157,7 @@ def evaluate_inversions(
         - ``images``, ``identities``: number of generated images and identities;
         - ``attack_accuracy``, with ``_low`` and ``_high``: share of the images whose
           nearest template is that of their identity, with Wilson's 95% interval; beside it
-          ``real_accuracy`` (:attr:`RealEmbeddings.accuracy`) and ``chance_accuracy``;
+          ``real_accuracy`` (``RealEmbeddings.accuracy``) and ``chance_accuracy``;
         - ``identities_reidentified``: number of identities for which this holds for at least half
           of the images; ``reidentified_low`` and ``_high`` are Wilson's interval of their share;
         - ``cosine_own``: mean cosine to the real images of the same identity, ``cosine_other`` to
