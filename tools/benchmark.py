@@ -432,42 +432,70 @@ def build_parser() -> argparse.ArgumentParser:
     )
     common.add_argument('--json', metavar='FILE', help='file for the figures')
     command = commands.add_parser('head', parents=[common], help=head.__doc__)
-    command.add_argument('--batch', type=int, default=128)
-    command.add_argument('--dim', type=int, default=512)
-    command.add_argument('--subcenters', type=int, default=1)
-    command.add_argument('--classes', type=int, nargs='+', default=[85742])
-    command.add_argument('--loss', nargs='+', choices=LOSSES, default=['arcface'])
-    command.add_argument('--impl', nargs='+', choices=IMPLEMENTATIONS, default=['fused', 'chunked'])
-    command.add_argument('--no-peers', dest='peers', action='store_false')
+    command.add_argument('--batch', type=int, default=128, help='number of embeddings in a batch')
+    command.add_argument('--dim', type=int, default=512, help='dimensions of the embeddings')
+    command.add_argument(
+        '--subcenters', type=int, default=1, help='number of centers of each class'
+    )
+    command.add_argument(
+        '--classes', type=int, nargs='+', default=[85742], help='numbers of classes'
+    )
+    command.add_argument(
+        '--loss', nargs='+', choices=LOSSES, default=['arcface'], help='losses to measure'
+    )
+    command.add_argument(
+        '--impl',
+        nargs='+',
+        choices=IMPLEMENTATIONS,
+        default=['fused', 'chunked'],
+        help='implementations to measure',
+    )
+    command.add_argument(
+        '--no-peers', dest='peers', action='store_false', help='measure no other libraries'
+    )
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     command.add_argument('--device', default=device, help=f'{device} by default here')
     command.set_defaults(run=head)
 
     command = commands.add_parser('step', parents=[common], help=step.__doc__)
-    command.add_argument('--batch', type=int, default=512)
-    command.add_argument('--dim', type=int, default=512)
-    command.add_argument('--subcenters', type=int, default=1)
-    command.add_argument('--classes', type=int, default=1_000_000)
-    command.add_argument('--loss', choices=LOSSES, default='arcface')
-    command.add_argument('--impl', choices=IMPLEMENTATIONS, default='auto')
+    command.add_argument('--batch', type=int, default=512, help='number of embeddings in a batch')
+    command.add_argument('--dim', type=int, default=512, help='dimensions of the embeddings')
+    command.add_argument(
+        '--subcenters', type=int, default=1, help='number of centers of each class'
+    )
+    command.add_argument('--classes', type=int, default=1_000_000, help='number of classes')
+    command.add_argument('--loss', choices=LOSSES, default='arcface', help='loss to measure')
+    command.add_argument(
+        '--impl', choices=IMPLEMENTATIONS, default='auto', help='implementation to measure'
+    )
     command.set_defaults(run=step)
 
     command = commands.add_parser('retrieval', parents=[common], help=retrieval.__doc__)
-    command.add_argument('--queries', type=int, default=14218)
-    command.add_argument('--gallery', type=int, default=12612)
-    command.add_argument('--items', type=int, default=3985)
-    command.add_argument('--dim', type=int, default=2048)
+    command.add_argument('--queries', type=int, default=14218, help='number of query images')
+    command.add_argument('--gallery', type=int, default=12612, help='number of gallery images')
+    command.add_argument(
+        '--items', type=int, default=3985, help='number of items that the images show'
+    )
+    command.add_argument('--dim', type=int, default=2048, help='dimensions of the embeddings')
     command.set_defaults(run=retrieval)
 
     command = commands.add_parser('data', parents=[common], help=data.__doc__)
     command.add_argument('--images', type=int, default=2000, help='number of images to write')
     command.add_argument('--folder', help='folder of identities to read instead')
-    command.add_argument('--workers', type=int, nargs='*', default=[0, 1, 2])
+    command.add_argument(
+        '--workers',
+        type=int,
+        nargs='*',
+        default=[0, 1, 2],
+        help='numbers of DataLoader workers to measure',
+    )
     command.set_defaults(run=data)
 
     command = commands.add_parser('inversion', parents=[common], help=inversion.__doc__)
     command.add_argument('--depth', type=int, default=18, help='depth of the IResNet')
-    command.add_argument('--batch', type=int, default=16)
+    command.add_argument(
+        '--batch', type=int, default=16, help='number of images that are searched for together'
+    )
     command.add_argument(
         '--size', type=int, default=112, help='width and height of the images in pixels'
     )

@@ -1,8 +1,8 @@
 """Convert face data sets and weights: python tools/convert.py FORMAT SOURCE TARGET.
 
 SOURCE is a .rec or .bin file, or a folder: with pairs.txt (LFW), with identity_CelebA.txt (CelebA),
-or with one folder for each identity. The same command continues a conversion that was interrupted.
-In the end all that was written is compared with the source.
+or with one folder for each identity. The same command continues an interrupted conversion. In the
+end everything that was written is compared with the source.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest='format', metavar='FORMAT', required=True)
     for name, (_, text) in WRITERS.items():
         command = commands.add_parser(name, help=f'write {text}')
-        command.add_argument('source')
-        command.add_argument('target')
+        command.add_argument('source', help='file or folder to read')
+        command.add_argument('target', help='file or folder to write')
         if name in ('bin', 'lfw'):
             command.add_argument(
                 '--folds',
@@ -59,8 +59,8 @@ def build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         'insightface', help='write a checkpoint from a backbone.pth, or that of a whole training'
     )
-    command.add_argument('source')
-    command.add_argument('target')
+    command.add_argument('source', help='file of insightface to read')
+    command.add_argument('target', help='checkpoint to write, a .pth file')
     return parser
 
 

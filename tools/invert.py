@@ -1,6 +1,7 @@
 """Images back from a trained net: python tools/invert.py CONFIG CHECKPOINT --out DIR.
 
 python tools/invert.py audit CONFIG CHECKPOINT says how many identities the weights give away.
+run --help and audit --help list their options.
 """
 
 from __future__ import annotations
@@ -53,7 +54,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument('config', help='name or path of the config of the trained model')
     common.add_argument('checkpoint', help='path or URL of the checkpoint')
-    common.add_argument('--out', metavar='DIR', help='./work_dirs/CONFIG/inversion by default')
+    common.add_argument(
+        '--out',
+        metavar='DIR',
+        help='folder of the results; ./work_dirs/CONFIG/inversion by default',
+    )
     common.add_argument(
         '--judge',
         nargs='+',
@@ -66,7 +71,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--per-target',
         type=int,
         metavar='N',
-        help="images of each target; that of the config's inversion for classes, else 1",
+        help="number of images of each target; by default that of the config's inversion for "
+        'classes, and else 1',
     )
     common.add_argument('--seed', type=int, help='seed of the noise that the search starts from')
     common.add_argument(
@@ -81,14 +87,21 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default={},
         help='change settings: key=value ..., such as steps=300 bn_weight=0.1',
     )
-    common.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
+    common.add_argument(
+        '--launcher',
+        choices=('none', 'pytorch', 'slurm', 'mpi'),
+        default='none',
+        help='what started the processes; pytorch for torchrun',
+    )
 
     parser = ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest='command', required=True)
     command = commands.add_parser(
-        'run', parents=[common], help='invert classes, images or embeddings; may be left out'
+        'run',
+        parents=[common],
+        help='invert classes, images or embeddings; the word run may be left out',
     )
     targets = command.add_mutually_exclusive_group()
     targets.add_argument(
@@ -101,16 +114,23 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--images', metavar='PATH', help='images, or a folder of them, to embed and invert'
     )
     targets.add_argument(
-        '--embeddings', metavar='FILE', help='written by tools/test.py --out (.pkl), .npy or .pth'
+        '--embeddings',
+        metavar='FILE',
+        help='file of embeddings to invert: .pkl as tools/test.py --out writes it, .npy or .pth',
     )
     command.add_argument(
-        '--ablation', action='store_true', help='also without BN prior and total variation'
+        '--ablation',
+        action='store_true',
+        help='invert again without BN prior, without total variation, and without both',
     )
     command = commands.add_parser(
         'audit', parents=[common], help='invert every identity, and write one page on the result'
     )
     command.add_argument(
-        '--identities', type=int, default=256, help='at most so many of them, spread evenly'
+        '--identities',
+        type=int,
+        default=256,
+        help='largest number of identities to invert, spread evenly over all; 256 by default',
     )
     command.set_defaults(ablation=False)
 

@@ -42,10 +42,16 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(metavar='COMMAND', required=True)
-    find = commands.add_parser('find', help='purify with a checkpoint; may be left out')
+    find = commands.add_parser(
+        'find', help='purify with a checkpoint; the word find may be left out'
+    )
     add_common_arguments(find)
     find.add_argument('checkpoint', help='path or URL of the checkpoint')
-    find.add_argument('--out', metavar='DIR', help='./work_dirs/CONFIG/purification by default')
+    find.add_argument(
+        '--out',
+        metavar='DIR',
+        help='folder of the results; ./work_dirs/CONFIG/purification by default',
+    )
     find.set_defaults(run=purify_once)
     stages = commands.add_parser('run', help='train, purify, and train on what is kept')
     add_common_arguments(stages)
@@ -53,10 +59,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--seeds',
         type=int,
         nargs='+',
-        help='seeds of training and of NoisyLabels; all is done once for each',
+        help='seeds of training and of NoisyLabels; every stage runs once for each seed',
     )
     stages.add_argument(
-        '--ceiling', action='store_true', help='also train on the truth, if NoisyLabels has it'
+        '--ceiling',
+        action='store_true',
+        help='also train on the true labels, to compare; the data set must be a NoisyLabels',
     )
     stages.set_defaults(run=run_for_seeds)
     for command in (find, stages):
@@ -83,7 +91,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         '--relabel',
         action='store_true',
         default=None,
-        help='give a sample to another class, instead of dropping it, where one is near',
+        help='give a sample to another class that it is near to, instead of dropping it',
     )
     parser.add_argument(
         '--format', choices=('csv', 'parquet'), default='csv', help='format of the lists'

@@ -65,13 +65,13 @@ def write_thresholds(runner: Runner, checkpoint: str | None) -> None:
     if not calibrations:
         return
     beside = checkpoint is not None and Path(checkpoint).is_file()
-    places = [thresholds_file(checkpoint)] if beside else []
-    for place in [*places, Path(runner.work_dir, 'thresholds.json')]:
+    paths = [thresholds_file(checkpoint)] if beside else []
+    for path in [*paths, Path(runner.work_dir, 'thresholds.json')]:
         try:
-            save_thresholds(place, fingerprint_model(trained_model(runner)), calibrations)
+            save_thresholds(path, fingerprint_model(trained_model(runner)), calibrations)
         except OSError:  # The folder of the checkpoint may be read-only; the work dir is not.
             continue
-        runner.logger.info(f'Thresholds are in {place}')
+        runner.logger.info(f'Thresholds are in {path}')
         break
 
 
