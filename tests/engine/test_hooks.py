@@ -31,8 +31,8 @@ def test_table_has_figures_and_baseline_and_names_the_checkpoint(tmp_path, from_
     text = log_of(tmp_path)
     assert 'this model' in text
     assert f'{runner.val_evaluator.metrics[0].prefix}' == 'verification'
-    assert 'pixels' in text.split('this model')[1]
-    assert 'epoch_2.pth' in text.split('pixels')[-1]
+    assert 'RawPixels' in text.split('this model')[1]
+    assert 'epoch_2.pth' in text.split('RawPixels')[-1]
     assert ('tools/test.py' in text) == from_config
 
 

@@ -109,9 +109,9 @@ class ResultsTableHook(Hook):
 
     @property
     def baseline_name(self) -> str:
-        """The encoder's class, as a word in the table."""
+        """Name of the encoder's class."""
         kind = self.baseline['type']
-        return (kind if isinstance(kind, str) else kind.__name__).split('.')[-1].lower()
+        return (kind if isinstance(kind, str) else kind.__name__).split('.')[-1]
 
     @torch.no_grad()
     def _evaluate_baseline(self, runner: Runner) -> dict[str, float]:
