@@ -42,12 +42,12 @@ def test_training_ends_with_a_table_and_commands_that_work(run_tool, tmp_path, o
     table = done.output[done.output.index('never seen in training') :]
     rows = {
         name: [float(value) for value in re.findall(r'\d+\.\d+', line)]
-        for name in ('this model', 'pixels')
+        for name in ('this model', 'RawPixels')
         for line in table.splitlines()
         if name in line
     }
-    assert len(rows['this model']) == len(rows['pixels']) == 5
-    recall, _, auc, eer, tar = rows['pixels']
+    assert len(rows['this model']) == len(rows['RawPixels']) == 5
+    recall, _, auc, eer, tar = rows['RawPixels']
     # The pixels themselves, as cosines of images without their mean: no training, no chance.
     assert (recall, auc) == (pytest.approx(98, abs=2), pytest.approx(92, abs=3))
     assert eer < 20
