@@ -14,6 +14,8 @@ from tempfile import TemporaryDirectory
 import cv2
 import numpy as np
 import torch
+
+import mmarcface.plugin  # isort: skip  # noqa: F401 - hides mmcv-lite's warning, if it is first
 from mmengine.dataset import default_collate
 from mmpretrain.datasets import PackInputs
 from mmpretrain.models.heads import ArcFaceClsHead
