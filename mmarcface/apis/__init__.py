@@ -2,8 +2,9 @@ from mmpretrain.apis import ImageRetrievalInferencer, get_model, list_models
 
 from .embedding_files import read_embeddings
 from .inversion.evaluator import InversionEvaluator
+from .inversion.result import Inversion
 from .inversion.saving import save_inversion
-from .inversion.search import Inversion, invert
+from .inversion.search import invert
 from .inversion.settings import InversionSettings
 from .purification.purify import purify
 from .purification.result import Purification

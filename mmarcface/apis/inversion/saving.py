@@ -13,7 +13,7 @@ from PIL import Image
 from mmarcface.visualization import draw_convergence, image_grid
 
 from .evaluator import InversionEvaluator
-from .search import Inversion
+from .result import Inversion
 
 # Rows of the grid; all images have files of their own.
 MAX_ROWS = 400
@@ -34,7 +34,7 @@ def save_inversion(
     and ``report.json``.
 
     Args:
-        inversion: result of :func:`invert`.
+        inversion: result of :func:`mmarcface.apis.invert`.
         folder: path of the folder, which is made if missing; files of the same names are replaced.
         names: names of the targets, (N,), the same for several images of one target; by default
             'label3' for class 3, 'target3' for the fourth embedding.

@@ -14,6 +14,7 @@ from torch import nn
 from mmarcface.atomic_files import replacing
 from mmarcface.functional.arguments import check_number
 
+from .descent import Descent
 from .model import InversionModel
 from .settings import InversionSettings
 from .targets import Targets
@@ -114,7 +115,16 @@ class SearchState:
         fresh = dict(step=0, history=[], frames=[], began_at=None, seconds=0.0)
         return self._load(item).get('running', fresh)
 
-    def save(self, item, step, descent, history, frames, began_at, seconds) -> None:
+    def save(
+        self,
+        item: WorkItem,
+        step: int,
+        descent: Descent,
+        history: list[dict[str, float]],
+        frames: list[torch.Tensor],
+        began_at: float,
+        seconds: float,
+    ) -> None:
         """Save a work item that is running.
 
         Args:
