@@ -166,21 +166,21 @@ def open_training(filename: str | Path) -> dict:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: as :func:`open_checkpoint`, or if there are weights alone in it.
+        ValueError: as :func:`open_checkpoint`, or if it holds weights only.
     """
     content = open_checkpoint(filename)
     lacking = lacking_state(content)
     if lacking is None:
         return content
     raise ValueError(
-        f'checkpoint {filename} holds weights without the {lacking} of a training, and none can go '
-        f'on from it: to start one from its weights, name it as load_from (--cfg-options '
+        f'checkpoint {filename} holds weights without the {lacking} of a training, which cannot be '
+        'resumed from it: to start one from its weights, name it as load_from (--cfg-options '
         f'load_from={filename}) and do not resume'
     )
 
 
 def lacking_state(content: dict) -> str | None:
-    """What a checkpoint lacks without which no training goes on from it; None for nothing.
+    """What a checkpoint lacks for a training to go on from it; None for nothing.
 
     Args:
         content: content of the checkpoint.

@@ -70,7 +70,7 @@ def fingerprint_images(dataset: Dataset) -> str:
 
 
 def _pipelines(dataset: Dataset) -> list:
-    """That of a data set, or those of the data sets in a wrapper."""
+    """The pipeline of a data set, or those of the data sets in a wrapper."""
     inside = [*getattr(dataset, 'datasets', []), *filter(None, [getattr(dataset, 'dataset', None)])]
     return [getattr(dataset, 'pipeline', None), *map(_pipelines, inside)]
 

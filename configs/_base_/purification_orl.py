@@ -1,4 +1,4 @@
-"""Purification on the ORL faces: all but the noise, which makes of the data set another."""
+"""Purification on the ORL faces: all but the noise, which a recipe adds to the data set."""
 
 from mmengine.config import read_base
 

@@ -2,8 +2,8 @@
 
     python tools/train.py configs/inversion/judge_mnist.py
 
-50 seconds on one CPU core; tools/train.py and tools/invert.py train it first where it is missing.
-Accuracy 98.6 percent on the 1000 held-out digits.
+Training takes 50 seconds on one CPU core; tools/train.py and tools/invert.py do it first where it is
+missing. The judge has accuracy 98.6 percent on the 1000 held-out digits.
 """
 
 from mmengine.config import read_base

@@ -2,8 +2,8 @@
 
     python tools/train.py configs/inversion/judge_orl.py
 
-Six minutes on one CPU core; tools/train.py and tools/invert.py train it first where it is missing.
-In percent, on people that it was trained on, as a judge may be: Recall@1 100.00.
+Training takes six minutes on one CPU core; tools/train.py and tools/invert.py do it first where it
+is missing. On people that it was trained on, as a judge may be, it has Recall@1 100.00 percent.
 """
 
 from mmengine.config import read_base

@@ -1,9 +1,9 @@
-"""Purification on the ORL faces: 20 people to learn from, a fifth of their photographs of strangers.
+"""Purification on the ORL faces: 20 people to learn from, a fifth of their photographs replaced by strangers'.
 
     python tools/purify.py run configs/subcenter/iresnet18-subcenter-arcface_orl-strangers.py --ceiling
 
-Three nets and, with --ceiling, a fourth without strangers: 12 minutes of one CPU core. Seed 0, in percent: what is dropped
-is strange with precision 87.0 and recall 100.0. Of ten people never seen, noisy K=1 gets Recall@1 100.00 and AUC 99.34,
+It trains three nets and, with --ceiling, a fourth without strangers, in 12 minutes of one CPU core. With seed 0, in
+percent, strangers are dropped with precision 87.0 and recall 100.0. On ten people never seen, noisy K=1 gets Recall@1 100.00 and AUC 99.34,
 purified K=1 Recall@1 100.00 and AUC 98.58, clean K=1 Recall@1 100.00 and AUC 99.13: this noise costs little here.
 """
 

@@ -2,8 +2,8 @@
 
     python tools/train.py configs/subcenter/iresnet50-subcenter-arcface_ms1mv3.py
 
-For 8 GPUs (tools/dist_train.sh CONFIG 8); it was not measured here, as it takes the data and the GPUs.
-Tested on LFW, CFP-FP and AgeDB-30.
+The schedule is for 8 GPUs (tools/dist_train.sh CONFIG 8). It was not measured here, as it needs the data and the GPUs.
+LFW, CFP-FP and AgeDB-30 are tested after every epoch.
 """
 
 from mmengine.config import read_base

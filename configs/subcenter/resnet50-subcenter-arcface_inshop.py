@@ -3,8 +3,8 @@
     python tools/train.py configs/subcenter/resnet50-subcenter-arcface_inshop.py
 
 Margins lie between 0.05 for the items with most images and 0.5 for those with fewest, and rise over
-the first two epochs. Else as configs/arcface/resnet50-arcface_inshop.py; it was not measured here, as
-it takes the data and GPUs.
+the first two epochs. Everything else is as in configs/arcface/resnet50-arcface_inshop.py.
+It was not measured here, as it needs the data and GPUs.
 """
 from mmengine.config import read_base
 

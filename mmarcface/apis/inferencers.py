@@ -1,4 +1,4 @@
-"""What stands between mmpretrain's inferencers and our model."""
+"""What mmpretrain's inferencers need for our model: galleries, samples and pipelines."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def class_of(built: Any, registry: Registry = DATASETS) -> type | None:
     """The class of a data set or of its config; None for a type that is not registered.
 
     Args:
-        built: a data set or its config; or another thing that is built of a config.
+        built: a data set or its config; or anything else that is built from a config.
         registry: registry that knows its type.
     """
     kind = built.get('type') if isinstance(built, dict) else type(built)
@@ -67,8 +67,8 @@ def with_pipeline(
     Args:
         dataset: a data set or its config, in wrappers or not; it stays as it is.
         pipeline: prepares a sample; for a config the configs of the transforms.
-        drop: wrappers to leave away; by default those that have nothing that the data set inside
-            does not have.
+        drop: classes of wrappers to leave out; by default RepeatDataset, which only repeats the
+            samples of the data set inside.
 
     Returns:
         A shallow copy of the data set and its wrappers.

@@ -35,7 +35,7 @@ from .config_files import find_config
 from .launch import finished_checkpoint, load_config, start_processes, train_unless_done
 
 KINDS = ('classes', 'identities')
-# Batch statistics over so many classes approximate those of the training set.
+# Batch statistics over this many classes approximate those of the training set.
 MIN_CLASSES = 64
 
 
@@ -93,8 +93,7 @@ def plan_inversion(
         targets: class numbers, which are given other classes as companions; or 'classes', all
             classes with images in the training set; or 'identities', one image of each identity of
             the test set, which will be embedded.
-        max_targets: upper limit for classes or identities; of more, so many are taken, spread
-            evenly.
+        max_targets: largest number of classes or identities to take, spread evenly over all.
 
     Raises:
         ValueError: if ``targets`` is none of these, the data set has no labels, or ``max_targets``
@@ -259,7 +258,7 @@ def _first_images(dataset: BaseDataset) -> dict[int, int]:
 
 
 def _spread(labels: list[int], number: int) -> list[int]:
-    """At most so many of them, evenly."""
+    """At most ``number`` of the labels, spread evenly."""
     if number >= len(labels):
         return labels
     return [labels[i * len(labels) // number] for i in range(number)]

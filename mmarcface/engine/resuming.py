@@ -168,7 +168,7 @@ class SameClassesHook(Hook):
             self._refuse_other_labels(runner, runner.val_dataloader.dataset)
 
     def before_test(self, runner: Runner) -> None:
-        """The same of the test set.
+        """Compare the classes of the test set, where the model tells them.
 
         Raises:
             ValueError: if a label means something else than in training.

@@ -1,4 +1,4 @@
-"""Whom do generated images show? Figures of a judge that took no part in making them.
+"""Figures of inversion: whom do generated images show, to a judge that did not help make them?
 
 The judge is a separate model: it embeds the generated images, and real images of the same
 identities for comparison. All comparisons are cosines. Rates are in [0, 1].

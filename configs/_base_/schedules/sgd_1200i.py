@@ -1,4 +1,4 @@
-"""SGD over 1200 iterations, as many however large the training set is: warm-up of 200, then a cosine."""
+"""SGD over 1200 iterations, whatever the size of the training set: 200 of warm-up, then a cosine."""
 
 from mmengine.optim import CosineAnnealingLR, LinearLR
 from torch.optim import SGD

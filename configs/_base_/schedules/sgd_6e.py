@@ -1,4 +1,4 @@
-"""SGD over 6 epochs for data that is learned in minutes: batches of 64, one of warm-up."""
+"""SGD over 6 epochs for data that is learned in minutes: batches of 64, one epoch of warm-up."""
 
 from mmengine.optim import CosineAnnealingLR, LinearLR
 from torch.optim import SGD

@@ -79,7 +79,7 @@ class Descent:
 
         Returns:
             Whether to go on with :meth:`step`. If not, the pixels are new already: halfway between
-            the best and those that the step from there led to.
+            the best pixels and those after the first step from them.
         """
         objective = terms['objective']
         lowest = self.best['terms']['objective'] if self.best else math.inf

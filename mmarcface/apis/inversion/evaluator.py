@@ -60,8 +60,7 @@ class InversionEvaluator(BaseInferencer):
         device: device that the judge runs on.
         far: false acceptance rates, in [0, 1], at which acceptance is reported.
         identities: labels that will be asked about. If there are more than 50,000 real images,
-            only so many are embedded: those of these identities, and others drawn with a fixed
-            seed.
+            50,000 are embedded: those of these identities, and others drawn with a fixed seed.
 
     Raises:
         ValueError: if the model was built without its config, which has the test pipeline.
@@ -112,8 +111,8 @@ class InversionEvaluator(BaseInferencer):
             - ``nearest_image_ratio``: ``nearest_image_rms`` by ``nearest_image_rms_real``, near 0
               for copies.
 
-            If the real images are more than 20,000, or 1 GiB, pixels are compared with so many
-            that are drawn with a fixed seed, and ``notes`` says so.
+            If the real images are more than 20,000, or 1 GiB, pixels are compared with a part
+            of them, drawn with a fixed seed, and ``notes`` says so.
 
         Raises:
             ValueError: if the images have another shape or type, the data set has no labels, or

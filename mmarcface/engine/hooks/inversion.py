@@ -1,4 +1,4 @@
-"""Inversions of a net while it is trained, and when it is."""
+"""Inverts a net during or after its training."""
 
 from __future__ import annotations
 
@@ -39,8 +39,7 @@ class BNPriorInversionHook(Hook):
     Args:
         targets: see :func:`mmarcface.engine.inversion_plan.plan_inversion`.
         per_target: number of images of each target.
-        max_targets: upper limit for classes or identities; of more, so many are taken, spread
-            evenly.
+        max_targets: largest number of classes or identities to take, spread evenly over all.
         interval: epochs between two inversions; by default there is one, after training.
         judge: see :func:`mmarcface.engine.inversion_plan.train_judge`; none by default.
         seed: seed of the noise.

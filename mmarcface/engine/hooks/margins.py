@@ -1,4 +1,4 @@
-"""Margins that the data or the course of training sets."""
+"""Hooks that set margins: by the number of images of a class, or by the progress of training."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ class EmbeddingMetric(BaseMetric):
 
     @abstractmethod
     def check(self, labels: torch.Tensor, roles: torch.Tensor, names: Sequence[str]) -> None:
-        """Refuse samples that have no figures; needs no embeddings, so it can come first.
+        """Refuse samples whose figures cannot be computed; it comes before any embedding.
 
         Args:
             labels: label of each sample, (N,), int64, in the order of the data set.
@@ -233,7 +233,7 @@ class EmbeddingMetric(BaseMetric):
 
 
 def check_dataset(dataset: Dataset, metrics: Sequence[EmbeddingMetric]) -> None:
-    """Refuse a data set that has no figures before its images are embedded.
+    """Refuse a data set whose figures cannot be computed, before its images are embedded.
 
     Args:
         dataset: the data set that is to be evaluated, with ``get_data_info``.

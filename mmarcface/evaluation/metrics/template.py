@@ -73,7 +73,7 @@ class TemplateVerificationMetric(EmbeddingMetric):
         self.weighting = weighting
 
     def check(self, labels: torch.Tensor, roles: torch.Tensor, names: Sequence[str]) -> None:
-        """Refuse a data set without templates, and lists without figures."""
+        """Refuse a data set without templates, and lists that leave nothing to compare."""
         templates = (self.dataset_meta or {}).get('templates')
         if not isinstance(templates, Templates):
             raise ValueError(

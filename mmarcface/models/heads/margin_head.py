@@ -1,4 +1,4 @@
-"""What all heads share that compare embeddings with centers by cosine."""
+"""The base of all heads that compare embeddings with centers by cosine."""
 
 from __future__ import annotations
 
