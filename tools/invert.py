@@ -168,7 +168,7 @@ def check_classes(checkpoint: str, content: dict, plan: InversionPlan, only_name
             'had, or name --labels and no judge'
         )
     if difference and is_main_process():
-        print(f'Labels are those of the checkpoint, not of the training set of today: {difference}')
+        print(f'Labels are those of the checkpoint, not of the current training set: {difference}')
 
 
 def make_plan(args: argparse.Namespace, config: Config, default: str | list[int]) -> InversionPlan:

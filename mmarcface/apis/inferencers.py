@@ -270,10 +270,10 @@ def fit_to_gallery(dispatched: tuple[dict, ...], gallery: BaseDataset) -> tuple[
     topk = visualize.get('topk', 1)
     if topk < 1:
         raise ValueError(f'topk must be at least 1, got {topk}')
-    wanted = next((name for name in ('show', 'show_dir') if visualize.get(name)), None)
-    if wanted and 'img_path' not in gallery.get_data_info(0):
+    option = next((name for name in ('show', 'show_dir') if visualize.get(name)), None)
+    if option and 'img_path' not in gallery.get_data_info(0):
         raise ValueError(
-            f'{wanted}={visualize[wanted]!r} needs images in files, and this gallery has none: '
+            f'{option}={visualize[option]!r} needs images in files, and this gallery has none: '
             'give a folder, list or data set of them as prototype'
         )
     visualize['topk'] = min(visualize.get('topk', 3), size)

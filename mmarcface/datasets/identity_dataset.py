@@ -72,7 +72,7 @@ class IdentityDataset(SubsettableDataset):
 
     @force_full_init
     def get_data_info(self, idx: int) -> dict:
-        """The sample at a place; mmengine copies it, and one of arrays is made anew each time."""
+        """The sample at a place; mmengine copies it, and one of arrays is made each time."""
         if isinstance(self.data_list, LazySamples):
             place = self._place(idx)
             return self.data_list[place] | dict(sample_idx=place)

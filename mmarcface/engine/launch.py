@@ -99,8 +99,8 @@ def load_config(args: argparse.Namespace) -> Config:
             loader.setdefault('collate_fn', dict(type='default_collate'))
             loader.setdefault('pin_memory', torch.cuda.is_available())
             # Without workers it is an error, also where a config that had workers is run again.
-            wanted = loader.get('persistent_workers', True)
-            loader.persistent_workers = wanted and loader.get('num_workers', 0) > 0
+            keep_workers = loader.get('persistent_workers', True)
+            loader.persistent_workers = keep_workers and loader.get('num_workers', 0) > 0
     return config
 
 

@@ -183,7 +183,7 @@ def run_stages(
     keep = folder / 'purification' / f'keep.{format}'
     summary = _summary_of_edited(keep)
     if summary is not None:
-        print_log(f'{keep} was edited, and is taken as it is; delete it to purify anew', 'current')
+        print_log(f'{keep} was edited, and is taken as it is; delete it to purify again', 'current')
     else:
         checkpoint = latest_checkpoint(folder / 'subcenter')
         summary = purify_checkpoint(config, checkpoint, keep.parent, settings, format)

@@ -143,12 +143,12 @@ class SameClassesHook(Hook):
         dataset = runner.train_dataloader.dataset
         if runner._resume:
             require_same_classes(self.learned, dataset, runner._load_from)
-            wanted = ('optimizer', 'param_schedulers')[: 2 if runner.param_schedulers else 1]
-            lacking = [name for name in wanted if name not in checkpoint]
+            parts = ('optimizer', 'param_schedulers')[: 2 if runner.param_schedulers else 1]
+            lacking = [name for name in parts if name not in checkpoint]
             if lacking:
                 runner.logger.warning(
                     f'{runner._load_from} was written without {" and ".join(lacking)}, which start '
-                    'anew: learning rate and momentum are not what they were'
+                    'from scratch: learning rate and momentum are not what they were'
                 )
             return
         difference = class_mismatch(self.learned, dataset)

@@ -45,7 +45,7 @@ def averaging_hooks(runner: Runner) -> list[EMAHook]:
 def load_averaged_weights(runner: Runner) -> None:
     """Give the trained model what a checkpoint gives, after training.
 
-    mmengine begins an average anew when a runner goes on to test, from the weights that it finds.
+    mmengine starts a new average when a runner goes on to test, from the weights that it finds.
 
     Args:
         runner: runner whose training is over.

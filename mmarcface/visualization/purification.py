@@ -195,7 +195,7 @@ def draw_subcenters(counts: np.ndarray) -> Figure:
     if counts.ndim != 2 or counts.size == 0:
         raise ValueError(f'counts must be (C, K), got {counts.shape}')
     if counts.min() < 0 or not counts.any():
-        raise ValueError(f'counts must be at least 0, some above, got {counts.min()} as the least')
+        raise ValueError(f'counts must be at least 0, some above, got a minimum of {counts.min()}')
     seen = counts[counts.any(1)]
     shares = -np.sort(-seen, axis=1) / seen.sum(1, keepdims=True)
     shares = 100 * shares[np.argsort(-shares[:, 0], kind='stable')]

@@ -329,7 +329,7 @@ def test_the_best_checkpoint_lacks_what_going_on_needs(place, monkeypatch):
     said = []
     monkeypatch.setattr(runner.logger, 'warning', said.append)
     runner.train()
-    assert any('was written without optimizer, which start anew' in text for text in said)
+    assert any('was written without optimizer, which start from scratch' in text for text in said)
 
 
 @pytest.mark.parametrize('tested', ['val', 'test'])

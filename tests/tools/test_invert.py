@@ -332,7 +332,7 @@ def test_images_of_other_people(run, nets, people, tmp_path):
     with pytest.raises(ValueError, match=message):
         run(**people)
     _, _, words = run('--labels', 0, **people)
-    assert "not of the training set of today: label 0 was 'ben' and is 'anna'" in words
+    assert "not of the current training set: label 0 was 'ben' and is 'anna'" in words
     # As the message says.
     shutil.rmtree(tmp_path / 'faces' / 'anna')
     _, report, _ = run(*judge(nets), command=['audit'], **people)

@@ -108,8 +108,8 @@ def invert(
     layers = batch_norm_layers(net.model) if settings.bn_weight else {}
     check_trained(layers)
     with net.frozen(), torch.enable_grad():
-        beside = resolve_targets(net, list(companions)) if companions else None
-        search = _Search(net, layers, target, beside, settings, seed)
+        others = resolve_targets(net, list(companions)) if companions else None
+        search = _Search(net, layers, target, others, settings, seed)
         items = search.items
         if len(items) < get_world_size() and is_main_process():
             print_log(

@@ -78,7 +78,7 @@ class SearchState:
             content = torch.load(path, map_location='cpu', weights_only=True)
             identity = content['identity']
         except Exception as error:
-            raise ValueError(f'{path} is damaged ({error}): delete it to begin anew') from error
+            raise ValueError(f'{path} is damaged ({error}): delete it to start again') from error
         if identity != self.identity:
             raise ValueError(
                 f'{path} is of another inversion (other model, targets, settings or seed) or an '

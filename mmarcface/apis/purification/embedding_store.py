@@ -134,7 +134,7 @@ class EmbeddingStore:
         if before is not None:
             print_log(
                 f'The embeddings in {self.folder} are of other weights, images or transforms: '
-                'embedding anew',
+                'embedding again',
                 'current',
                 logging.WARNING,
             )

@@ -100,7 +100,7 @@ def _open(font: str, pixels: int) -> ImageFont.FreeTypeFont:
 
 
 def _draw(character: str, font: str, pixels: int) -> np.ndarray:
-    """A glyph of ``pixels`` a side amid (2 * pixels, 2 * pixels), uint8, 255 where there is ink."""
+    """A glyph in the middle of (2 * pixels, 2 * pixels), uint8, 255 where there is ink."""
     canvas = Image.new('L', (2 * pixels, 2 * pixels))
     # Placed by its square, not by its ink, as the place of a stroke tells characters apart.
     line = (1.5 - DESCENT) * pixels

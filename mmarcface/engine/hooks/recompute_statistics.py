@@ -27,7 +27,7 @@ class RecomputeStatisticsHook(SyncStatisticsHook):
 
     Strong augmentation, or :class:`VirtualIdentities`, gives running statistics of images that
     never come up in testing. Before each validation and each checkpoint, and at the end, they are
-    taken anew over one pass of the training set with the pipeline of the test set (or of the
+    computed again over one pass of the training set with the pipeline of the test set (or of the
     validation set, where there is no test set), each image with the same weight. The rest of the
     net works as in testing. Weights do not change, nor do layers that are not trained: those in
     evaluation mode (``frozen_stages``, ``norm_eval``). Under an EMAHook the statistics are of the
@@ -138,7 +138,7 @@ class RecomputeStatisticsHook(SyncStatisticsHook):
 
 @contextmanager
 def _averaging(layers: list[_BatchNorm]) -> Iterator[Counter]:
-    """Let layers take their statistics anew, as means over all images; gives how many."""
+    """Let layers compute their statistics again, as means over all images; yields their number."""
     seen, momenta = Counter(), {layer: layer.momentum for layer in layers}
 
     def weigh(layer: _BatchNorm, inputs: tuple[torch.Tensor, ...]) -> None:

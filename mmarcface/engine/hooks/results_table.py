@@ -90,8 +90,8 @@ class ResultsTableHook(Hook):
         rows = {'this model': self.latest}
         if self.baseline is not None:
             rows[self.baseline_name] = self._evaluate_baseline(runner)
-        wanted = self.figures or self.latest
-        figures = [name for name in wanted if name in self.latest]
+        names = self.figures or self.latest
+        figures = [name for name in names if name in self.latest]
         table = Table(title=f'{self.title} (percent)', title_justify='left')
         table.add_column('')
         for name in figures:

@@ -25,7 +25,7 @@ UNWRAPPED_ADVICE = (
     'ProbesAndGallery'
 )
 SAMPLE_IDX_RULE = (
-    'each sample needs its place in the data set as sample_idx, which a ConcatDataset counts anew '
+    'each sample needs its place in the data set as sample_idx, which a ConcatDataset renumbers '
     'in each part and a RepeatDataset repeats'
 )
 

@@ -246,11 +246,11 @@ class VerificationMetric(EmbeddingMetric):
         for top in range(0, number - 1, rows):
             block = results.vectors[top : top + rows] @ results.vectors[top:].T
             same = results.labels[top : top + rows, None] == results.labels[top:]
-            wanted = torch.ones_like(same).triu(1)
+            compared = torch.ones_like(same).triu(1)
             if share < 1:
-                wanted &= same | (torch.rand(same.shape, generator=generator) < share)
-            similarity.append(block[wanted])
-            is_same.append(same[wanted])
+                compared &= same | (torch.rand(same.shape, generator=generator) < share)
+            similarity.append(block[compared])
+            is_same.append(same[compared])
         return torch.cat(similarity).numpy(), torch.cat(is_same).numpy()
 
     @staticmethod

@@ -79,10 +79,10 @@ class LeNetPlus(BaseModule):
         Raises:
             ValueError: if the images are not of ``in_channels`` and ``input_size``.
         """
-        wanted = (self.in_channels, *self.input_size)
-        if tuple(x.shape[1:]) != wanted:
+        expected = (self.in_channels, *self.input_size)
+        if tuple(x.shape[1:]) != expected:
             raise ValueError(
-                f'images must be {wanted} (channels, height, width), the in_channels and '
+                f'images must be {expected} (channels, height, width), the in_channels and '
                 f'input_size that this LeNetPlus was built with; got {tuple(x.shape[1:])}'
             )
         x = self.layers(x).flatten(1)

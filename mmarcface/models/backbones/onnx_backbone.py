@@ -127,8 +127,8 @@ class OnnxBackbone(BaseModule):
         source = self._session.get_inputs()[0]
         fixed, *size = source.shape
         if x.ndim != 4 or any(
-            isinstance(wanted, int) and wanted != given
-            for wanted, given in zip(size, x.shape[1:], strict=True)
+            isinstance(expected, int) and expected != given
+            for expected, given in zip(size, x.shape[1:], strict=True)
         ):
             raise ValueError(
                 f'images must be {tuple(size)} (channels, height, width), the input of '

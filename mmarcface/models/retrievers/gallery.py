@@ -111,7 +111,9 @@ class Gallery:
                 f'prototype_cache {cache} must be in a folder that exists, and '
                 f'{Path(cache).absolute().parent} does not'
             )
-        wanted = dict(model=fingerprint_model(model), images=fingerprint_images(loader.dataset))
+        fingerprints = dict(
+            model=fingerprint_model(model), images=fingerprint_images(loader.dataset)
+        )
         if cache is not None and Path(cache).exists():
             kept = cls.load(cache)
             reasons = {
@@ -121,7 +123,7 @@ class Gallery:
             stale = [
                 why
                 for name, why in reasons.items()
-                if getattr(kept, name) != wanted[name] or not wanted[name]
+                if getattr(kept, name) != fingerprints[name] or not fingerprints[name]
             ]
             if not stale:
                 return kept
@@ -134,7 +136,7 @@ class Gallery:
         samples = list(_samples(loader.dataset))
         if any(sample.get('sample_idx', place) != place for place, sample in enumerate(samples)):
             raise _lacks_sample_idx(loader.dataset)
-        gallery = cls(_embed(model, loader), samples=samples, **wanted)
+        gallery = cls(_embed(model, loader), samples=samples, **fingerprints)
         gallery._check(f'{len(loader.dataset)} images')
         if cache is not None:
             gallery.save(cache)
@@ -144,7 +146,7 @@ class Gallery:
         if self.embeddings.ndim != 2 or len(self.embeddings) == 0:
             raise ValueError(
                 f'the gallery is empty or not a matrix: the embeddings of {name} have shape '
-                f'{tuple(self.embeddings.shape)}, wanted (images, width)'
+                f'{tuple(self.embeddings.shape)}, not (images, width)'
             )
         bad = (~self.embeddings.isfinite().all(1)).nonzero().squeeze(1)
         if len(bad):

@@ -61,24 +61,26 @@ def refuse_mismatched_checkpoint(model, state_dict, prefix, local_metadata, *_):
         )
 
 
-def _misfits(wanted: dict, given: dict, prefix: str = '', extra_is_fine: bool = False) -> list[str]:
+def _misfits(
+    expected: dict, given: dict, prefix: str = '', extra_is_fine: bool = False
+) -> list[str]:
     """What keeps tensors of given shapes from being those of a module, by key."""
-    wanted, given = (
+    expected, given = (
         {
             key: tuple(shape)
             for key, shape in shapes.items()
             if key.startswith(prefix) and not key.endswith('num_batches_tracked')
         }
-        for shapes in (wanted, given)
+        for shapes in (expected, given)
     )
     findings = []
-    missing, extra = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
+    missing, extra = sorted(expected.keys() - given.keys()), sorted(given.keys() - expected.keys())
     if missing:
-        findings.append(f'{len(missing)} of {len(wanted)} tensors missing, such as {missing[0]}')
+        findings.append(f'{len(missing)} of {len(expected)} tensors missing, such as {missing[0]}')
     if extra and not extra_is_fine:
         findings.append(f'{len(extra)} unknown, such as {extra[0]}')
-    for key in sorted(wanted.keys() & given.keys()):
-        if wanted[key] != given[key]:
-            findings.append(f'{key}: {given[key]} in the file, {wanted[key]} in the model')
+    for key in sorted(expected.keys() & given.keys()):
+        if expected[key] != given[key]:
+            findings.append(f'{key}: {given[key]} in the file, {expected[key]} in the model')
             break
     return findings

@@ -1052,7 +1052,9 @@ def test_damaged_states_are_refused(tmp_path, kind):
         torch.save([1, 2], path)
     else:
         torch.save(dict(identity=Malicious()), path)
-    with pytest.raises(ValueError, match=r'(?s)restart0.pth is damaged .* delete it to begin'):
+    with pytest.raises(
+        ValueError, match=r'(?s)restart0.pth is damaged .* delete it to start again'
+    ):
         search(state=tmp_path)
 
 

@@ -155,7 +155,7 @@ def test_what_is_of_others_is_replaced(dataset, colors, tmp_path, warnings):
         found = EmbeddingStore(model, dataset, state, batch)
         said = len(warnings)
         for message in warnings:
-            assert 'are of other weights, images or transforms: embedding anew' in message
+            assert 'are of other weights, images or transforms: embedding again' in message
             assert str(state) in message
         return torch.cat([part for _, part in found]).numpy(), sum(model.image_encoder.seen), said
 
