@@ -1,5 +1,6 @@
 """Wrong input through the command lines: one clear error each."""
 
+import ast
 import json
 import os
 import pickle
@@ -22,6 +23,18 @@ SHORT = [
     'train_cfg.val_interval=1',
     'default_hooks.checkpoint.interval=1',
 ]
+
+
+TOOLS = sorted((ROOT / 'tools').glob('*.py'))
+
+
+@pytest.mark.parametrize('path', [*TOOLS, ROOT / 'mmarcface' / 'engine' / 'launch.py'])
+def test_help_explains_every_option(path):
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    options = [call for call in calls if getattr(call.func, 'attr', '') == 'add_argument']
+    for option in options:
+        assert 'help' in {keyword.arg for keyword in option.keywords}, ast.unparse(option)
+    assert options
 
 
 def train(run_tool, tmp_path, *options, flags=(), **arguments):
