@@ -30,8 +30,8 @@ class VerificationInferencer(BaseInferencer):
     Args:
         model: name, config or model, as :func:`mmpretrain.get_model` takes them.
         pretrained: path of the checkpoint; a model that is built already has its weights.
-        threshold: least cosine of the same identity; by default the one that ``tools/test.py``
-            found, from the file beside the checkpoint.
+        threshold: lowest cosine that counts as the same identity; by default the one that
+            ``tools/test.py`` found, from the file beside the checkpoint.
         thresholds: path of that file, where it is elsewhere.
         far: false acceptance rate, in [0, 1], of the threshold to take from the file: one that
             ``tools/test.py`` was asked for. By default the lowest with enough pairs to tell.
