@@ -168,6 +168,25 @@ def _refuse_single_images(loop: BaseLoop) -> None:
 
 
 class _Runner(Runner):
+    """A Runner that logs its config, and puts it in the work dir, once nothing is refused any more.
+
+    The config that is there may be that of a finished training.
+    """
+
+    def _log_env(self, env_cfg: dict) -> None:
+        self._env_cfg = env_cfg
+
+    def dump_config(self) -> None:
+        """Leave this to the beginning of training."""
+
+    def call_hook(self, fn_name: str, **kwargs) -> None:
+        """Call the hooks; those of ``before_train`` may still refuse to train."""
+        super().call_hook(fn_name, **kwargs)
+        if fn_name in ('before_train', 'before_test'):
+            super()._log_env(self._env_cfg)
+        if fn_name == 'before_train':
+            super().dump_config()
+
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         # torch's wrapper refuses a model without anything to train.
         if not any(parameter.requires_grad for parameter in model.parameters()):

@@ -174,7 +174,7 @@ def test_a_training_with_every_hook(device, tmp_path, monkeypatch):
     tables = [hook_of(r, 'ResultsTableHook').latest for r in (runner, of_cpu)]
     assert tables[0] == pytest.approx(tables[1], abs=0.01)
     logged = next((tmp_path / 'device').glob('*/*.log')).read_text()
-    assert 'pixels' in logged
+    assert 'RawPixels' in logged
     images = (tmp_path / 'device' / 'inversion').glob('*/images/*.png')
     assert len(list(images)) == 2
     assert list((tmp_path / 'device').rglob('embeddings_*.png'))

@@ -51,6 +51,7 @@ def test_as_a_process(net, orl, tmp_path, command):
     done = checked(run_process(tmp_path, name, *words, PYTHONWARNINGS='default::UserWarning'))
     wanted, said = COMMANDS[command]
     assert said in done.output
+    assert ('System environment' in done.output) == (name == 'train.py')
     # mmcv-lite warns of it at every start, unless it is told not to.
     assert 'MultiScaleDeformableAttention' not in done.output
     assert wanted is None or (tmp_path / wanted).stat().st_size

@@ -68,6 +68,16 @@ def test_a_finished_training_says_so(tool, capsys):
     assert (tool.folder / 'work_dirs' / 'net' / 'epoch_1.pth').stat().st_mtime_ns == before
 
 
+def test_a_refused_training_leaves_the_config_of_the_one_before(tool):
+    config = tool.folder / 'work_dirs' / 'net' / 'net.py'
+    before = config.read_text()
+    with pytest.raises(ValueError, match='the head has 1 classes'):
+        tool('net.py', '--cfg-options', 'model.head.num_classes=1')
+    assert config.read_text() == before
+    tool('net.py', '--cfg-options', 'model.head.scale=16.0')
+    assert 'scale=16.0' in config.read_text()
+
+
 def test_first_start_of_a_config_that_resumes(tool):
     tool('net.py', '--work-dir', 'new', '--cfg-options', 'resume=True')
     assert (tool.folder / 'new' / 'epoch_1.pth').exists()
