@@ -52,6 +52,9 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['mmarcface', 'mmarcface.*']),
+    # Said, so that an editable install puts the checkout on the path: pip's finder of modules comes
+    # after a folder of the same name, such as the clone seen from beside it.
+    package_dir={'': '.'},
     cmdclass={'build_py': BuildWithConfigs},
     entry_points={'console_scripts': ['mmarcface = mmarcface.cli:main']},
     python_requires='>=3.10',
