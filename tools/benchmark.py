@@ -170,7 +170,7 @@ def _pytorch_metric_learning(
     try:
         from pytorch_metric_learning.losses import ArcFaceLoss, SubCenterArcFaceLoss
     except ImportError:
-        print('missing: pytorch-metric-learning (pip install -e ".[bench]")')
+        print('missing: pytorch-metric-learning (pip install pytorch-metric-learning)')
         return {}
     options = dict(num_classes=number, embedding_size=args.dim)
     if args.subcenters == 1:

@@ -124,8 +124,7 @@ def _code_points(font: str) -> set[int]:
         from fontTools.ttLib import TTFont, TTLibError
     except ImportError as error:
         raise ImportError(
-            'HanGlyphs reads with the package fonttools what a font can draw: '
-            'pip install "mmarcface[glyphs]"'
+            'HanGlyphs reads with the package fonttools what a font can draw: pip install fonttools'
         ) from error
     if not Path(font).is_file():
         raise FileNotFoundError(

