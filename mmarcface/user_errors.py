@@ -16,9 +16,10 @@ import errno
 import linecache
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from dis import opname
+from inspect import isfunction, signature
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
@@ -82,10 +83,24 @@ def _describe_config_error(error: BaseException, frames: list[FrameType]) -> str
     if isinstance(error, KeyError) and builder.f_locals.get('obj_cls', error) is None:
         return _unknown_type(builder.f_locals['obj_type'], builder.f_locals['registry'])
     if unexpected:
-        owner, name = unexpected.groups()
-        return f'the config cannot be built: {owner.removesuffix(".__init__")} takes no {name}'
+        owner, name = unexpected[1].removesuffix('.__init__'), unexpected[2]
+        # Runner calls some classes by their names.
+        kind = builder.f_locals.get('obj_cls') or builder.f_globals.get(owner)
+        near = _nearest(name, _parameters_of(kind))
+        return f'the config cannot be built: {owner} takes no {name}{near}'
     name = getattr(builder.f_locals.get('obj_cls'), '__name__', None)
     return f'the config cannot be built: {f"{name}: " if name else ""}{_one_line(error)}'
+
+
+def _parameters_of(kind: type | None) -> set[str]:
+    # What a constructor passes on is a parameter of a base class.
+    constructors = [vars(one).get('__init__') for one in getattr(kind, '__mro__', ())]
+    return {name for one in filter(isfunction, constructors) for name in signature(one).parameters}
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    near = get_close_matches(name, names, 1, 0.5)
+    return f'; did you mean {near[0]}?' if near else ''
 
 
 def _unknown_type(name: str, registry: Registry) -> str:

@@ -141,7 +141,7 @@ def run_for_seeds(args: argparse.Namespace, config: Config, settings: dict) -> N
 
 
 def describe(summary: dict) -> str:
-    """What a purification found, in two lines or three."""
+    """What a purification found, in a few lines."""
     how = 'given'
     if summary['auto']:
         auto = summary['auto']
@@ -151,6 +151,8 @@ def describe(summary: dict) -> str:
         + f' of {summary["samples"]} samples in {summary["classes"]} classes',
         f'threshold {summary["threshold"]:.1f} degrees, {how}',
     ]
+    if summary['dropped'] > summary['samples'] / 2:
+        lines.append('more than half of the samples are dropped: was the net trained to its end?')
     if summary['below_minimum']:
         lines.append(
             f'in {summary["below_minimum"]} classes samples are kept beyond it, as '

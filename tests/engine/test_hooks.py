@@ -142,4 +142,4 @@ def test_the_commands_that_come_next_can_be_pasted(tmp_path):
     test, search = (shlex.split(command) for command in commands)
     assert (work_dir / Path(test[2]).name).samefile(test[2])
     compile(search[2], 'command', 'exec')
-    assert repr(str(work_dir / 'epoch_2.pth')) in search[2]
+    assert f'pretrained="{work_dir}/epoch_2.pth"' in search[2]

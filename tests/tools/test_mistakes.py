@@ -31,7 +31,10 @@ MISTAKES = [
     (f'train {ORL} {OPTIONS} max_epochs', "must be KEY=VALUE, got 'max_epochs'"),
     (f'train {ORL} {OPTIONS} a=[1,2', "a: ] is missing in '[1,2'"),
     (f'train {ORL} {OPTIONS} trian_cfg.max_epochs=1', 'has no trian_cfg; did you mean train_cfg?'),
-    (f'train {ORL} {OPTIONS} train_cfg.max_epoch=1', 'EpochBasedTrainLoop takes no max_epoch'),
+    (
+        f'train {ORL} {OPTIONS} train_cfg.max_epoch=1',
+        'EpochBasedTrainLoop takes no max_epoch; did you mean max_epochs?',
+    ),
     (f'train {ORL} {OPTIONS} train_cfg.max_epochs=ten', "int() with base 10: 'ten'"),
     (f'train {ORL} {OPTIONS} model.head.type=ArcfaceHead', 'did you mean ArcFaceHead?'),
     (f'train {ORL} {OPTIONS} model.head.num_clases=80', "no argument 'num_clases'"),

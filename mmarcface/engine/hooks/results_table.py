@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -137,10 +138,12 @@ class ResultsTableHook(Hook):
         # The config as mmengine wrote it, with the changes of the command line.
         name = Path(runner.cfg.filename or f'{runner.timestamp}.py').name
         used = str(Path(runner.work_dir, name))
+        # In double quotes, which the shell's single ones leave as they are.
+        paths = [json.dumps(file, ensure_ascii=False) for file in (used, checkpoint)]
         search = (
             'from mmarcface.apis import ImageRetrievalInferencer as Search; '
-            f"print(Search({used!r}, 'FOLDER', pretrained={checkpoint!r}, head=None)"
-            "('IMAGE', topk=3))"
+            f'print(Search({paths[0]}, "FOLDER", pretrained={paths[1]}, head=None)'
+            '("IMAGE", topk=3))'
         )
         return (
             f'{note}Next, test the checkpoint, and search a folder of images of your own with it:\n'
