@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import re
 import sys
 import time
 import traceback
@@ -35,12 +36,17 @@ GRACE = 10
 class ArgumentParser(argparse.ArgumentParser):
     """An ``argparse.ArgumentParser`` with the option that :func:`run_command` understands.
 
+    Commands in its description read as they are typed here, see :func:`command_of`.
+
     Args:
         **options: arguments of ``argparse.ArgumentParser``.
     """
 
     def __init__(self, **options):
         super().__init__(**options)
+        self.description = self.description and re.sub(
+            r'python tools/(\w+)\.py', lambda tool: ' '.join(command_of(tool[1])), self.description
+        )
         self.add_argument(
             '--traceback',
             action='store_true',

@@ -67,6 +67,8 @@ def test_each_tool_is_a_command(installed):
     assert {path.stem for path in (ROOT / 'tools').glob('*.py')} == set(TOOLS)
     done = installed('-c', ALL_HELP, *TOOLS)
     assert all(f'usage: mmarcface {tool} ' in done.stdout for tool in TOOLS)
+    assert 'Train a model: mmarcface train CONFIG' in done.stdout
+    assert 'python tools/' not in done.stdout
 
 
 def test_a_config_is_trained_by_its_name(installed):
