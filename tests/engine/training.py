@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,15 @@ PIPELINE = [
 
 
 class QuietRunner(Runner):
-    """Without the second that it takes to describe the machine in the log."""
+    """Without the second that it takes to describe the machine in the log.
+
+    Runners that are built within one second would share their logs under a name of that second.
+    """
+
+    numbers = itertools.count()
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs | dict(experiment_name=f'run{next(self.numbers)}'))
 
     def _log_env(self, env_cfg: dict) -> None:
         pass
