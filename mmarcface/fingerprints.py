@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -36,8 +37,18 @@ def fingerprint_weights(model: nn.Module, facts: str = '') -> str:
         model: any module.
         facts: other facts to hash, before the weights.
     """
+    return fingerprint_tensors(model.state_dict(), facts)
+
+
+def fingerprint_tensors(tensors: Mapping[str, torch.Tensor], facts: str = '') -> str:
+    """Hash of tensors by name, such as those of a state dict.
+
+    Args:
+        tensors: tensors by name.
+        facts: other facts to hash, before the tensors.
+    """
     digest = hashlib.sha256(facts.encode())
-    for name, value in model.state_dict().items():
+    for name, value in tensors.items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -186,7 +186,7 @@ def test_gallery_is_taken_without_embedding_it_again(old):
 
 def test_thresholds_are_those_of_the_checkpoint(old):
     verify = VerificationInferencer(config_of(), pretrained=CHECKPOINT)
-    _, sets = load_thresholds(OLD / 'epoch_10.thresholds.json')
+    sets = load_thresholds(OLD / 'epoch_10.thresholds.json').sets
     ((chosen,),) = sets.values()
     assert verify.threshold == chosen.threshold
     assert verify.far == chosen.wanted_far == 0.1

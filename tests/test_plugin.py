@@ -210,7 +210,7 @@ def test_cache_of_another_gallery_or_model_is_rebuilt(demo, tmp_path):
     assert search(str(demo / 's4.pgm'), topk=1)[0][0]['sample_idx'] == 0
 
     torch.manual_seed(1)
-    with pytest.warns(UserWarning, match='made with other weights'):
+    with pytest.warns(UserWarning, match='made with another model: weights'):
         ImageRetrievalInferencer(get_model(ORL), fewer, prototype_cache=str(cache))
 
 

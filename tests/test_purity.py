@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / 'mmarcface'
 LAYERS = [
     {'functional', 'atomic_files', 'user_errors', '__version__'},
     {'checkpoint', 'registry'},
-    {'models', 'datasets', 'evaluation', 'visualization', 'fingerprints'},
+    {'models', 'datasets', 'evaluation', 'visualization', 'fingerprints', 'manifest'},
     {'apis'},
     {'engine', 'plugin', 'cli'},
 ]

@@ -14,8 +14,9 @@ from mmengine.runner import Runner
 from mmarcface.cli import ArgumentParser, run_command
 from mmarcface.engine.launch import add_common_arguments, build_runner, check_data, load_config
 from mmarcface.engine.saved_weights import remove_averaging_hooks, trained_model
-from mmarcface.evaluation.thresholds import save_thresholds, thresholds_file
+from mmarcface.evaluation.thresholds import Thresholds, save_thresholds, thresholds_file
 from mmarcface.fingerprints import fingerprint_model
+from mmarcface.manifest import describe_model
 
 METRICS = ('.json', '.yml', '.yaml')
 PREDICTIONS = ('.pkl', '.pickle')
@@ -64,11 +65,13 @@ def write_thresholds(runner: Runner, checkpoint: str | None) -> None:
     }
     if not calibrations:
         return
+    model = trained_model(runner)
+    found = Thresholds(fingerprint_model(model), describe_model(model).contract, calibrations)
     beside = checkpoint is not None and Path(checkpoint).is_file()
     paths = [thresholds_file(checkpoint)] if beside else []
     for path in [*paths, Path(runner.work_dir, 'thresholds.json')]:
         try:
-            save_thresholds(path, fingerprint_model(trained_model(runner)), calibrations)
+            save_thresholds(path, found)
         except OSError:  # The folder of the checkpoint may be read-only; the work dir is not.
             continue
         runner.logger.info(f'Thresholds are in {path}')

@@ -14,8 +14,8 @@ from mmengine.model import BaseModel
 from mmpretrain.apis.base import BaseInferencer
 
 from mmarcface.evaluation.thresholds import choose_threshold, load_thresholds, thresholds_file
-from mmarcface.fingerprints import fingerprint_model
 from mmarcface.functional.arguments import check_number
+from mmarcface.manifest import difference_of_makers
 
 from .inferencers import pipeline_after_loading, query_samples
 
@@ -68,13 +68,14 @@ class VerificationInferencer(BaseInferencer):
                     'has written its thresholds, or name that file, or a threshold'
                 )
             path = thresholds or thresholds_file(pretrained)
-            fingerprint, calibrations = load_thresholds(path)
-            if fingerprint != fingerprint_model(self.model):
+            found = load_thresholds(path)
+            difference = difference_of_makers(found.model, found.contract, self.model)
+            if difference:
                 raise ValueError(
-                    f'{path} holds thresholds of another model (other weights or preprocessing): '
+                    f'{path} holds thresholds of another model, which differs in {difference}: '
                     'run tools/test.py again with this config and checkpoint'
                 )
-            calibration = choose_threshold(calibrations, far, benchmark, str(path))
+            calibration = choose_threshold(found.sets, far, benchmark, str(path))
             threshold, self.far = calibration.threshold, calibration.wanted_far
         self.threshold = float(threshold)
 

@@ -15,7 +15,7 @@ import torch.distributed
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
 from mmengine.device import get_device
-from mmengine.dist import get_world_size, init_dist
+from mmengine.dist import get_world_size, init_dist, master_only
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import nn
@@ -31,6 +31,7 @@ from mmarcface.evaluation.metrics.embedding_metric import (
 )
 
 from .config_files import KeyValues, change_config, read_config
+from .model_manifests import write_manifest
 from .resuming import (
     MovedFilesHook,
     SameClassesHook,
@@ -182,10 +183,20 @@ class _Runner(Runner):
     def call_hook(self, fn_name: str, **kwargs) -> None:
         """Call the hooks; those of ``before_train`` may still refuse to train."""
         super().call_hook(fn_name, **kwargs)
+        if fn_name == 'before_save_checkpoint':
+            # As it is written: hooks may have put averaged weights in the place of others.
+            self._saved_weights = kwargs['checkpoint']['state_dict']
         if fn_name in ('before_train', 'before_test'):
             super()._log_env(self._env_cfg)
         if fn_name == 'before_train':
             super().dump_config()
+
+    @master_only
+    def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
+        """Write a checkpoint and its manifest."""
+        super().save_checkpoint(out_dir, filename, *args, **kwargs)
+        if '://' not in str(out_dir):
+            write_manifest(self, Path(out_dir, filename), self._saved_weights)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         # torch's wrapper refuses a model without anything to train.

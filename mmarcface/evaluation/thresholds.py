@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from mmarcface.atomic_files import replacing
 from mmarcface.functional.calibration import MEASURES, Calibration
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What a file of thresholds holds.
+
+    Attributes:
+        model: fingerprint of the model that they hold for.
+        contract: contract of that model, see :class:`mmarcface.manifest.Manifest`; empty in older
+            files.
+        sets: the thresholds by name of the set of pairs that they were chosen on.
+    """
+
+    model: str
+    contract: dict
+    sets: dict[str, list[Calibration]]
 
 
 def thresholds_file(checkpoint: str | Path) -> Path:
@@ -19,28 +35,27 @@ def thresholds_file(checkpoint: str | Path) -> Path:
     return Path(f'{str(checkpoint).removesuffix(".pth")}.thresholds.json')
 
 
-def save_thresholds(
-    path: str | Path, model: str, calibrations: dict[str, list[Calibration]]
-) -> None:
+def save_thresholds(path: str | Path, thresholds: Thresholds) -> None:
     """Write thresholds as JSON; an existing file is replaced whole or not at all.
 
     What it has of the same model on other sets is kept.
 
     Args:
         path: the file.
-        model: fingerprint of the model that the thresholds hold for.
-        calibrations: the thresholds by name of the set of pairs that they were chosen on.
+        thresholds: the thresholds of a model.
     """
+    sets = thresholds.sets
     try:
-        known, others = load_thresholds(path)
+        known = load_thresholds(path)
     except (FileNotFoundError, ValueError):
-        known, others = model, {}
-    if known == model:
-        calibrations = others | calibrations
+        known = thresholds
+    if known.model == thresholds.model:
+        sets = known.sets | sets
     content = {
         'rule': 'two images show one identity where the cosine of their embeddings is at least '
         'the threshold, or their distance as unit vectors at most that given as l2',
-        'model': model,
+        'model': thresholds.model,
+        'contract': thresholds.contract,
         'sets': {
             name: [
                 asdict(calibration)
@@ -48,21 +63,18 @@ def save_thresholds(
                 | dict(note=calibration.note)
                 for calibration in found
             ]
-            for name, found in calibrations.items()
+            for name, found in sets.items()
         },
     }
     with replacing(path) as partial:
         partial.write_text(json.dumps(content, indent=2))
 
 
-def load_thresholds(path: str | Path) -> tuple[str, dict[str, list[Calibration]]]:
+def load_thresholds(path: str | Path) -> Thresholds:
     """Read what :func:`save_thresholds` wrote.
 
     Args:
         path: the file.
-
-    Returns:
-        The fingerprint of the model, and the thresholds by name of the set of pairs.
 
     Raises:
         FileNotFoundError: if there is no such file; it says how to make one.
@@ -80,7 +92,7 @@ def load_thresholds(path: str | Path) -> tuple[str, dict[str, list[Calibration]]
             name: [Calibration(**{key: _read(entry[key]) for key in names}) for entry in entries]
             for name, entries in content['sets'].items()
         }
-        return content['model'], sets
+        return Thresholds(content['model'], content.get('contract', {}), sets)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f'{path} holds no thresholds that tools/test.py wrote ({type(error).__name__}: {error})'

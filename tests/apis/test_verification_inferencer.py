@@ -8,7 +8,7 @@ import torch
 from mmpretrain import get_model
 
 from mmarcface.apis import VerificationInferencer
-from mmarcface.evaluation.thresholds import save_thresholds
+from mmarcface.evaluation.thresholds import Thresholds, save_thresholds
 from mmarcface.fingerprints import fingerprint_model
 from mmarcface.functional.calibration import calibrate
 
@@ -38,8 +38,7 @@ def checkpoint(model, calibration, tmp_path_factory):
     torch.save(dict(state_dict=model.state_dict(), meta={}), path)
     save_thresholds(
         path.with_name('epoch_1.thresholds.json'),
-        fingerprint_model(model),
-        dict(verification=[calibration]),
+        Thresholds(fingerprint_model(model), {}, dict(verification=[calibration])),
     )
     return path
 
@@ -83,7 +82,7 @@ def test_threshold_beside_the_checkpoint(orl, model, calibration, checkpoint, ki
 def test_threshold_of_a_file_elsewhere(model, calibration, tmp_path):
     path = tmp_path / 'elsewhere.json'
     sets = {'verification/lfw': [calibration], 'verification/cfp': [calibration]}
-    save_thresholds(path, fingerprint_model(model), sets)
+    save_thresholds(path, Thresholds(fingerprint_model(model), {}, sets))
     verify = VerificationInferencer(
         model, thresholds=path, far=0.1, benchmark='verification/cfp', device='cpu'
     )

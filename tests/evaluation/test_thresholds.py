@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from mmarcface.evaluation.thresholds import (
+    Thresholds,
     choose_threshold,
     load_thresholds,
     save_thresholds,
@@ -24,10 +25,10 @@ def calibrations(*fars):
 def test_round_trip(tmp_path):
     path = tmp_path / 'epoch_1.thresholds.json'
     sets = {'verification': calibrations(0.1, 0.001, 1.0), 'verification/ä': calibrations(0.0)}
-    save_thresholds(path, 'abc', {})
-    save_thresholds(path, 'abc', sets)
-    assert load_thresholds(path) == ('abc', sets)
-    assert load_thresholds(str(path)) == ('abc', sets)
+    save_thresholds(path, Thresholds('abc', {}, {}))
+    save_thresholds(path, Thresholds('abc', {}, sets))
+    assert load_thresholds(path) == Thresholds('abc', {}, sets)
+    assert load_thresholds(str(path)) == Thresholds('abc', {}, sets)
     assert os.listdir(tmp_path) == [path.name]
 
     content = json.loads(path.read_text())
@@ -43,22 +44,22 @@ def test_round_trip(tmp_path):
 def test_other_sets_of_the_same_model_are_kept(tmp_path):
     path = tmp_path / 'thresholds.json'
     first, second, third = (calibrations(far) for far in (0.1, 0.2, 0.3))
-    save_thresholds(path, 'abc', dict(lfw=first, cfp=first))
-    save_thresholds(path, 'abc', dict(cfp=second))
-    assert load_thresholds(path) == ('abc', dict(lfw=first, cfp=second))
-    save_thresholds(path, 'other weights', dict(cfp=third))
-    assert load_thresholds(path) == ('other weights', dict(cfp=third))
+    save_thresholds(path, Thresholds('abc', {}, dict(lfw=first, cfp=first)))
+    save_thresholds(path, Thresholds('abc', {}, dict(cfp=second)))
+    assert load_thresholds(path) == Thresholds('abc', {}, dict(lfw=first, cfp=second))
+    save_thresholds(path, Thresholds('other weights', {}, dict(cfp=third)))
+    assert load_thresholds(path) == Thresholds('other weights', {}, dict(cfp=third))
     path.write_text('damaged')
-    save_thresholds(path, 'abc', dict(lfw=first))
-    assert load_thresholds(path) == ('abc', dict(lfw=first))
+    save_thresholds(path, Thresholds('abc', {}, dict(lfw=first)))
+    assert load_thresholds(path) == Thresholds('abc', {}, dict(lfw=first))
 
 
 def test_a_failed_write_leaves_the_file_as_it_is(tmp_path):
     path = tmp_path / 'thresholds.json'
-    save_thresholds(path, 'abc', dict(a=calibrations(0.1)))
+    save_thresholds(path, Thresholds('abc', {}, dict(a=calibrations(0.1))))
     before = path.read_bytes()
     with pytest.raises(TypeError):
-        save_thresholds(path, b'not JSON', {})
+        save_thresholds(path, Thresholds(b'not JSON', {}, {}))
     assert path.read_bytes() == before
 
 

@@ -138,7 +138,7 @@ def test_cache_is_kept_while_it_fits_and_rebuilt_when_stale(gallery, tmp_path):
 
     other = small(prototype=loader_of(gallery), prototype_cache=str(cache))
     other.image_encoder.fc.weight.data += 1
-    with pytest.warns(UserWarning, match=r'out of date \(made with other weights'):
+    with pytest.warns(UserWarning, match=r'out of date \(made with another model: weights'):
         changed = prepared(other)
     assert not torch.allclose(first, changed)
 
@@ -159,7 +159,7 @@ def test_refused_gallery_leaves_the_cache_alone(gallery, tmp_path):
     broken = small(prototype=loader_of(gallery), prototype_cache=str(cache))
     broken.image_encoder.fc.weight.data[0, 0] = float('nan')
     with (
-        pytest.warns(UserWarning, match='made with other weights'),
+        pytest.warns(UserWarning, match='made with another model: weights'),
         pytest.raises(ValueError, match=r'the first is that of image 0 .*1.pgm'),
     ):
         broken.prepare_prototype()

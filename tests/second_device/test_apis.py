@@ -21,9 +21,10 @@ from mmarcface.apis import (
 )
 from mmarcface.apis.inversion.state import SearchState
 from mmarcface.datasets import ORLFaces
-from mmarcface.evaluation.thresholds import save_thresholds
+from mmarcface.evaluation.thresholds import Thresholds, save_thresholds
 from mmarcface.fingerprints import fingerprint_model
 from mmarcface.functional.calibration import calibrate
+from mmarcface.manifest import describe_model
 from tests.apis.colors import Told, known_model, random_colors, write_colors
 from tests.apis.inversion.test_search import RESNET, RETRIEVER, Tiny, built, config, weight
 
@@ -56,7 +57,9 @@ def with_thresholds(model, tmp_path):
     torch.save(dict(state_dict=model.state_dict(), meta={}), path)
     found = calibrate(np.linspace(0, 1, 100), np.arange(100) > 40, 0.1)
     beside = path.with_name('epoch_1.thresholds.json')
-    save_thresholds(beside, fingerprint_model(model), dict(verification=[found]))
+    contract = describe_model(model).contract
+    found = Thresholds(fingerprint_model(model), contract, dict(verification=[found]))
+    save_thresholds(beside, found)
     return path
 
 

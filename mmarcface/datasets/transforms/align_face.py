@@ -15,6 +15,7 @@ from mmcv.transforms import BaseTransform
 
 from mmarcface.datasets.formats.landmarks import are_exchanged, read_landmarks
 from mmarcface.datasets.log_once import log_once
+from mmarcface.datasets.wrappers import class_of
 from mmarcface.functional.arguments import are_numbers, is_number
 from mmarcface.registry import TRANSFORMS
 
@@ -169,3 +170,13 @@ def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray | None:
     system = np.concatenate([np.stack([x, -y, one, zero], 1), np.stack([y, x, zero, one], 1)])
     (a, b, dx, dy), _, rank, _ = np.linalg.lstsq(system, target.T.ravel(), rcond=None)
     return np.array([[a, -b, dx], [b, a, dy]]) if rank == 4 else None
+
+
+def alignment_of(pipeline: Sequence | None) -> str | None:
+    """The template that a pipeline aligns faces to, as a manifest names it; None if it does not.
+
+    Args:
+        pipeline: transforms, built or as configs.
+    """
+    transforms = getattr(pipeline, 'transforms', pipeline) or []
+    return 'arcface' if AlignFace in [class_of(t, TRANSFORMS) for t in transforms] else None

@@ -132,6 +132,7 @@ class IResNet(BaseModule):
         )
         height, width = as_height_width('input_size', input_size)
         self.input_size = (height, width)
+        self.embedding_dim = embedding_dim
         self.with_cp = with_cp
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval

@@ -49,6 +49,7 @@ class LeNetPlus(BaseModule):
         height, width = as_height_width('input_size', input_size, minimum=8)
         self.in_channels = in_channels
         self.input_size = (height, width)
+        self.embedding_dim = embedding_dim
 
         layers, channels = [], in_channels
         for stage in range(3):

@@ -91,7 +91,7 @@ class OnnxBackbone(BaseModule):
                 f'output must be one of {names}, the outputs of {self.path}; got {self.output!r}'
             )
         self.output = output
-        self._sha256 = _hash(self.path)
+        self.file_sha256 = _hash(self.path)
         self._session = session
 
     def __getstate__(self) -> dict:
@@ -100,7 +100,7 @@ class OnnxBackbone(BaseModule):
 
     def extra_repr(self) -> str:
         """The output and a hash of the file, by which a saved gallery knows its model."""
-        return f'output={self.output!r}, sha256={self._sha256[:16]}'
+        return f'output={self.output!r}, sha256={self.file_sha256[:16]}'
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
         """Embed a batch of images.

@@ -12,8 +12,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmarcface.datasets.image_sizes import refuse_unequal_sizes
-from mmarcface.fingerprints import fingerprint_model
 from mmarcface.functional.arguments import check_number
+from mmarcface.manifest import load_manifest, refuse_other_inputs, refuse_other_weights
 from mmarcface.models.embedding import pool_maps
 from mmarcface.models.weights.mismatches import refuse_mismatched_checkpoint, refuse_mismatched_init
 from mmarcface.registry import MODELS
@@ -82,7 +82,12 @@ class EmbeddingRetriever(BaseRetriever):
         self.topk = topk
         self.flip = bool(test_cfg and test_cfg.get('flip', False))
         self.classify = bool(test_cfg and test_cfg.get('classify', False))
+        self.manifest = None
         self.register_load_state_dict_pre_hook(refuse_mismatched_checkpoint)
+        self.register_load_state_dict_pre_hook(_read_manifest)
+        of_file = getattr(image_encoder, 'manifest', None)
+        if of_file is not None:
+            refuse_other_inputs(of_file, self, image_encoder.path)
         self.register_load_state_dict_post_hook(_forget_gallery)
 
     def train(self, mode: bool = True) -> EmbeddingRetriever:
@@ -104,6 +109,10 @@ class EmbeddingRetriever(BaseRetriever):
             for init_cfg in _as_list(getattr(module, 'init_cfg', None))
             if init_cfg['type'] == 'Pretrained'
         ]
+        for name, _, file in pretrained:
+            manifest = load_manifest(file)
+            if manifest is not None and name.startswith('image_encoder'):
+                refuse_other_inputs(manifest, self, file)
         hooks = [
             module.register_load_state_dict_pre_hook(refuse_mismatched_init(name, file))
             for name, module, file in pretrained
@@ -245,8 +254,8 @@ class EmbeddingRetriever(BaseRetriever):
         device = next(
             (p.device for p in self.image_encoder.parameters()), self.data_preprocessor.device
         )
-        known = gallery is not None and gallery.model in ('', fingerprint_model(self))
-        self.gallery = gallery if known else Gallery.from_prototype(self)
+        fits = gallery is not None and gallery.difference_from(self) is None
+        self.gallery = gallery if fits else Gallery.from_prototype(self)
         self.register_buffer(
             'prototype_vecs',
             F.normalize(self.gallery.embeddings.to(device, torch.float)),
@@ -269,6 +278,17 @@ def _refuse_unequal_sizes(_: nn.Module, arguments: tuple) -> None:
         refuse_unequal_sizes(
             [dict(inputs=i, data_samples=s) for i, s in zip(inputs, samples, strict=True)]
         )
+
+
+def _read_manifest(model: EmbeddingRetriever, state_dict, prefix, local_metadata, *_) -> None:
+    """Read the manifest beside a checkpoint file, and refuse what it contradicts."""
+    file = local_metadata.get('checkpoint_file')
+    model.manifest = None if file is None else load_manifest(file)
+    if model.manifest is not None:
+        refuse_other_inputs(model.manifest, model, file)
+        own = model.image_encoder.state_dict()
+        given = {k: state_dict.get(f'{prefix}image_encoder.{k}', v).to(v) for k, v in own.items()}
+        refuse_other_weights(model.manifest, given, file)
 
 
 def _forget_gallery(model: EmbeddingRetriever, _) -> None:

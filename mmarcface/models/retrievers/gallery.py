@@ -19,6 +19,7 @@ from mmarcface.atomic_files import replacing
 from mmarcface.checkpoint import read_file
 from mmarcface.datasets.image_sizes import require_equal_sizes
 from mmarcface.fingerprints import fingerprint_images, fingerprint_model, plain_values
+from mmarcface.manifest import describe_model, difference_of_makers
 from mmarcface.models.embedding import embed_images
 
 
@@ -31,12 +32,14 @@ class Gallery:
         model: fingerprint of the encoder's weights and the preprocessing; '' if unknown.
         images: fingerprint of the images and their transforms; '' if unknown.
         samples: facts of each image from the data set, such as ``img_path``; empty if unknown.
+        contract: contract of the model, see :class:`mmarcface.manifest.Manifest`; empty if unknown.
     """
 
     embeddings: torch.Tensor
     model: str = ''
     images: str = ''
     samples: list[dict] = field(default_factory=list)
+    contract: dict = field(default_factory=dict)
 
     @classmethod
     def from_prototype(cls, model: nn.Module) -> Gallery:
@@ -55,11 +58,12 @@ class Gallery:
             gallery = cls(prototype.cpu())
         elif isinstance(prototype, (str, Path)):
             gallery = cls.load(prototype)
-            if gallery.model and gallery.model != fingerprint_model(model):
+            difference = gallery.difference_from(model)
+            if difference:
                 raise ValueError(
-                    f'{prototype} holds embeddings of another model (other weights or '
-                    'preprocessing), which cannot be compared with those of this one: give the '
-                    'images as prototype and this file as prototype_cache, and it is rebuilt'
+                    f'{prototype} holds embeddings of another model, which cannot be compared with '
+                    f'those of this one: they differ in {difference}. Give the images as prototype '
+                    'and this file as prototype_cache, and it is rebuilt'
                 )
         elif isinstance(prototype, (dict, DataLoader)):
             with DefaultScope.overwrite_default_scope('mmpretrain'):
@@ -101,6 +105,14 @@ class Gallery:
             with replacing(path) as partial:
                 torch.save(asdict(self), partial)
 
+    def difference_from(self, model: nn.Module) -> str | None:
+        """What keeps the embeddings from being compared with those of a model; None for nothing.
+
+        Args:
+            model: a retriever.
+        """
+        return difference_of_makers(self.model, self.contract, model)
+
     @classmethod
     def _from_images(cls, model: nn.Module, loader: DataLoader) -> Gallery:
         if len(loader.dataset) == 0:
@@ -116,15 +128,10 @@ class Gallery:
         )
         if cache is not None and Path(cache).exists():
             kept = cls.load(cache)
-            reasons = {
-                'model': 'made with other weights or preprocessing',
-                'images': 'made from other images or transforms',
-            }
-            stale = [
-                why
-                for name, why in reasons.items()
-                if getattr(kept, name) != fingerprints[name] or not fingerprints[name]
-            ]
+            difference = kept.difference_from(model) if kept.model else 'a model not named in it'
+            stale = [f'made with another model: {difference}'] if difference else []
+            if kept.images != fingerprints['images'] or not kept.images:
+                stale.append('made from other images or transforms')
             if not stale:
                 return kept
             if is_main_process():
@@ -136,7 +143,8 @@ class Gallery:
         samples = list(_samples(loader.dataset))
         if any(sample.get('sample_idx', place) != place for place, sample in enumerate(samples)):
             raise _lacks_sample_idx(loader.dataset)
-        gallery = cls(_embed(model, loader), samples=samples, **fingerprints)
+        contract = describe_model(model).contract
+        gallery = cls(_embed(model, loader), samples=samples, contract=contract, **fingerprints)
         gallery._check(f'{len(loader.dataset)} images')
         if cache is not None:
             gallery.save(cache)
