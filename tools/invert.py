@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmarcface.apis import get_model, invert, read_embeddings, save_inversion
+from mmarcface.apis.embedding_files import refuse_embeddings_of_another_model
 from mmarcface.apis.inversion.search import prepare_inversion
 from mmarcface.apis.inversion.settings import PRESETS
 from mmarcface.checkpoint import has_head, open_checkpoint
@@ -223,6 +224,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         check_classes(args.checkpoint, content, plan, numbered and judge is None)
     model = get_model(config, pretrained=args.checkpoint, device=get_device())
+    if getattr(args, 'embeddings', None) is not None:
+        refuse_embeddings_of_another_model(args.embeddings, model)
     if judge is not None and plan.identities is None:
         judge = None
         if is_main_process():

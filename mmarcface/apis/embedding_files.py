@@ -10,9 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 from torch._utils import _rebuild_tensor_v2
 
 from mmarcface.checkpoint import read_file
+from mmarcface.manifest import difference_of_makers
+from mmarcface.models import EmbeddingRetriever
 
 
 class _TensorsOnly(pickle.Unpickler):
@@ -71,6 +74,29 @@ def read_embeddings(path: str | Path) -> torch.Tensor:
             f'{tuple(embeddings.shape)}'
         )
     return embeddings.float()
+
+
+def refuse_embeddings_of_another_model(path: str | Path, model: nn.Module) -> None:
+    """Refuse embeddings that cannot be compared with those of a model, if the file knows whose.
+
+    Args:
+        path: file as for :func:`read_embeddings`; a gallery knows its model.
+        model: the model; one that is no EmbeddingRetriever has nothing to compare.
+
+    Raises:
+        ValueError: if the file holds embeddings of another model; it names the first difference.
+    """
+    if Path(path).suffix != '.pth' or not isinstance(model, EmbeddingRetriever):
+        return
+    content = read_file(str(path), map_location='cpu')
+    if not isinstance(content, dict):
+        return
+    difference = difference_of_makers(content.get('model', ''), content.get('contract', {}), model)
+    if difference:
+        raise ValueError(
+            f'{path} holds embeddings of another model, which differs in {difference}: name the '
+            'config and checkpoint that made them, or make them anew with this model'
+        )
 
 
 def _read_predictions(path: Path) -> torch.Tensor:

@@ -13,6 +13,8 @@ from mmengine.config import Config
 from mmarcface.apis import get_model
 from mmarcface.apis.inversion.state import SearchState
 from mmarcface.engine.launch import build_runner
+from mmarcface.fingerprints import fingerprint_model
+from mmarcface.manifest import describe_model
 from tests.engine.test_inversion import tiny, train
 from tests.in_process import call_tool
 
@@ -157,6 +159,19 @@ def test_embeddings(run, nets, orl, tmp_path):
     np.save(tmp_path / 'wide.npy', np.ones((2, 9)))
     with pytest.raises(ValueError, match='embeddings are 9 wide and those of the model 8'):
         run('--embeddings', tmp_path / 'wide.npy')
+
+
+def test_embeddings_of_another_model(run, nets, tmp_path):
+    model = get_model(str(nets / 'net.py'), str(nets / 'net' / 'epoch_1.pth'))
+    made_by = dict(model=fingerprint_model(model), contract=describe_model(model).contract)
+    vectors = torch.randn(1, 8, generator=torch.Generator().manual_seed(0))
+    torch.save(dict(embeddings=vectors, **made_by), tmp_path / 'own.pth')
+    run('--embeddings', tmp_path / 'own.pth', '--per-target', 1)
+    made_by['model'] = 'another'
+    made_by['contract']['std'] = [128.0] * 3
+    torch.save(dict(embeddings=vectors, **made_by), tmp_path / 'other.pth')
+    with pytest.raises(ValueError, match=r'other.pth holds embeddings of another .* in std'):
+        run('--embeddings', tmp_path / 'other.pth')
 
 
 def test_audit(run, nets):
