@@ -22,6 +22,7 @@ from mmarcface.manifest import (
 )
 from mmarcface.models import EmbeddingRetriever
 from tests.engine.training import loader, orl
+from tests.in_process import call_tool
 
 NET = dict(type='mmarcface.LeNetPlus', embedding_dim=8, base_channels=2, input_size=28)
 GRAYS = dict(mean=[127.5] * 3, std=[127.5] * 3)
@@ -242,3 +243,21 @@ def test_training_describes_its_checkpoints(run_tool, tmp_path):
     torch.save(content, tmp_path / 'other.pth')
     with pytest.raises(ValueError, match='other weights'):
         get_model(config, str(tmp_path / 'other.pth'))
+
+
+def test_testing_says_what_alignment_is_taken_for_granted(saved, tmp_path, monkeypatch, logged):
+    monkeypatch.chdir(tmp_path)
+    config = config_of()
+    data = loader(orl(pipeline=PIPELINE))
+    config.merge_from_dict(
+        dict(
+            test_dataloader=data, test_evaluator=dict(type='mmarcface.RetrievalMetric'), test_cfg={}
+        )
+    )
+    config.dump('config.py')
+    call_tool('test.py', 'config.py', str(saved))
+    said = "aligned to the template 'arcface', and the test pipeline has no AlignFace"
+    assert sum(said in line for line in logged) == 1
+    manifest_file(saved).unlink()
+    call_tool('test.py', 'config.py', str(saved))
+    assert sum(said in line for line in logged) == 1

@@ -12,11 +12,13 @@ from mmengine.evaluator import DumpResults
 from mmengine.runner import Runner
 
 from mmarcface.cli import ArgumentParser, run_command
+from mmarcface.datasets.transforms.align_face import alignment_of
+from mmarcface.datasets.wrappers import pipeline_of
 from mmarcface.engine.launch import add_common_arguments, build_runner, check_data, load_config
 from mmarcface.engine.saved_weights import remove_averaging_hooks, trained_model
 from mmarcface.evaluation.thresholds import Thresholds, save_thresholds, thresholds_file
 from mmarcface.fingerprints import fingerprint_model
-from mmarcface.manifest import describe_model
+from mmarcface.manifest import describe_model, load_manifest
 
 METRICS = ('.json', '.yml', '.yaml')
 PREDICTIONS = ('.pkl', '.pickle')
@@ -78,6 +80,21 @@ def write_thresholds(runner: Runner, checkpoint: str | None) -> None:
         break
 
 
+def note_alignment(runner: Runner, checkpoint: str | None) -> None:
+    """Say what nothing here can see: whether faces that no transform aligns are aligned already."""
+    encoder = getattr(trained_model(runner), 'image_encoder', None)
+    manifest = getattr(encoder, 'manifest', None)
+    if checkpoint is not None:
+        manifest = load_manifest(checkpoint)
+    known = manifest and manifest.alignment
+    found = alignment_of(pipeline_of(runner.test_dataloader.dataset))
+    if known and found != known:
+        runner.logger.info(
+            f'The net was trained on faces aligned to the template {known!r}, and the test '
+            f'pipeline has {found or "no AlignFace"}: the images must be aligned already'
+        )
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     config = load_config(args)
@@ -99,6 +116,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             'tests random ones'
         )
     check_data(runner.test_loop)
+    note_alignment(runner, args.checkpoint)
     if args.out and args.out.endswith(PREDICTIONS):
         runner.test_evaluator.metrics.append(DumpResults(args.out))
     figures = runner.test()
