@@ -195,8 +195,9 @@ class _Runner(Runner):
     def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
         """Write a checkpoint and its manifest."""
         super().save_checkpoint(out_dir, filename, *args, **kwargs)
+        weights = self.__dict__.pop('_saved_weights')
         if '://' not in str(out_dir):
-            write_manifest(self, Path(out_dir, filename), self._saved_weights)
+            write_manifest(self, Path(out_dir, filename), weights)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         # torch's wrapper refuses a model without anything to train.
