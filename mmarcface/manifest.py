@@ -314,7 +314,9 @@ def preprocessing_of(model: nn.Module) -> tuple[str, tuple[float, ...], tuple[fl
     preprocessor = model.data_preprocessor
     first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     gray = first is not None and first.in_channels == 1
-    order = 'gray' if gray else 'RGB' if getattr(preprocessor, 'to_rgb', False) else 'BGR'
+    # mmpretrain's and mmengine's preprocessors name it differently.
+    to_rgb = getattr(preprocessor, 'to_rgb', getattr(preprocessor, '_channel_conversion', False))
+    order = 'gray' if gray else 'RGB' if to_rgb else 'BGR'
     mean, std = (
         _per_channel(getattr(preprocessor, name, None), default, CHANNELS[order])
         for name, default in (('mean', 0.0), ('std', 1.0))

@@ -140,6 +140,14 @@ def test_initial_weights_are_not_fed_with_other_images(saved):
         model.init_weights()
 
 
+def test_preprocessors_of_mmengine_are_understood():
+    for order, kind in (('BGR', {}), ('RGB', dict(bgr_to_rgb=True))):
+        preprocessor = dict(type='mmengine.ImgDataPreprocessor', **GRAYS, **kind)
+        config = config_of()
+        config.model.data_preprocessor = preprocessor
+        assert describe_model(get_model(config)).channel_order == order
+
+
 def test_a_manifest_of_other_weights_is_refused(saved):
     content = torch.load(saved)
     content['state_dict']['image_encoder.fc.bias'] += 1
