@@ -1,7 +1,15 @@
 # mmpretrain's encoders, necks and heads are reached through our registry as their parent.
 import mmpretrain.models  # noqa: F401
 
-from .backbones import IResNet, LeNetPlus, OnnxBackbone, RawPixels
+from .backbones import (
+    FaceViT,
+    IResNet,
+    IRNet,
+    LeNetPlus,
+    MobileFaceNet,
+    OnnxBackbone,
+    RawPixels,
+)
 from .embedding import embed_images
 from .heads import (
     AdaFaceHead,
@@ -33,10 +41,13 @@ __all__ = [
     'CurricularFaceHead',
     'ElasticFaceHead',
     'EmbeddingRetriever',
+    'FaceViT',
+    'IRNet',
     'IResNet',
     'LeNetPlus',
     'MagFaceHead',
     'MarginHead',
+    'MobileFaceNet',
     'NormSoftmaxHead',
     'OnnxBackbone',
     'RawPixels',

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 
 import torch
-from mmengine.model import BaseModule
 from mmpretrain.models.utils import SELayer
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
 
-from mmarcface.functional.arguments import as_height_width, check_number, is_number
+from mmarcface.functional.arguments import check_number, is_number
 from mmarcface.registry import MODELS
+
+from .embedding_backbone import EmbeddingBackbone, recompute
 
 BLOCKS_PER_STAGE = {
     18: (2, 2, 2, 2),
@@ -59,23 +57,8 @@ class IBasicBlock(nn.Module):
         return out + (x if self.downsample is None else self.downsample(x))
 
 
-@contextmanager
-def _unchanged_statistics(block: nn.Module) -> Iterator[None]:
-    """Keep the BN statistics while a checkpointed block runs a second time."""
-    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
-    settings = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, (momentum, batches) in zip(norms, settings, strict=True):
-            norm.momentum = momentum
-            norm.num_batches_tracked.copy_(batches)
-
-
 @MODELS.register_module()
-class IResNet(BaseModule):
+class IResNet(EmbeddingBackbone):
     """Improved residual network with a BN - dropout - FC - BN embedding layer.
 
     The "LResNet-E-IR" of `ArcFace <https://arxiv.org/abs/1801.07698>`_, section 3.1. Parameter
@@ -117,25 +100,13 @@ class IResNet(BaseModule):
         norm_eval: bool = False,
         init_cfg: dict | None = None,
     ):
-        super().__init__(init_cfg=init_cfg)
+        super().__init__(embedding_dim, input_size, frozen_stages, norm_eval, init_cfg)
         if not is_number(depth, whole=True) or depth not in BLOCKS_PER_STAGE:
             raise ValueError(f'depth must be one of {sorted(BLOCKS_PER_STAGE)}, got {depth!r}')
         check_number('dropout', dropout, minimum=0, below=1)
-        check_number('embedding_dim', embedding_dim, minimum=1, whole=True)
         check_number('base_channels', base_channels, minimum=1, whole=True)
-        check_number(
-            'frozen_stages',
-            frozen_stages,
-            minimum=-1,
-            maximum=len(BLOCKS_PER_STAGE[depth]),
-            whole=True,
-        )
-        height, width = as_height_width('input_size', input_size)
-        self.input_size = (height, width)
-        self.embedding_dim = embedding_dim
+        height, width = self.input_size
         self.with_cp = with_cp
-        self.frozen_stages = frozen_stages
-        self.norm_eval = norm_eval
 
         self.conv1 = nn.Conv2d(3, base_channels, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(base_channels)
@@ -158,28 +129,12 @@ class IResNet(BaseModule):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.1)
-        for module in self._frozen():
-            module.requires_grad_(False)
-        self.train()
+        self.freeze()
 
-    def train(self, mode: bool = True) -> IResNet:
-        """Switch between training and evaluation; what is frozen stays in evaluation."""
-        super().train(mode)
-        for module in self._frozen():
-            module.eval()
-        if self.norm_eval:
-            for norm in self._norms():
-                norm.eval()
-        return self
-
-    def _frozen(self) -> list[nn.Module]:
-        if self.frozen_stages < 0:
-            return []
-        stages = [getattr(self, f'layer{k}') for k in range(1, self.frozen_stages + 1)]
-        return [self.conv1, self.bn1, self.prelu, *stages]
-
-    def _norms(self) -> list[nn.Module]:
-        return [module for module in self.modules() if isinstance(module, _BatchNorm)]
+    def stages(self) -> list[Sequence[nn.Module]]:
+        """First convolution with its BN and PReLU; the four stages."""
+        stages = [[getattr(self, f'layer{k}')] for k in range(1, 5)]
+        return [[self.conv1, self.bn1, self.prelu], *stages]
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
         """Embed a batch of images.
@@ -194,29 +149,11 @@ class IResNet(BaseModule):
             ValueError: if the images are not of ``input_size``, or one alone is to be trained on
                 and a BN layer needs the statistics of its batch.
         """
-        # The number of images last: an export would take it for fixed.
-        if self.training and any(norm.training for norm in self._norms()) and len(x) == 1:
-            raise ValueError(
-                'a batch of one image has no batch statistics to train with: set drop_last=True '
-                'in train_dataloader, or another batch_size'
-            )
-        if tuple(x.shape[-2:]) != self.input_size:
-            raise ValueError(
-                f'images must be {self.input_size} (height, width), the input_size that this '
-                f'IResNet was built with; got {tuple(x.shape[-2:])}'
-            )
+        self.check_images(x)
         x = self.prelu(self.bn1(self.conv1(x)))
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             for block in stage:
-                if self.with_cp and x.requires_grad:
-                    x = checkpoint(
-                        block,
-                        x,
-                        use_reentrant=False,
-                        context_fn=lambda b=block: (nullcontext(), _unchanged_statistics(b)),
-                    )
-                else:
-                    x = block(x)
+                x = recompute(block, x) if self.with_cp else block(x)
         x = self.dropout(self.bn2(x).flatten(1))
         # The sum over channels x height x width overflows half precision.
         with torch.autocast(x.device.type, enabled=False):
