@@ -1,7 +1,8 @@
-"""Reading checkpoints: tensors, numbers and mmengine's logs, and nothing that runs code.
+"""Reading and writing checkpoints: tensors, numbers and logs, and nothing that runs code.
 
 Since torch 2.6 ``torch.load`` builds only types that are known to be harmless, and mmengine 0.10.7
-checkpoints hold a few more: they are named here, and nothing else is.
+checkpoints hold a few more: they are named here, and nothing else is. Files of safetensors are
+recognized by their content, wherever a checkpoint is read.
 """
 
 from __future__ import annotations
@@ -15,13 +16,20 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import urlparse
 
 import numpy as np
 import torch
+import torch.hub
 from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.utils.dl_utils import load_url
+
+from .atomic_files import replacing
+from .foreign_files import advice_on
+from .safetensors_files import SUFFIX as SAFETENSORS
+from .safetensors_files import is_safetensors, read_safetensors, write_safetensors
 
 try:  # NumPy 2
     from numpy._core import multiarray
@@ -31,6 +39,33 @@ except ImportError:
 # Of zip files and pickles, as torch.save writes them.
 BEGINNINGS = b'PK', b'\x80'
 STATISTICS = ('min', 'max', 'mean', 'current')
+# Packages whose classes stand in a Lightning checkpoint beside the weights: keys of callbacks'
+# states, and hyper-parameters. In their place an empty class is built, and theirs is not imported.
+LIGHTNING = 'pytorch_lightning.', 'lightning.', 'lightning_fabric.', 'argparse.Namespace'
+SUFFIXES = '.pth', SAFETENSORS
+
+
+class RefusedError(ValueError):
+    """A file asks for something that may do harm.
+
+    Args:
+        message: text of the error.
+        asked_for: name of the function or class, with its module.
+    """
+
+    def __init__(self, message: str, asked_for: str):
+        super().__init__(message)
+        self.asked_for = asked_for
+
+
+class _LeftOut:
+    """What stands in for an object of Lightning, and does nothing."""
+
+    def __init__(self, *_, **__):
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
 
 
 def _statistic_of_history_buffer(owner: type, name: str):
@@ -46,7 +81,7 @@ def read_weights_only() -> None:
     torch's default for files is weights only; for URLs it is not, and mmengine leaves it at that.
     onedl-mmengine reads a refused file a second time, without care.
     """
-    mmengine_checkpoint.load_url = partial(load_url, weights_only=True)
+    mmengine_checkpoint.load_url = _load_url
     if hasattr(mmengine_checkpoint, '_safe_torch_load'):
         mmengine_checkpoint._safe_torch_load = _load_once
     allowed = [
@@ -74,6 +109,23 @@ def _load_once(
     name = file if isinstance(file, str) else 'of a storage backend'
     with _clear_errors(name):
         return torch.load(file, map_location=map_location, weights_only=True)
+
+
+def _load_url(
+    url: str,
+    model_dir: str | None = None,
+    map_location: str | torch.device | None = None,
+    progress: bool = True,
+) -> Any:
+    """Fetch a file where it is not in torch's folder yet, and read it, as torch's ``load_url``."""
+    folder = Path(model_dir or Path(torch.hub.get_dir(), 'checkpoints'))
+    file = folder / Path(urlparse(url).path).name
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(file), progress=progress)
+    if is_safetensors(file):
+        return read_safetensors(file, map_location)
+    return load_url(url, str(folder), map_location, progress, weights_only=True)
 
 
 @CheckpointLoader.register_scheme(prefixes='', force=True)
@@ -110,7 +162,7 @@ def load_from_local(filename: str, map_location: str | torch.device | None = Non
 def read_file(
     filename: str, map_location: str | torch.device | None = None, lazily: bool = False
 ) -> Any:
-    """Read whatever ``torch.save`` wrote, weights only.
+    """Read whatever ``torch.save`` wrote, weights only, or a file of safetensors.
 
     Args:
         filename: path of the file.
@@ -122,16 +174,77 @@ def read_file(
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged, or asks for anything but tensors, numbers and logs.
+        ImportError: if it is one of safetensors, and that package is not installed.
+        ValueError: if the file is damaged, or of another kind.
+        RefusedError: if it asks for anything but tensors, numbers and logs.
     """
     path = Path(filename).expanduser()
     if path.is_dir():
         raise FileNotFoundError(f'checkpoint {filename} is a folder: name a file in it')
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint {filename} does not exist')
-    with _clear_errors(f'{filename} ({path.stat().st_size} bytes)', path):
+    name = f'{filename} ({path.stat().st_size} bytes)'
+    if is_safetensors(path):
+        return read_safetensors(path, map_location, lazily)
+    advice = advice_on(path)
+    if advice is not None:
+        raise ValueError(f'checkpoint {name} cannot be read: {advice}')
+    with _clear_errors(name, path):
         mmap = lazily and zipfile.is_zipfile(path)
-        return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
+        load = partial(torch.load, path, map_location=map_location, weights_only=True, mmap=mmap)
+        try:
+            return load()
+        except pickle.UnpicklingError:
+            left_out = _of_lightning(path)
+            if not left_out:
+                raise
+        with torch.serialization.safe_globals(left_out):
+            return load()
+
+
+def _of_lightning(path: Path) -> list[tuple[type, str]]:
+    """What stands in for what a refused file asks for, if that is classes of Lightning alone."""
+    try:
+        asked_for = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # Damaged bytes raise whatever the reader stumbles over.
+        return []
+    if not all(name.startswith(LIGHTNING) for name in asked_for):
+        return []
+    # torch sets items of a dict, and not of another class.
+    return [(dict if name.endswith('.AttributeDict') else _LeftOut, name) for name in asked_for]
+
+
+def save_checkpoint(content: dict, filename: str | Path) -> None:
+    """Write a checkpoint, by its suffix with ``torch.save`` or as safetensors, and read it back.
+
+    Args:
+        content: dict with ``state_dict`` and ``meta``; see
+            :func:`mmarcface.safetensors_files.write_safetensors` for what safetensors keep of them.
+        filename: path of the file, in a folder that exists; an existing file is replaced.
+
+    Raises:
+        ImportError: if it is to be safetensors, and that package is not installed.
+        ValueError: if the suffix is neither .pth nor .safetensors, the format cannot hold the
+            content, or the file does not hold what was written.
+    """
+    filename = Path(filename)
+    if filename.suffix not in SUFFIXES:
+        raise ValueError(f'a checkpoint must be named {" or ".join(SUFFIXES)}, got {filename}')
+    with replacing(filename) as unfinished:
+        if filename.suffix == SAFETENSORS:
+            write_safetensors(content, unfinished)
+        else:
+            torch.save(content, unfinished)
+        written = read_file(str(unfinished), 'cpu', lazily=True)['state_dict']
+        for key, value in content['state_dict'].items():
+            if isinstance(value, torch.Tensor) and not _are_same(value, written[key]):
+                raise ValueError(f'{key} of {filename} is not what was written: is the disk full?')
+
+
+def _are_same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    # Bytes, as NaN is not equal to itself.
+    one, other = (t.detach().cpu().contiguous().reshape(-1) for t in (one, other))
+    return one.dtype == other.dtype and torch.equal(one.view(torch.uint8), other.view(torch.uint8))
 
 
 def open_checkpoint(filename: str | Path) -> dict:
@@ -205,7 +318,7 @@ def _clear_errors(name: str, path: Path | None = None) -> Iterator[None]:
     """Say of a checkpoint that cannot be read what is wrong with it."""
     try:
         yield
-    except (OSError, MemoryError):
+    except (OSError, MemoryError, ImportError):
         raise
     except Exception as error:  # Damaged bytes raise whatever the unpickler stumbles over.
         # Without torch's advice to read such a file without care.
@@ -219,10 +332,11 @@ def _clear_errors(name: str, path: Path | None = None) -> Iterator[None]:
             if isinstance(error, (pickle.UnpicklingError, LookupError)):
                 found = f'it begins with {begin}'
         if refused:
-            raise ValueError(
+            raise RefusedError(
                 f'checkpoint {name} is refused: reading it would call {refused[1]}, and a '
                 'checkpoint may hold tensors, numbers and logs only. It may be malicious; if you '
-                'trust its source, ask for a file with its state_dict alone'
+                'trust its source, ask for a file with its state_dict alone',
+                refused[1],
             ) from None
         raise ValueError(
             f'checkpoint {name} cannot be read: it is cut short or not a checkpoint ({found}); '

@@ -11,7 +11,14 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / 'mmarcface'
 # Each may import itself and what stands before it.
 LAYERS = [
-    {'functional', 'atomic_files', 'user_errors', '__version__'},
+    {
+        'functional',
+        'atomic_files',
+        'user_errors',
+        '__version__',
+        'foreign_files',
+        'safetensors_files',
+    },
     {'checkpoint', 'registry'},
     {'models', 'datasets', 'evaluation', 'visualization', 'fingerprints', 'manifest'},
     {'apis'},
