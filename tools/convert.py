@@ -1,5 +1,8 @@
 """Convert face data sets and weights: python tools/convert.py FORMAT SOURCE TARGET.
 
+python tools/convert.py weights FILE TARGET makes a checkpoint, a config and a manifest of weights
+of insightface, AdaFace or CVLface, or of a checkpoint of ours in the other format.
+
 SOURCE is a .rec or .bin file, or a folder: with pairs.txt (LFW), with identity_CelebA.txt (CelebA),
 or with one folder for each identity. The same command continues an interrupted conversion. In the
 end everything that was written is compared with the source.
@@ -10,9 +13,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from mmarcface.cli import ArgumentParser, run_command
+from mmarcface.cli import ArgumentParser, command_of, run_command
 from mmarcface.datasets import convert
-from mmarcface.models.weights.insightface import from_insightface
+from mmarcface.models.weights.conversion import CHANNEL_ORDERS, convert_weights
 
 WRITERS = {
     'rec': (convert.to_records, 'a .rec file with its .idx, as insightface lays them out'),
@@ -57,18 +60,38 @@ def build_parser() -> argparse.ArgumentParser:
                 help='seed of the pairs; 0 by default; for sources without pairs',
             )
     command = commands.add_parser(
-        'insightface', help='write a checkpoint from a backbone.pth, or that of a whole training'
+        'weights', help='write a checkpoint, its config and its manifest, from weights'
     )
-    command.add_argument('source', help='file of insightface to read')
-    command.add_argument('target', help='checkpoint to write, a .pth file')
+    command.add_argument(
+        'source',
+        help='file of the weights: backbone.pth, .ckpt, model.safetensors, or the checkpoint of a '
+        'whole training',
+    )
+    command.add_argument(
+        'target', help='checkpoint to write, .pth or .safetensors; the config beside it is .py'
+    )
+    command.add_argument(
+        '--input-size',
+        type=positive,
+        nargs=2,
+        metavar=('HEIGHT', 'WIDTH'),
+        help='size of the images in pixels, where the weights leave it open',
+    )
+    command.add_argument(
+        '--channel-order',
+        choices=CHANNEL_ORDERS,
+        help='order in which the net sees color channels, where the file does not tell',
+    )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
-    if args.format == 'insightface':
-        settings = from_insightface(args.source, args.target)
-        print(f'{args.target} is for IResNet({", ".join(f"{k}={v}" for k, v in settings.items())})')
+    if args.format == 'weights':
+        done = convert_weights(args.source, args.target, args.input_size, args.channel_order)
+        print(f'{args.source}: {done.found}')
+        test = ' '.join([*command_of('test'), str(done.config), str(done.checkpoint)])
+        print(f'{done.checkpoint} is written, with its config and manifest. Test it with {test}')
         return
     convert.refuse_nested(args.source, args.target)
     source = convert.open_source(args.source)

@@ -5,7 +5,7 @@
 data/IJBC has 469,375 faces, as insightface hands it out, in loose_crop/ and meta/. It was not measured here, as it needs
 the data and a GPU. For IJB-B add --cfg-options test_dataloader.dataset.data_root=data/IJBB
 test_dataloader.dataset.benchmark=ijbb. To test insightface's backbone.pth, make it a checkpoint with
-python tools/convert.py insightface backbone.pth CHECKPOINT.
+python tools/convert.py weights backbone.pth CHECKPOINT.
 """
 
 from mmengine.config import read_base

@@ -24,8 +24,6 @@ from mmarcface.datasets.convert import writers
 from mmarcface.datasets.formats.bin_file import BinFile, write_bin
 from mmarcface.datasets.formats.recordio import RecordFile, RecordWriter
 from mmarcface.evaluation import VerificationMetric
-from mmarcface.models import EmbeddingRetriever, IResNet
-from mmarcface.models.weights.insightface import from_insightface
 from tests.evaluation.test_metrics import evaluate
 from tests.in_process import call_tool
 
@@ -490,106 +488,6 @@ def test_pairs_are_shared_out_among_folds(faces, tmp_path, tool, logged):
         tool('lfw', lfw, tmp_path / 'seven', '--folds', '7')
     with pytest.raises(ValueError, match='at most 120, got 121'):
         tool('bin', lfw, tmp_path / 'many.bin', '--folds', '121')
-
-
-NET = dict(depth=18, embedding_dim=8, input_size=32, base_channels=2)
-
-
-def prefixed(weights, prefix):
-    return {f'{prefix}{key}': value for key, value in weights.items()}
-
-
-HEAD = {'head.weight': torch.ones(2)}
-# What is around the weights, and what is said of them.
-TRAININGS = {
-    'alone': (lambda w: w, ''),
-    'DataParallel': (lambda w: prefixed(w, 'module.'), ", the prefix 'module.' of their names"),
-    'compiled': (lambda w: prefixed(w, '_orig_mod.module.'), ", the prefix '_orig_mod.module.' of"),
-    'partial FC of arcface_torch': (
-        lambda w: dict(
-            epoch=3,
-            state_dict_backbone=w,
-            state_dict_softmax_fc=dict(weight=torch.ones(3, 8)),
-            state_optimizer=dict(state={0: dict(momentum_buffer=torch.ones(2))}, param_groups=[]),
-            state_lr_scheduler=dict(last_epoch=3),
-        ),
-        ' in state_dict_backbone; left out 2 other tensors, such as state_dict_softmax_fc.weight',
-    ),
-    'model': (lambda w: dict(model=prefixed(w, 'module.')), " in model, the prefix 'module.' of"),
-    'net': (lambda w: dict(net=w, acc=1.0), ' in net'),
-    'backbone': (lambda w: dict(head=HEAD, backbone=w), ' in backbone; left out 1 other tensors'),
-    'model_state_dict': (lambda w: dict(model_state_dict=w, optimizer={}), ' in model_state_dict'),
-    'Lightning': (
-        lambda w: {'state_dict': prefixed(w, 'model.net.') | HEAD, 'lightning_version': '2.0'},
-        " in state_dict, the prefix 'model.net.' of their names taken off; left out 1 other",
-    ),
-    'deep': (
-        lambda w: dict(checkpoint=dict(model=dict(state_dict=prefixed(w, 'encoder.')))),
-        " in checkpoint.model.state_dict, the prefix 'encoder.' of",
-    ),
-    'with an average': (
-        lambda w: dict(model_ema={k: v + 1 for k, v in w.items()}, model=w),
-        ' in model; left out 187 other tensors, such as model_ema.conv1.weight',
-    ),
-    'average alone': (lambda w: dict(state_dict_ema=w), ' in state_dict_ema'),
-}
-
-
-@pytest.mark.parametrize(('wrap', 'words'), TRAININGS.values(), ids=TRAININGS)
-def test_weights_in_checkpoints_of_trainings(tmp_path, wrap, words, logged):
-    torch.manual_seed(0)
-    weights = IResNet(**NET).state_dict()
-    torch.save(wrap(weights), tmp_path / 'full.pt')
-    assert from_insightface(tmp_path / 'full.pt', tmp_path / 'out.pth') == NET
-    written = torch.load(tmp_path / 'out.pth')['state_dict']
-    assert written.keys() == {f'image_encoder.{key}' for key in weights}
-    for key, value in weights.items():
-        assert torch.equal(written[f'image_encoder.{key}'], value)
-    (line,) = logged
-    assert line.startswith(f'{tmp_path / "full.pt"}: 187 tensors of an IResNet{words}')
-    assert ('prefix' in words, 'left out' in words) == ('prefix' in line, 'left out' in line)
-
-
-def test_weights_that_are_none_or_two(tmp_path):
-    weights = IResNet(**NET).state_dict()
-    resnet = {key: value for key, value in weights.items() if 'prelu' not in key}
-    for content, message in (
-        (
-            dict(a=weights, b=prefixed(weights, 'module.')),
-            r"in a \(prefix ''\) and b \(prefix 'mod",
-        ),
-        (
-            prefixed(weights, 'a.') | prefixed(weights, 'b.'),
-            r"in the file \(prefix 'a.'\) and the fi",
-        ),
-        (dict(epoch=1, model=resnet), r"keys are like model: \['conv1.weight', "),
-        (dict(epoch=3, model=dict(optimizer=3)), r'keys are like none'),
-        ([weights], r'keys are like none'),
-    ):
-        torch.save(content, tmp_path / 'wrong.pt')
-        with pytest.raises(ValueError, match=rf'wrong.pt must hold .*{message}'):
-            from_insightface(tmp_path / 'wrong.pt', tmp_path / 'out.pth')
-    assert not (tmp_path / 'out.pth').exists()
-    torch.save(dict(model=IResNet(**NET)), tmp_path / 'code.pt')
-    with pytest.raises(ValueError, match=r'code.pt .* is refused: reading it would call'):
-        from_insightface(tmp_path / 'code.pt', tmp_path / 'out.pth')
-
-
-def test_weights_of_insightface(run_tool, tmp_path):
-    torch.manual_seed(0)
-    net = IResNet(depth=34, embedding_dim=24, input_size=48, base_channels=4).eval()
-    torch.save(net.state_dict(), tmp_path / 'backbone.pth')
-    done = run_tool('convert.py', 'insightface', tmp_path / 'backbone.pth', tmp_path / 'r34.pth')
-    settings = 'depth=34, embedding_dim=24, input_size=48, base_channels=4'
-    assert f'r34.pth is for IResNet({settings})' in done.stdout
-    encoder = dict(type='IResNet', depth=34, embedding_dim=24, input_size=48, base_channels=4)
-    model = EmbeddingRetriever(encoder | dict(type='mmarcface.IResNet')).eval()
-    model.load_state_dict(torch.load(tmp_path / 'r34.pth')['state_dict'])
-    images = torch.randn(3, 3, 48, 48)
-    torch.testing.assert_close(model.embed(images), net(images)[0])
-    torch.save(dict(weight=torch.ones(2)), tmp_path / 'other.pth')
-    with pytest.raises(ValueError, match=r"other.pth must hold .* keys are like \['weight'\]"):
-        from_insightface(tmp_path / 'other.pth', tmp_path / 'out.pth')
 
 
 def test_a_target_in_its_source_is_refused(tmp_path, run_tool, few_faces):

@@ -20,7 +20,7 @@ def refuse_mismatched_init(name: str, file: str) -> Callable:
     def refuse(module, state_dict, prefix, *_):
         own = {f'{prefix}{key}': v.shape for key, v in module.state_dict().items()}
         given = {key: v.shape for key, v in state_dict.items()}
-        findings = _misfits(own, given, extra_is_fine=True)
+        findings = misfits(own, given, extra_is_fine=True)
         if findings:
             raise ValueError(
                 f'{file} does not hold the weights of model.{name}: {"; ".join(findings)}. Set '
@@ -49,9 +49,9 @@ def refuse_mismatched_checkpoint(model, state_dict, prefix, local_metadata, *_):
         for key, value in state_dict.items()
     }
     own = {f'{prefix}{key}': v.shape for key, v in model.state_dict().items()}
-    findings = _misfits(own, given, f'{prefix}image_encoder.')
+    findings = misfits(own, given, f'{prefix}image_encoder.')
     if model.head is not None and any(key.startswith(f'{prefix}head.') for key in given):
-        findings += _misfits(own, given, f'{prefix}head.')
+        findings += misfits(own, given, f'{prefix}head.')
     if findings:
         raise ValueError(
             f'{filename} is the checkpoint of another model: {"; ".join(findings)} (its keys are '
@@ -61,10 +61,17 @@ def refuse_mismatched_checkpoint(model, state_dict, prefix, local_metadata, *_):
         )
 
 
-def _misfits(
+def misfits(
     expected: dict, given: dict, prefix: str = '', extra_is_fine: bool = False
 ) -> list[str]:
-    """What keeps tensors of given shapes from being those of a module, by key."""
+    """What keeps tensors from being those of a module, in words.
+
+    Args:
+        expected: shapes of the module's tensors, by name.
+        given: shapes that are given, by name.
+        prefix: beginning of the names that are compared.
+        extra_is_fine: whether there may be tensors that the module does not have.
+    """
     expected, given = (
         {
             key: tuple(shape)

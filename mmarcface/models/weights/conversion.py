@@ -1,0 +1,293 @@
+"""From a file of weights to what the tools take: a checkpoint, its config and its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from mmengine.config import Config
+from mmpretrain.apis import get_model
+
+from mmarcface.atomic_files import replacing
+from mmarcface.checkpoint import SUFFIXES, RefusedError, read_file, save_checkpoint
+from mmarcface.functional.arguments import as_height_width
+from mmarcface.manifest import Manifest, architecture_of, describe_model, load_manifest
+
+from .config_text import LFW_SIZE, write_config_text
+from .finding import Found, find_net
+from .heads import adaface_head
+from .mismatches import misfits
+
+ENCODER = 'image_encoder.'
+CHANNEL_ORDERS = 'RGB', 'BGR'
+# Files beside CVLface's weights that tell the order of the color channels.
+SIDECARS = '{stem}.yaml', 'model.yaml', 'config.json', 'pretrained_model/model.yaml'
+# Entries of a config that belong to the place of its training.
+OF_TRAINING = 'work_dir', 'launcher', 'load_from', 'resume'
+# Facts of a manifest that weights keep in another format.
+KEPT_FACTS = 'alignment', 'training_data', 'license', 'measured'
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was found and what was written.
+
+    Args:
+        found: the net, where its weights were, and what was left out, in one line.
+        checkpoint: path of the checkpoint.
+        config: path of the config.
+        manifest: the manifest beside the checkpoint.
+    """
+
+    found: str
+    checkpoint: Path
+    config: Path
+    manifest: Manifest
+
+
+def convert_weights(
+    source: str | Path,
+    target: str | Path,
+    input_size: tuple[int, int] | None = None,
+    channel_order: str | None = None,
+) -> Conversion:
+    """Write weights as a checkpoint of ours, with the config that tests it and its manifest.
+
+    The file may hold a net of one of :data:`mmarcface.models.weights.families.FAMILIES`, alone or
+    anywhere in the checkpoint of a whole training, under names with a prefix such as ``module.`` or
+    ``backbone.``; AdaFace's head beside it is kept. Or it is a checkpoint of ours, which keeps all
+    of its weights and its metadata, and is written with the config of its training.
+
+    Args:
+        source: file of the weights, of ``torch.save`` or safetensors; it is read weights only.
+        target: checkpoint to write, .pth or .safetensors. The config is beside it, with the suffix
+            .py.
+        input_size: height and width of the images in pixels, where the weights leave them open.
+        channel_order: order in which the net sees color channels, 'RGB' or 'BGR'; by default that
+            of a file of CVLface's beside the source, or that of the family.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ImportError: if it needs the package ``safetensors``, which is not installed.
+        ValueError: if the file is damaged, holds no known net or several, or leaves something open;
+            or if the target is no place for the files.
+    """
+    source, target = Path(source), Path(target)
+    if channel_order is not None and channel_order not in CHANNEL_ORDERS:
+        raise ValueError(f'channel_order must be one of {CHANNEL_ORDERS}, got {channel_order!r}')
+    if input_size is not None:
+        input_size = as_height_width('input_size', input_size)
+    content = _read(source)
+    _check_target(source, target)
+    if _is_ours(content):
+        if input_size is not None or channel_order is not None:
+            raise ValueError(
+                f'{source} has the config that it was trained with, which says input_size and '
+                'channel_order: leave them out'
+            )
+        text, state, meta, found, facts = _ours(source, content)
+    else:
+        try:
+            text, state, meta, found, facts = _foreign(
+                source, target, content, input_size, channel_order
+            )
+        except ValueError as error:
+            raise ValueError(f'{source}: {error}') from None
+    return _write(source, target, text, state, meta, found, facts)
+
+
+def _read(source: Path) -> Any:
+    try:
+        return read_file(str(source), map_location='cpu')
+    except RefusedError as error:
+        raise ValueError(
+            f'{source} cannot be read without running code: it asks for {error.asked_for}, and may '
+            'be malicious. Where it was made, or where you trust it and its packages are '
+            'installed, write its weights alone and convert them: content = torch.load('
+            f"{source.name!r}, map_location='cpu', weights_only=False); torch.save("
+            "content.state_dict() if hasattr(content, 'state_dict') else content['state_dict'], "
+            "'weights.pth')"
+        ) from None
+
+
+def _check_target(source: Path, target: Path) -> None:
+    if target.suffix not in SUFFIXES:
+        raise ValueError(f'the target must be named *{" or *".join(SUFFIXES)}, got {target}')
+    if target.is_dir():
+        raise ValueError(f'the target {target} is a folder: name a file in it')
+    if target.exists() and target.samefile(source):
+        raise ValueError(f'the target {target} is the source itself: name another file')
+
+
+def _is_ours(content: Any) -> bool:
+    if not isinstance(content, dict):
+        return False
+    state, meta = content.get('state_dict'), content.get('meta')
+    return (
+        isinstance(state, Mapping)
+        and isinstance(meta, Mapping)
+        and isinstance(meta.get('cfg'), str)
+        and any(str(key).startswith(ENCODER) for key in state)
+    )
+
+
+def _ours(source: Path, content: dict) -> tuple[str, dict, dict, str, dict]:
+    """Config, weights, metadata, description and facts of a checkpoint of ours."""
+    state, meta = content['state_dict'], content['meta']
+    config = Config.fromstring(meta['cfg'], '.py')
+    for name in OF_TRAINING:
+        config.pop(name, None)
+    _refuse_not_finite(state)
+    known = load_manifest(source)
+    facts = {name: getattr(known, name) for name in KEPT_FACTS} if known is not None else {}
+    facts['architecture'] = architecture_of(config.model.image_encoder)
+    heads = ' and a head' if any(key.startswith('head.') for key in state) else ''
+    found = f'{facts["architecture"]}{heads}, {len(state)} tensors of a checkpoint of mmarcface'
+    left_out = sorted(content.keys() - {'state_dict', 'meta'})
+    if left_out:
+        found += f'; left out {", ".join(left_out)}, which only a training that is resumed needs'
+    return config.pretty_text, state, dict(meta), found, facts
+
+
+def _foreign(
+    source: Path,
+    target: Path,
+    content: Any,
+    input_size: tuple[int, int] | None,
+    channel_order: str | None,
+) -> tuple[str, dict, dict, str, dict]:
+    """Config, weights, metadata, description and facts of another project's file."""
+    found = find_net(content)
+    _refuse_not_finite(found.weights)
+    sidecar, conf = _conf_of_cvlface(source)
+    if input_size is None and conf is not None and len(conf.get('input_size') or ()) == 3:
+        input_size = as_height_width(f'input_size of {sidecar}', conf['input_size'][1:])
+    settings = found.family.settings(found.weights, input_size)
+    encoder = found.family.net(**settings)
+    _load(encoder, found)
+    state = {f'{ENCODER}{key}': value for key, value in encoder.state_dict().items()}
+    head = adaface_head(found.beside, content, settings['embedding_dim'])
+    if head is not None:
+        _refuse_not_finite(head.weights)
+        state |= {f'head.{key}': value for key, value in head.weights.items()}
+    order, reason = _channel_order(channel_order, sidecar, conf, head is not None, found)
+    text = write_config_text(
+        dict(type=found.family.net, **settings),
+        head and head.config,
+        order,
+        encoder.input_size,
+        source.name,
+        target.with_suffix('.py').name,
+        target.name,
+    )
+    described = architecture_of(dict(type=found.family.net.__name__, **settings))
+    description = f'{described} for {order} images ({reason}), {found.place}'
+    left_out = found.left_out
+    if head is not None:
+        description += f"; kept AdaFace's head of {head.config['num_classes']} classes"
+        kept = {f'{found.where}.{name}'.removeprefix('.') for name in head.names}
+        left_out = [name for name in left_out if name not in kept]
+    if left_out:
+        description += f'; left out {len(left_out)} other tensors, such as {left_out[0]}'
+    data = content.get('hyper_parameters') if isinstance(content, dict) else None
+    data = data.get('train_data_path') if isinstance(data, Mapping) else None
+    facts = dict(
+        architecture=described,
+        alignment='arcface' if encoder.input_size == LFW_SIZE else None,
+        training_data=data if isinstance(data, str) else None,
+    )
+    meta = dict(cfg=Config.fromstring(text, '.py').pretty_text)
+    return text, state, meta, description, facts
+
+
+def _load(encoder: torch.nn.Module, found: Found) -> None:
+    given = {key: value.shape for key, value in found.weights.items()}
+    expected = {key: value.shape for key, value in encoder.state_dict().items()}
+    findings = misfits(expected, given)
+    if findings:
+        raise ValueError(
+            f'its weights are not those of {found.family.net.__name__} in the layout of '
+            f'{found.family.origin}: {"; ".join(findings)}. The whole state dict of the net is '
+            'needed, and nothing else under its prefix'
+        )
+    encoder.load_state_dict(found.weights, strict=False)
+
+
+def _refuse_not_finite(weights: Mapping[str, torch.Tensor]) -> None:
+    for key, value in weights.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ValueError(
+                f'{key} holds numbers that are not finite, as {value.dtype}: its training '
+                'diverged, or the file is damaged; take an earlier checkpoint'
+            )
+
+
+def _conf_of_cvlface(source: Path) -> tuple[str, dict | None]:
+    """The file beside the weights that says what the net sees, and its content."""
+    for name in SIDECARS:
+        path = source.parent / name.format(stem=source.stem)
+        if not path.is_file():
+            continue
+        try:
+            conf = yaml.safe_load(path.read_text('utf-8'))
+        except (yaml.YAMLError, UnicodeDecodeError):
+            continue
+        conf = conf.get('conf', conf) if isinstance(conf, dict) else None
+        if isinstance(conf, dict) and 'color_space' in conf:
+            if conf['color_space'] not in CHANNEL_ORDERS:
+                raise ValueError(
+                    f'color_space in {path} must be one of {CHANNEL_ORDERS}, got '
+                    f'{conf["color_space"]!r}; give --channel-order'
+                )
+            return path.name, conf
+    return '', None
+
+
+def _channel_order(
+    asked: str | None, sidecar: str, conf: dict | None, adaface: bool, found: Found
+) -> tuple[str, str]:
+    """The order of the color channels, and who says so."""
+    if asked is not None:
+        return asked, 'as you say'
+    if conf is not None:
+        return conf['color_space'], f'as {sidecar} says'
+    if adaface:
+        return 'BGR', "as AdaFace's head is beside it"
+    if found.family.channel_order is not None:
+        return found.family.channel_order, f'as in {found.family.origin}'
+    raise ValueError(
+        f'it holds an {found.family.net.__name__} in the layout of {found.family.origin}, and '
+        'nothing in it says whether the net sees RGB or BGR: give --channel-order, BGR for '
+        "AdaFace's, RGB for most others; with the wrong one accuracy drops without an error"
+    )
+
+
+def _write(
+    source: Path, target: Path, text: str, state: dict, meta: dict, found: str, facts: dict
+) -> Conversion:
+    config = target.with_suffix('.py')
+    if config.exists() and config.read_text('utf-8', 'replace') != text:
+        raise ValueError(
+            f'{config} exists and is not the config of these weights: remove it, or name another '
+            'target'
+        )
+    model = get_model(Config.fromstring(text, '.py'))
+    weights = {key: value.shape for key, value in state.items()}
+    findings = misfits(
+        {key: value.shape for key, value in model.state_dict().items()},
+        {key.replace('head.norm_product.', 'head.'): shape for key, shape in weights.items()},
+    )
+    if findings:
+        raise ValueError(f'{source} does not fit the config in it: {"; ".join(findings)}')
+    model.load_state_dict(state)
+    manifest = describe_model(model, source=str(source), **facts)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(dict(state_dict=state, meta=meta | dict(source=str(source))), target)
+    with replacing(config) as unfinished:
+        unfinished.write_text(text, 'utf-8')
+    manifest.save(target)
+    return Conversion(found, target, config, manifest)
