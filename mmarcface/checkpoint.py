@@ -116,17 +116,17 @@ def _load_url(
     url: str,
     model_dir: str | None = None,
     map_location: str | torch.device | None = None,
-    progress: bool = True,
+    **options,
 ) -> Any:
     """Fetch a file where it is not in torch's folder yet, and read it, as torch's ``load_url``."""
     folder = Path(model_dir or Path(torch.hub.get_dir(), 'checkpoints'))
     file = folder / Path(urlparse(url).path).name
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(file), progress=progress)
+        torch.hub.download_url_to_file(url, str(file), progress=options.get('progress', True))
     if is_safetensors(file):
         return read_safetensors(file, map_location)
-    return load_url(url, str(folder), map_location, progress, weights_only=True)
+    return load_url(url, str(folder), map_location, **(options | dict(weights_only=True)))
 
 
 @CheckpointLoader.register_scheme(prefixes='', force=True)

@@ -57,6 +57,10 @@ def test_train_test_and_invert(tool, tmp_path):
     nearest = (units @ units.T).fill_diagonal_(-1).argmax(1)
     hits = (labels[nearest] == labels).float()
     assert figures['retrieval/Recall@1'] == pytest.approx(100 * float(hits.mean()))
+    # The same weights in the other format, read onto the device.
+    call_tool('convert.py', 'weights', checkpoint, 'other.safetensors')
+    tool('test.py', 'other.py', 'other.safetensors', '--out', 'other.json')
+    assert json.loads((tmp_path / 'other.json').read_text()) == figures
     # The judge, which the config names, is trained first.
     tool('invert.py', 'net.py', checkpoint, '--out', 'out')
     report = json.loads((tmp_path / 'out' / 'report.json').read_text())

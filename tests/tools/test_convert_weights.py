@@ -137,7 +137,7 @@ def test_images_that_are_not_square(convert):
         r'16 pixels, as of images of about 64 x 48 or 96 x 32 or 192 x 16; give',
     ):
         convert(weights)
-    with pytest.raises(ValueError, match='images of 112 x 112 pixels give a last map of 49 cells'):
+    with pytest.raises(ValueError, match='images of 112 x 112 pixels give a map of 49 cells'):
         convert(weights, input_size=(112, 112))
     _, model = convert(weights, input_size=(56, 40))
     assert model.image_encoder.input_size == (56, 40)

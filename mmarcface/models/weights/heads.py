@@ -66,7 +66,8 @@ def adaface_head(
     given = given if isinstance(given, Mapping) else {}
     settings = {SETTINGS[key]: given[key] for key in SETTINGS if is_number(given.get(key))}
     settings = dict(num_classes=shape[1], in_channels=shape[0], **settings)
-    weights = AdaFaceHead(**settings).state_dict()
+    # Of one class, as there may be millions.
+    weights = AdaFaceHead(**(settings | dict(num_classes=1))).state_dict()
     weights['weight'] = kernel.T.contiguous().to(torch.float)
     for theirs, ours in STATISTICS.items():
         if prefix + theirs in beside:

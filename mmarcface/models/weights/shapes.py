@@ -7,6 +7,9 @@ from collections.abc import Mapping
 
 import torch
 
+# Side of the aligned faces that most nets are trained on, in pixels.
+USUAL = 112
+
 
 def shape_of(weights: Mapping[str, torch.Tensor], key: str, ndim: int) -> tuple[int, ...]:
     """Shape of a tensor.
@@ -38,14 +41,16 @@ def count_numbered(weights: Mapping[str, torch.Tensor], prefix: str) -> int:
 
 
 def grid_of_images(
-    cells: int, stride: int, input_size: tuple[int, int] | None
+    cells: int, stride: int, input_size: tuple[int, int] | None, rest_counts: bool = True
 ) -> int | tuple[int, int]:
     """Size of the images for which a net ends in a number of cells.
 
     Args:
         cells: height times width of the last map.
-        stride: pixels to a cell, in both directions; rests of them count as cells.
-        input_size: height and width that are said; None to take square images.
+        stride: pixels to a cell, in both directions.
+        input_size: height and width that are said; None to take square images, of 112 x 112 pixels
+            if the number of cells allows.
+        rest_counts: whether pixels beyond a multiple of the stride make another cell.
 
     Returns:
         Side of square images in pixels, or height and width.
@@ -53,13 +58,17 @@ def grid_of_images(
     Raises:
         ValueError: if the size does not fit, or is not given and the images are not square.
     """
+
+    def cells_of(height: int, width: int) -> int:
+        grid = (-(-side // stride) if rest_counts else side // stride for side in (height, width))
+        return math.prod(grid)
+
     if input_size is not None:
         height, width = input_size
-        given = math.ceil(height / stride) * math.ceil(width / stride)
-        if given != cells:
+        if cells_of(height, width) != cells:
             raise ValueError(
-                f'images of {height} x {width} pixels give a last map of {given} cells, and the '
-                f'weights are for {cells}: give another --input-size HEIGHT WIDTH'
+                f'images of {height} x {width} pixels give a map of {cells_of(height, width)} '
+                f'cells, and the weights are for {cells}: give another --input-size HEIGHT WIDTH'
             )
         return height if height == width else (height, width)
     side = math.isqrt(cells)
@@ -70,4 +79,4 @@ def grid_of_images(
             f'the images are not square: the last map has {cells} cells of {stride} x {stride} '
             f'pixels, as of images of about {shown}; give --input-size HEIGHT WIDTH'
         )
-    return stride * side
+    return USUAL if cells_of(USUAL, USUAL) == cells else stride * side
