@@ -108,6 +108,13 @@ def test_checkpoint_has_the_same_embeddings_and_figures(old):
     assert figures == pytest.approx(json.loads((OLD / 'figures.json').read_text()), rel=1e-6)
 
 
+def test_checkpoint_is_converted_with_its_config(old):
+    call_tool('convert.py', 'weights', CHECKPOINT, 'new.safetensors')
+    call_tool('test.py', 'new.py', 'new.safetensors', '--out', 'embeddings.pkl')
+    expected = read_embeddings(OLD / 'embeddings.pkl')
+    torch.testing.assert_close(read_embeddings('embeddings.pkl'), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_training_goes_on_from_the_checkpoint(old):
     config = config_of()
     config.update(work_dir='work', resume=True, load_from=CHECKPOINT)
