@@ -15,21 +15,23 @@ TO_ONNX = (
 MXNET = (0x112).to_bytes(8, 'little')
 
 
+def _names_in_zip(path: Path) -> list[str]:
+    """Names of the files in a zip file; none of one that is damaged, or of another file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):
+        return []
+
+
 def _is_torchscript(path: Path, begin: bytes) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith('/constants.pkl') for name in archive.namelist())
+    return any(name.endswith('/constants.pkl') for name in _names_in_zip(path))
 
 
 def _is_numpy(path: Path, begin: bytes) -> bool:
-    if begin.startswith(b'\x93NUMPY'):
-        return True
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-    return bool(names) and all(name.endswith('.npy') for name in names)
+    names = _names_in_zip(path)
+    in_zip = bool(names) and all(name.endswith('.npy') for name in names)
+    return in_zip or begin.startswith(b'\x93NUMPY')
 
 
 def _is_index(path: Path, begin: bytes) -> bool:

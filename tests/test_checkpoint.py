@@ -16,7 +16,13 @@ from mmpretrain import FeatureExtractor, ImageRetrievalInferencer
 from torch import nn
 
 from mmarcface.apis import VerificationInferencer, get_model, read_embeddings
-from mmarcface.checkpoint import load_from_local, open_checkpoint, open_training, read_file
+from mmarcface.checkpoint import (
+    load_from_local,
+    open_checkpoint,
+    open_training,
+    read_file,
+    save_checkpoint,
+)
 from mmarcface.models import IResNet
 
 pytestmark = pytest.mark.both_stacks
@@ -195,6 +201,28 @@ def test_truncated_file_is_named(tmp_path, share, zipped):
     # A name that is cut short is refused like any other unknown name.
     with pytest.raises(ValueError, match=r'short.pth \(\d+ bytes\) (cannot be read|is refused)'):
         load_from_local(str(path))
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_damaged_bytes_are_told_in_one_line(tmp_path, suffix):
+    path, random = tmp_path / f'net{suffix}', np.random.default_rng(0)
+    weights = {f'layer{i}.weight': torch.ones(3, 4) for i in range(5)}
+    save_checkpoint(dict(state_dict=weights, meta=dict(cfg='a = 1')), path)
+    content, errors = path.read_bytes(), []
+    for _ in range(300):
+        damaged = bytearray(content)
+        for place in random.integers(len(content), size=random.integers(1, 9)):
+            damaged[place] = random.integers(256)
+        path.write_bytes(
+            damaged[: random.integers(len(content)) if random.random() < 0.3 else None]
+        )
+        try:
+            read_file(str(path))
+        except ValueError as error:
+            errors.append(str(error))
+    assert len(errors) > 50
+    assert all(error.startswith(f'checkpoint {path} (') for error in errors)
+    assert not any('\n' in error for error in errors)
 
 
 @pytest.mark.parametrize(
