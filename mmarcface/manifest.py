@@ -29,6 +29,7 @@ CHOICES = {
     'preprocessing': ('outside', 'inside'),
 }
 LISTS = 'input_size', 'mean', 'std'
+HASHES = 'weights', 'file_sha256'
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ def first_difference(one: Mapping, other: Mapping, names: tuple[str, ...] = CONT
     for name in names:
         values = [_plain(contract.get(name)) for contract in (one, other)]
         if None not in values and values[0] != values[1]:
-            short = [v[:12] if name == 'weights' else v for v in values]
+            short = [v[:12] if name in HASHES else v for v in values]
             return f'{name} ({short[0]} and {short[1]})'
     return None
 
