@@ -23,6 +23,7 @@ TOOLS = {
     'invert': 'recover images from the weights of a trained model',
     'purify': 'find mislabeled samples of a training set',
     'convert': 'convert face data sets and weights from other formats',
+    'export': 'write a trained model for other runtimes: ONNX, torch.export, TorchScript',
     'plot': 'train and draw what a loss does to embeddings',
     'benchmark': 'measure speed and memory against other libraries',
 }

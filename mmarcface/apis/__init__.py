@@ -1,6 +1,7 @@
 from mmpretrain.apis import ImageRetrievalInferencer, get_model, list_models
 
 from .embedding_files import read_embeddings
+from .export.exporting import export_model
 from .inversion.evaluator import InversionEvaluator
 from .inversion.result import Inversion
 from .inversion.saving import save_inversion
@@ -18,6 +19,7 @@ __all__ = [
     'InversionSettings',
     'Purification',
     'VerificationInferencer',
+    'export_model',
     'get_model',
     'invert',
     'list_models',

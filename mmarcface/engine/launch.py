@@ -55,12 +55,15 @@ DECIDES_WEIGHTS = (
 MAX_WAIT = 2 * 3600
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+def add_common_arguments(parser: argparse.ArgumentParser, on_processes: bool = True) -> None:
     """Add what training and testing share: config, --work-dir, --cfg-options, --launcher.
 
     Args:
         parser: parser that gets the arguments.
+        on_processes: whether the tool can run on several processes; without it there is no
+            --launcher.
     """
+    parser.set_defaults(launcher='none')
     parser.add_argument('config', help='name or path of the config')
     parser.add_argument(
         '--work-dir', help='folder for logs and checkpoints; ./work_dirs/CONFIG by default'
@@ -73,12 +76,13 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help='change the config: key=value ..., such as train_cfg.max_epochs=1; '
         'lists as key="[a,b]"',
     )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='what started the processes; pytorch for torchrun',
-    )
+    if on_processes:
+        parser.add_argument(
+            '--launcher',
+            choices=['none', 'pytorch', 'slurm', 'mpi'],
+            default='none',
+            help='what started the processes; pytorch for torchrun',
+        )
 
 
 def load_config(args: argparse.Namespace) -> Config:

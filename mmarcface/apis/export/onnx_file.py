@@ -1,0 +1,204 @@
+"""Writing ONNX files: of a net in torch, in half precision, and in 8 bits."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from .embedding_graph import EmbeddingGraph
+
+INPUT, OUTPUT = 'images', 'embedding'
+# torch's exporter begins at 18; onnxruntime 1.17 and TensorRT 10 take up to 20.
+OPSETS = range(18, 24)
+DEFAULT_OPSET = 18
+# A protobuf holds 2 GiB; beyond that weights are in a file beside it.
+MAX_BYTES = 2**31 - 2**24
+# Nodes whose names insightface's loader looks at.
+FIRST_NODES = 8
+# Sums over all channels and pixels overflow half precision.
+IN_FLOAT = ('LayerNormalization', 'Softmax', 'ReduceL2', 'ReduceSum', 'Clip')
+PRODUCTS = ('Gemm', 'MatMul')
+# Images that calibration sees at a time.
+BATCH = 32
+
+
+def write_onnx(graph: EmbeddingGraph, example: torch.Tensor, path: Path, opset: int) -> None:
+    """Write a graph as an ONNX file with any number of images in fp32.
+
+    Args:
+        graph: the graph.
+        example: its input for two images.
+        path: the file to write.
+        opset: version of the ONNX operators.
+
+    Raises:
+        ImportError: without the packages ``onnx`` and ``onnxscript``.
+        ValueError: if the number of images cannot be left open.
+    """
+    onnx = _import('onnx')
+    _import('onnxscript')
+    weights = sum(value.nbytes for value in graph.state_dict().values())
+    with _quiet_exporter():
+        torch.onnx.export(
+            graph,
+            (example,),
+            path,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            opset_version=opset,
+            dynamo=True,
+            dynamic_shapes=[{0: torch.export.Dim('batch')}],
+            external_data=weights > MAX_BYTES,
+            verbose=False,
+        )
+    model = onnx.load(path, load_external_data=False)
+    fixed = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value
+    if fixed:
+        raise ValueError(
+            f'the encoder can be exported for batches of {fixed} alone: somewhere its code makes a '
+            'Python number of the number of images'
+        )
+    _name_nodes(model.graph.node, graph.inside)
+    # The lowest that these operators need, for older runtimes.
+    model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
+    onnx.save(model, path)
+
+
+def insightface_preprocessing(path: Path) -> tuple[float, float]:
+    """Mean and std that insightface's loader of recognition models subtracts and divides by.
+
+    It takes names of the first nodes for the mark of a file that does so itself.
+
+    Args:
+        path: the ``.onnx`` file.
+    """
+    model = _import('onnx').load(path, load_external_data=False)
+    names = [node.name for node in model.graph.node[:FIRST_NODES]]
+    inside = all(
+        any(name.startswith(marks) for name in names)
+        for marks in (('Sub', '_minus'), ('Mul', '_mul'))
+    )
+    return (0.0, 1.0) if inside else (127.5, 127.5)
+
+
+def _name_nodes(nodes: Any, inside: bool) -> None:
+    """Name the nodes so that insightface's loader reads where the preprocessing is."""
+    for place, node in enumerate(nodes):
+        if inside and place < FIRST_NODES and node.op_type in ('Sub', 'Mul'):
+            node.name = f'{node.op_type}_of_pixels_{place}'
+        elif node.name.startswith(('Sub', '_minus', 'Mul', '_mul')):
+            node.name = f'node_{node.name}'
+
+
+def write_half_precision(source: Path, path: Path) -> None:
+    """Write an ONNX file in fp16, with input, output and the embedding layer in fp32.
+
+    Args:
+        source: the file in fp32.
+        path: the file to write.
+
+    Raises:
+        ImportError: without the packages ``onnx`` and ``onnxruntime``.
+    """
+    onnx = _import('onnx')
+    _import('onnxruntime')
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+    full = onnx.load(source)
+    products = [node.name for node in full.graph.node if node.op_type in PRODUCTS]
+    model = convert_float_to_float16(
+        full,
+        keep_io_types=True,
+        op_block_list=[*DEFAULT_OP_BLOCK_LIST, *IN_FLOAT],
+        # A FaceViT ends with two of them.
+        node_block_list=products[-2:],
+    )
+    onnx.save(model, path)
+
+
+def write_int8(source: Path, path: Path, inputs: torch.Tensor) -> None:
+    """Write an ONNX file whose convolutions and matrix products are in 8 bits.
+
+    Weights have a scale for each channel, activations one that is calibrated on images; it is
+    static quantization with QuantizeLinear and DequantizeLinear nodes. The first convolution and
+    the embedding layer stay in fp32: they cost little, and most of what 8 bits lose.
+
+    Args:
+        source: the file in fp32.
+        path: the file to write.
+        inputs: inputs of the net to calibrate on, (N, C, H, W).
+
+    Raises:
+        ImportError: without the packages ``onnx`` and ``onnxruntime``.
+    """
+    onnx = _import('onnx')
+    _import('onnxruntime')
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):
+        """Batches of the calibration images."""
+
+        def __init__(self):
+            self.batches = iter(inputs.split(BATCH))
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            """The next batch, None after the last."""
+            batch = next(self.batches, None)
+            return None if batch is None else {INPUT: batch.numpy()}
+
+    with TemporaryDirectory(dir=path.parent) as folder, _quiet_exporter():
+        prepared = Path(folder, 'prepared.onnx')
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        nodes = onnx.load(prepared, load_external_data=False).graph.node
+        convolutions = [node.name for node in nodes if node.op_type == 'Conv']
+        products = [node.name for node in nodes if node.op_type in PRODUCTS]
+        quantize_static(
+            str(prepared),
+            str(path),
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=['Conv', *PRODUCTS],
+            per_channel=True,
+            activation_type=QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=[*convolutions[:1], *products[-1:]],
+        )
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Without the exporters' reports of their own progress."""
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _import(name: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(
+            f'to export ONNX files {name} is needed: pip install onnx onnxscript onnxruntime'
+        ) from error
