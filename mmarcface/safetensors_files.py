@@ -130,7 +130,7 @@ def _import_safetensors(purpose: str):
         import safetensors
     except ModuleNotFoundError:
         raise ImportError(
-            f"safetensors is not installed, to {purpose}: pip install 'mmarcface[safetensors]'"
+            f"safetensors is not installed, to {purpose}: pip install 'mmarcface[weights]'"
         ) from None
     return safetensors
 

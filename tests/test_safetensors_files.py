@@ -189,7 +189,7 @@ def test_what_it_cannot_hold(tmp_path):
 def test_the_package_is_named_where_it_is_missing(tmp_path, monkeypatch):
     save_file(dict(weight=torch.ones(2)), tmp_path / 'net.safetensors')
     monkeypatch.setitem(__import__('sys').modules, 'safetensors', None)
-    with pytest.raises(ImportError, match=r"to read .*: pip install 'mmarcface\[safetensors\]'"):
+    with pytest.raises(ImportError, match=r"to read .*: pip install 'mmarcface\[weights\]'"):
         CheckpointLoader.load_checkpoint(str(tmp_path / 'net.safetensors'))
     with pytest.raises(ImportError, match='safetensors is not installed, to write'):
         save_checkpoint(dict(state_dict={}, meta={}), tmp_path / 'other.safetensors')

@@ -4,7 +4,7 @@ import json
 import struct
 from pathlib import Path
 
-import numpy as np
+import cv2
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,9 +17,10 @@ from mmarcface.checkpoint import read_file
 from mmarcface.datasets.formats.bin_file import write_bin
 from mmarcface.fingerprints import fingerprint_tensors
 from mmarcface.manifest import load_manifest
-from mmarcface.models import AdaFaceHead, IResNet
+from mmarcface.models import AdaFaceHead, IResNet, IRNet
 from mmarcface.models.weights.conversion import convert_weights
 from tests.models.test_iresnet import insightface_forward, randomise_statistics
+from tests.models.test_published_nets import golden, seeded
 
 NET = dict(depth=18, embedding_dim=8, input_size=32, base_channels=2)
 
@@ -210,6 +211,74 @@ def test_what_stands_beside_the_weights_of_cvlface(convert):
     Path('config.json').write_text(json.dumps(dict(conf=conf | dict(color_space='HSV'))))
     with pytest.raises(ValueError, match=r'color_space in config.json must be .* --channel-order'):
         convert(weights, 'x.pt', '4.pth')
+
+
+IMAGES = torch.randn(2, 3, 112, 112, generator=torch.Generator().manual_seed(7))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('name', ['mbf', 'vit_t', 'adaface_ir_18'])
+def test_published_nets_give_their_numbers(convert, name):
+    known = golden()[name]
+    weights, adaface = seeded(known['shapes']), name.startswith('adaface')
+    if adaface:
+        weights = dict(state_dict=prefixed(weights, 'model.') | {'head.kernel': torch.ones(512, 3)})
+    done, model = convert(weights, 'net.ckpt', 'net.safetensors')
+    (embeddings,) = model.image_encoder(IMAGES)
+    embeddings = F.normalize(embeddings) if adaface else embeddings
+    first = torch.tensor(known['first'])
+    torch.testing.assert_close(embeddings[:, : first.shape[1]], first, rtol=0, atol=1e-4)
+    assert model.data_preprocessor.to_rgb == (not adaface)
+    assert (done.manifest.alignment, done.manifest.input_size) == ('arcface', (112, 112))
+
+
+def test_nothing_tells_the_channel_order_of_a_plain_net(convert):
+    with torch.device('meta'):
+        shapes = {
+            k: v.shape for k, v in IRNet(18, embedding_dim=8, input_size=16).state_dict().items()
+        }
+    weights = prefixed(seeded(shapes), 'net.')
+    with pytest.raises(
+        ValueError, match=r'tells whether the net sees RGB or BGR: give --channel-o'
+    ):
+        convert(weights)
+    for order in ('RGB', 'BGR'):
+        done, model = convert(weights, target=f'{order}.pth', channel_order=order)
+        assert done.manifest.channel_order == order
+        assert model.data_preprocessor.to_rgb == (order == 'RGB')
+    # Weights of the one do not run with the config of the other.
+    with pytest.raises(
+        ValueError, match=r'says channel_order RGB of RGB.pth, and this config gives'
+    ):
+        get_model('BGR.py', pretrained='RGB.pth')
+
+
+def test_a_shipped_config_runs_on_photographs(run_tool, tmp_path, orl):
+    """The config of MobileFaceNet on LFW, with seeded weights and pairs of ORL."""
+    torch.save(seeded(golden()['mbf']['shapes']), tmp_path / 'backbone.pth')
+    run_tool('convert.py', 'weights', 'backbone.pth', 'mbf.safetensors')
+    files = [str(orl / f's{person}' / f'{number}.pgm') for person in (1, 2, 3) for number in (1, 2)]
+    images = [cv2.resize(cv2.imread(file), (112, 112)) for file in files]
+    images = [cv2.imencode('.png', image)[1].tobytes() for image in images]
+    order = (0, 1, 0, 2, 2, 3, 1, 4, 4, 5, 3, 5)
+    write_bin(tmp_path / 'orl.bin', [images[i] for i in order], [True, False] * 3)
+    options = ['test_dataloader.num_workers=0', 'test_dataloader.dataset.num_folds=3']
+    options += ['test_dataloader.dataset.path=orl.bin']
+    figures = []
+    for config in ('mobilefacenet_lfw', 'mbf.py'):
+        run_tool(
+            'test.py', config, 'mbf.safetensors', '--cfg-options', *options, '--out', 'figures.json'
+        )
+        figures.append(json.loads((tmp_path / 'figures.json').read_text()))
+    assert figures[0] == figures[1]
+    assert 0 <= figures[0]['verification/Accuracy'] <= 100
+    # The net of another family does not take them.
+    words = 'mbf.safetensors', '--cfg-options', *options
+    done = run_tool('test.py', 'iresnet100_lfw', *words, fails=True)
+    assert 'mbf.safetensors is the checkpoint of another model: ' in done.stderr
+    words = *words, 'data_preprocessor.to_rgb=False'
+    done = run_tool('test.py', 'mobilefacenet_lfw', *words, fails=True)
+    assert 'says channel_order RGB of mbf.safetensors, and this config gives BGR: ' in done.stderr
 
 
 FEW = [
@@ -428,14 +497,15 @@ def test_bad_files_and_targets_are_told_in_one_line(run_tool, tmp_path, name):
 
 
 def test_the_advice_on_refused_files_works(convert):
-    nested = dict(state_dict=W, args=np.random.RandomState(0))
+    nested = dict(state_dict=W, args=Path('data'))
     for whole, content in ((False, nested), (True, IResNet(**NET))):
         with pytest.raises(ValueError, match='without running code') as error:
             convert(content)
         recipe = str(error.value).partition('convert them: ')[2]
         exec(recipe, dict(torch=torch))
         expected = content.state_dict() if whole else W
-        assert all(torch.equal(read_file('weights.pth')[key], expected[key]) for key in W)
+        written = read_file('weights.pth')
+        assert all(torch.equal(written[key], expected[key]) for key in W)
 
 
 def test_a_config_of_ours_leaves_nothing_open(convert):

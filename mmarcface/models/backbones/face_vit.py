@@ -174,7 +174,7 @@ class FaceViT(EmbeddingBackbone):
         self.pos_embed = nn.Parameter(torch.zeros(1, num_patches, width))
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         self.patch_embed = PatchEmbedding(patch, width)
-        rates = torch.linspace(0, drop_path_rate, num_layers).tolist()
+        rates = torch.linspace(0, drop_path_rate, num_layers, device='cpu').tolist()
         self.blocks = nn.ModuleList(Block(width, num_heads, rate) for rate in rates)
         self.norm = nn.LayerNorm(width)
         self.feature = nn.Sequential(

@@ -260,9 +260,10 @@ def _channel_order(
     if found.family.channel_order is not None:
         return found.family.channel_order, f'as in {found.family.origin}'
     raise ValueError(
-        f'it holds an {found.family.net.__name__} in the layout of {found.family.origin}, and '
-        'nothing in it says whether the net sees RGB or BGR: give --channel-order, BGR for '
-        "AdaFace's, RGB for most others; with the wrong one accuracy drops without an error"
+        f'it holds the weights of {found.family.net.__name__} ({found.family.origin}), and nothing '
+        'tells whether the net sees RGB or BGR: give --channel-order, as its training loads '
+        "images, which is BGR for AdaFace's and RGB for CVLface's nets. With the wrong one figures "
+        'drop, without an error'
     )
 
 

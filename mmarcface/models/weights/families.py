@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from mmarcface.models.backbones import IResNet
+from mmarcface.models.backbones import FaceViT, IResNet, IRNet, MobileFaceNet
 
+from .face_vit import face_vit_settings
+from .ir_net import ir_net_settings
 from .iresnet import iresnet_settings
+from .mobilefacenet import mobilefacenet_settings
 
 Weights = Mapping[str, torch.Tensor]
 Size = tuple[int, int]
@@ -51,5 +54,42 @@ FAMILIES = (
         ),
         settings=iresnet_settings,
         channel_order='RGB',
+    ),
+    Family(
+        net=MobileFaceNet,
+        origin="insightface's arcface_torch",
+        keys=(
+            'conv_sep.layers.0.weight',
+            'layers.0.layers.0.weight',
+            'features.layers.0.layers.0.weight',
+            'features.layers.2.weight',
+        ),
+        settings=mobilefacenet_settings,
+        channel_order='RGB',
+    ),
+    Family(
+        net=FaceViT,
+        origin="insightface's arcface_torch",
+        keys=(
+            'mask_token',
+            'pos_embed',
+            'patch_embed.proj.weight',
+            'blocks.0.attn.qkv.weight',
+            'feature.2.weight',
+        ),
+        settings=face_vit_settings,
+        channel_order='RGB',
+    ),
+    Family(
+        net=IRNet,
+        origin='AdaFace, CVLface and older IR and IR-SE nets',
+        keys=(
+            'output_layer.3.weight',
+            'input_layer.0.weight',
+            'body.0.res_layer.1.weight',
+            'output_layer.4.running_mean',
+        ),
+        settings=ir_net_settings,
+        channel_order=None,
     ),
 )
