@@ -211,8 +211,13 @@ def _of_lightning(path: Path) -> list[tuple[type, str]]:
         return []
     if not all(name.startswith(LIGHTNING) for name in asked_for):
         return []
-    # torch sets items of a dict, and not of another class.
-    return [(dict if name.endswith('.AttributeDict') else _LeftOut, name) for name in asked_for]
+    stand_ins = []
+    for name in asked_for:
+        last = name.rpartition('.')[2]
+        # torch sets items of a dict, and not of another class.
+        stand_in = dict if last == 'AttributeDict' else type(last, (_LeftOut,), {})
+        stand_ins.append((stand_in, name))
+    return stand_ins
 
 
 def save_checkpoint(content: dict, filename: str | Path) -> None:

@@ -28,6 +28,8 @@ CHANNEL_ORDERS = 'RGB', 'BGR'
 SIDECARS = '{stem}.yaml', 'model.yaml', 'config.json', 'pretrained_model/model.yaml'
 # Entries of a config that belong to the place of its training.
 OF_TRAINING = 'work_dir', 'launcher', 'load_from', 'resume'
+# Lightning names the state of a callback by all of its settings.
+MAX_NAME = 50
 # Facts of a manifest that weights keep in another format.
 KEPT_FACTS = 'alignment', 'training_data', 'license', 'measured'
 
@@ -192,7 +194,8 @@ def _foreign(
         kept = {f'{found.where}.{name}'.removeprefix('.') for name in head.names}
         left_out = [name for name in left_out if name not in kept]
     if left_out:
-        description += f'; left out {len(left_out)} other tensors, such as {left_out[0]}'
+        name = left_out[0] if len(left_out[0]) < MAX_NAME else f'{left_out[0][:MAX_NAME]}...'
+        description += f'; left out {len(left_out)} other tensors, such as {name}'
     data = content.get('hyper_parameters') if isinstance(content, dict) else None
     data = data.get('train_data_path') if isinstance(data, Mapping) else None
     facts = dict(

@@ -131,4 +131,5 @@ def _state_dicts(content: Any, where: str = '') -> Iterator[tuple[str, dict[str,
     if isinstance(content, dict):
         yield where, {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)}
         for key, value in content.items():
-            yield from _state_dicts(value, f'{where}.{key}'.removeprefix('.'))
+            name = getattr(key, '__name__', key)
+            yield from _state_dicts(value, f'{where}.{name}'.removeprefix('.'))
