@@ -435,7 +435,7 @@ BAD_CONTENT = {
             "model = dict(type='mmarcface.EmbeddingRetriever', image_encoder=dict("
             "type='mmarcface.IResNet', depth=18, embedding_dim=8, input_size=16, base_channels=2))"
         ))),
-        r'does not fit the config in it: fc.weight: |full.pt does not fit the config in it: image',
+        r'do not fit its config: image_encoder.fc.weight: \(8, 64\) in the file, \(8, 16\) in',
     ),
 }  # fmt: skip
 
@@ -508,10 +508,22 @@ def test_the_advice_on_refused_files_works(convert):
         assert all(torch.equal(written[key], expected[key]) for key in W)
 
 
+def test_a_manifest_of_other_weights_is_not_passed_on(convert):
+    convert(W)
+    convert(weights_of(seed=1), target='other.pth')
+    Path('other.pth').replace('out.pth')
+    with pytest.raises(
+        ValueError, match=r'out.pth.manifest.json belongs to other weights than out'
+    ):
+        convert_weights('out.pth', 'again.pth')
+    Path('out.pth.manifest.json').unlink()
+    convert_weights('out.pth', 'again.pth')
+
+
 def test_a_config_of_ours_leaves_nothing_open(convert):
     done, _ = convert(W)
     for options in (dict(input_size=(32, 32)), dict(channel_order='RGB')):
-        with pytest.raises(ValueError, match='which says input_size and channel_order: leave them'):
+        with pytest.raises(ValueError, match='says input_size and channel_order: leave them'):
             convert_weights(done.checkpoint, 'other.pth', **options)
     with pytest.raises(ValueError, match=r"channel_order must be one of .* got 'GBR'"):
         convert_weights('full.pt', 'other.pth', channel_order='GBR')

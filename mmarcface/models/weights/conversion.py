@@ -15,12 +15,19 @@ from mmpretrain.apis import get_model
 from mmarcface.atomic_files import replacing
 from mmarcface.checkpoint import SUFFIXES, RefusedError, read_file, save_checkpoint
 from mmarcface.functional.arguments import as_height_width
-from mmarcface.manifest import Manifest, architecture_of, describe_model, load_manifest
+from mmarcface.manifest import (
+    Manifest,
+    architecture_of,
+    describe_model,
+    load_manifest,
+    refuse_other_weights,
+)
 
 from .config_text import LFW_SIZE, write_config_text
 from .finding import Found, find_net
 from .heads import adaface_head
 from .mismatches import misfits
+from .own_config import read_own_config
 
 ENCODER = 'image_encoder.'
 CHANNEL_ORDERS = 'RGB', 'BGR'
@@ -51,6 +58,19 @@ class Conversion:
     manifest: Manifest
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """What is written, before it is; and the manifest that lay beside the source."""
+
+    found: str
+    text: str
+    config: Config
+    state: dict[str, torch.Tensor]
+    meta: dict[str, Any]
+    facts: dict[str, Any]
+    manifest: Manifest | None = None
+
+
 def convert_weights(
     source: str | Path,
     target: str | Path,
@@ -78,28 +98,28 @@ def convert_weights(
         ValueError: if the file is damaged, holds no known net or several, or leaves something open;
             or if the target is no place for the files.
     """
-    source, target = Path(source), Path(target)
+    source, target = Path(source).expanduser(), Path(target).expanduser()
     if channel_order is not None and channel_order not in CHANNEL_ORDERS:
         raise ValueError(f'channel_order must be one of {CHANNEL_ORDERS}, got {channel_order!r}')
     if input_size is not None:
         input_size = as_height_width('input_size', input_size)
     content = _read(source)
     _check_target(source, target)
-    if _is_ours(content):
-        if input_size is not None or channel_order is not None:
+    try:
+        if not _is_ours(content):
+            parts = _of_others(source, target, content, input_size, channel_order)
+        elif input_size is None and channel_order is None:
+            parts = _of_ours(source, content)
+        else:
             raise ValueError(
-                f'{source} has the config that it was trained with, which says input_size and '
-                'channel_order: leave them out'
+                'its config, which is in it, says input_size and channel_order: leave them out'
             )
-        text, state, meta, found, facts = _ours(source, content)
-    else:
-        try:
-            text, state, meta, found, facts = _foreign(
-                source, target, content, input_size, channel_order
-            )
-        except ValueError as error:
-            raise ValueError(f'{source}: {error}') from None
-    return _write(source, target, text, state, meta, found, facts)
+        model = _build(parts)
+        if parts.manifest is not None:
+            refuse_other_weights(parts.manifest, model.image_encoder.state_dict(), source)
+    except ValueError as error:
+        raise ValueError(f'{source}: {error}') from None
+    return _write(source, target, parts, describe_model(model, source=str(source), **parts.facts))
 
 
 def _read(source: Path) -> Any:
@@ -137,32 +157,36 @@ def _is_ours(content: Any) -> bool:
     )
 
 
-def _ours(source: Path, content: dict) -> tuple[str, dict, dict, str, dict]:
-    """Config, weights, metadata, description and facts of a checkpoint of ours."""
-    state, meta = content['state_dict'], content['meta']
-    config = Config.fromstring(meta['cfg'], '.py')
+def _of_ours(source: Path, content: dict) -> _Parts:
+    """What a checkpoint of ours becomes."""
+    state = content['state_dict']
+    config = read_own_config(content['meta']['cfg'])
     for name in OF_TRAINING:
         config.pop(name, None)
+    encoder = config.get('model', {}).get('image_encoder')
+    if encoder is None:
+        raise ValueError('the config in it has no model with an image_encoder')
     _refuse_not_finite(state)
+    facts = dict(architecture=architecture_of(encoder))
     known = load_manifest(source)
-    facts = {name: getattr(known, name) for name in KEPT_FACTS} if known is not None else {}
-    facts['architecture'] = architecture_of(config.model.image_encoder)
+    if known is not None:
+        facts |= {name: getattr(known, name) for name in KEPT_FACTS}
     heads = ' and a head' if any(key.startswith('head.') for key in state) else ''
     found = f'{facts["architecture"]}{heads}, {len(state)} tensors of a checkpoint of mmarcface'
     left_out = sorted(content.keys() - {'state_dict', 'meta'})
     if left_out:
         found += f'; left out {", ".join(left_out)}, which only a training that is resumed needs'
-    return config.pretty_text, state, dict(meta), found, facts
+    return _Parts(found, config.pretty_text, config, state, dict(content['meta']), facts, known)
 
 
-def _foreign(
+def _of_others(
     source: Path,
     target: Path,
     content: Any,
     input_size: tuple[int, int] | None,
     channel_order: str | None,
-) -> tuple[str, dict, dict, str, dict]:
-    """Config, weights, metadata, description and facts of another project's file."""
+) -> _Parts:
+    """What a file of another project becomes."""
     found = find_net(content)
     _refuse_not_finite(found.weights)
     sidecar, conf = _conf_of_cvlface(source)
@@ -203,8 +227,8 @@ def _foreign(
         alignment='arcface' if encoder.input_size == LFW_SIZE else None,
         training_data=data if isinstance(data, str) else None,
     )
-    meta = dict(cfg=Config.fromstring(text, '.py').pretty_text)
-    return text, state, meta, description, facts
+    config = Config.fromstring(text, '.py')
+    return _Parts(description, text, config, state, dict(cfg=config.pretty_text), facts)
 
 
 def _load(encoder: torch.nn.Module, found: Found) -> None:
@@ -270,28 +294,31 @@ def _channel_order(
     )
 
 
-def _write(
-    source: Path, target: Path, text: str, state: dict, meta: dict, found: str, facts: dict
-) -> Conversion:
+def _build(parts: _Parts) -> torch.nn.Module:
+    """The model of the config with the weights, which must be all of its own."""
+    model = get_model(parts.config)
+    findings = misfits(
+        {key: value.shape for key, value in model.state_dict().items()},
+        # mmpretrain's name of a head's centers, which ours take.
+        {key.replace('head.norm_product.', 'head.'): v.shape for key, v in parts.state.items()},
+    )
+    if findings:
+        raise ValueError(f'its weights do not fit its config: {"; ".join(findings)}')
+    model.load_state_dict(parts.state)
+    return model
+
+
+def _write(source: Path, target: Path, parts: _Parts, manifest: Manifest) -> Conversion:
     config = target.with_suffix('.py')
-    if config.exists() and config.read_text('utf-8', 'replace') != text:
+    if config.exists() and config.read_text('utf-8', 'replace') != parts.text:
         raise ValueError(
             f'{config} exists and is not the config of these weights: remove it, or name another '
             'target'
         )
-    model = get_model(Config.fromstring(text, '.py'))
-    weights = {key: value.shape for key, value in state.items()}
-    findings = misfits(
-        {key: value.shape for key, value in model.state_dict().items()},
-        {key.replace('head.norm_product.', 'head.'): shape for key, shape in weights.items()},
-    )
-    if findings:
-        raise ValueError(f'{source} does not fit the config in it: {"; ".join(findings)}')
-    model.load_state_dict(state)
-    manifest = describe_model(model, source=str(source), **facts)
     target.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(dict(state_dict=state, meta=meta | dict(source=str(source))), target)
+    meta = parts.meta | dict(source=str(source))
+    save_checkpoint(dict(state_dict=parts.state, meta=meta), target)
     with replacing(config) as unfinished:
-        unfinished.write_text(text, 'utf-8')
+        unfinished.write_text(parts.text, 'utf-8')
     manifest.save(target)
-    return Conversion(found, target, config, manifest)
+    return Conversion(parts.found, target, config, manifest)
