@@ -58,6 +58,15 @@ HARMFUL = {
     'a module beside it': ("x = dict(type='evil.IResNet')\n", "has type='evil.IResNet'"),
     'another constructor': ("x = dict(constructor='os.mkdir')\n", "constructor='os.mkdir'"),
     'a function of torch': ("x = [(dict(type='torch.hub.load'),)]\n", "type='torch.hub.load'"),
+    'a key that ends itself': (
+        """x = dict({"a': open('was-here', 'w'), 'b": 1})\n""",
+        'damaged or more than plain values',
+    ),
+    'another key that ends itself': (
+        """x = dict({"a': 1, 'b": 1, "c d": 2})\n""",
+        'a key has quotes in it',
+    ),
+    'a dict unpacked': ('x = dict(**{})\n', 'line 1 unpacks a dict'),
     'half a text': ('x = dict(a=[1,\n', 'never closed'),
     'deep': ('x = ' + '[' * 5000 + ']' * 5000, 'damaged or more than plain values'),
     'a reserved name': ('filename = 1\n', 'filename is reserved'),

@@ -5,6 +5,7 @@ import struct
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -173,7 +174,7 @@ def adaface_checkpoint(dim=8, classes=5, **settings):
 
 
 def test_the_head_of_adaface_is_kept(convert):
-    content = adaface_checkpoint(h=0.25, t_alpha=0.5)
+    content = adaface_checkpoint(h=np.float64(0.25), t_alpha=0.5, arch=None)
     done, model = convert(content, 'ada.ckpt')
     assert "for BGR images (as AdaFace's head is beside it), 187 tensors in state_dict, the prefix "
     assert done.found.endswith("; kept AdaFace's head of 5 classes")
@@ -206,6 +207,10 @@ def test_what_stands_beside_the_weights_of_cvlface(convert):
     Path('model.yaml').unlink()
     Path('config.json').write_text(json.dumps(dict(conf=conf)))
     assert 'BGR images (as config.json says)' in convert(weights, 'x.pt', '2.pth')[0].found
+    Path('config.json').write_text(json.dumps(conf | dict(input_size='small')))
+    with pytest.raises(ValueError, match=r'input_size in config.json must be a whole number'):
+        convert(weights, 'x.pt', '3.pth')
+    Path('config.json').write_text(json.dumps(conf))
     done, _ = convert(weights, 'x.pt', '3.pth', channel_order='RGB')
     assert 'RGB images (as you say)' in done.found
     Path('config.json').write_text(json.dumps(dict(conf=conf | dict(color_space='HSV'))))
@@ -242,6 +247,9 @@ def test_nothing_tells_the_channel_order_of_a_plain_net(convert):
         ValueError, match=r'tells whether the net sees RGB or BGR: give --channel-o'
     ):
         convert(weights)
+    Path('full.yaml').write_text('color_space: RGB\n')
+    assert 'RGB images (as full.yaml says)' in convert(weights, target='yaml.pth')[0].found
+    Path('full.yaml').unlink()
     for order in ('RGB', 'BGR'):
         done, model = convert(weights, target=f'{order}.pth', channel_order=order)
         assert done.manifest.channel_order == order
@@ -506,6 +514,20 @@ def test_the_advice_on_refused_files_works(convert):
         expected = content.state_dict() if whole else W
         written = read_file('weights.pth')
         assert all(torch.equal(written[key], expected[key]) for key in W)
+
+
+def test_a_name_is_no_code(convert):
+    """The text of a config, which names the source, is run when it is read."""
+    name = '""" + str(open("was-here", "w")) + """.pt'
+    _, model = convert(W, name)
+    assert model.image_encoder.input_size == (32, 32)
+    assert not Path('was-here').exists()
+
+
+def test_a_dictionary_in_itself(convert):
+    content = dict(model=W)
+    content['again'] = content
+    assert '187 tensors in model' in convert(content)[0].found
 
 
 def test_a_manifest_of_other_weights_is_not_passed_on(convert):

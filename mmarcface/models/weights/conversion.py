@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,8 +191,12 @@ def _of_others(
     found = find_net(content)
     _refuse_not_finite(found.weights)
     sidecar, conf = _conf_of_cvlface(source)
-    if input_size is None and conf is not None and len(conf.get('input_size') or ()) == 3:
-        input_size = as_height_width(f'input_size of {sidecar}', conf['input_size'][1:])
+    if input_size is None and conf is not None and 'input_size' in conf:
+        # Channels, height and width.
+        size = conf['input_size']
+        input_size = as_height_width(
+            f'input_size in {sidecar}', size[1:] if isinstance(size, list) else size
+        )
     settings = found.family.settings(found.weights, input_size)
     encoder = found.family.net(**settings)
     _load(encoder, found)
@@ -206,9 +211,7 @@ def _of_others(
         head and head.config,
         order,
         encoder.input_size,
-        source.name,
-        target.with_suffix('.py').name,
-        target.name,
+        *(_plain_name(path) for path in (source, target.with_suffix('.py'), target)),
     )
     described = architecture_of(dict(type=found.family.net.__name__, **settings))
     description = f'{described} for {order} images ({reason}), {found.place}'
@@ -229,6 +232,11 @@ def _of_others(
     )
     config = Config.fromstring(text, '.py')
     return _Parts(description, text, config, state, dict(cfg=config.pretty_text), facts)
+
+
+def _plain_name(path: Path) -> str:
+    """A file's name for a text that Python reads: a quote in it would end the text."""
+    return re.sub(r'[^\w.,+=@ -]', '_', path.name)
 
 
 def _load(encoder: torch.nn.Module, found: Found) -> None:

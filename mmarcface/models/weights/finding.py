@@ -126,10 +126,14 @@ def _ends_in(key: str, name: str) -> bool:
     return key == name or key.endswith(f'.{name}')
 
 
-def _state_dicts(content: Any, where: str = '') -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+def _state_dicts(
+    content: Any, where: str = '', around: tuple[int, ...] = ()
+) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
     """The place of each dictionary in a file, and its tensors by name."""
-    if isinstance(content, dict):
+    # A pickled dictionary may hold itself.
+    if isinstance(content, dict) and id(content) not in around:
         yield where, {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)}
         for key, value in content.items():
             name = getattr(key, '__name__', key)
-            yield from _state_dicts(value, f'{where}.{name}'.removeprefix('.'))
+            place = f'{where}.{name}'.removeprefix('.')
+            yield from _state_dicts(value, place, (*around, id(content)))

@@ -64,7 +64,7 @@ def adaface_head(
         )
     given = content.get('hyper_parameters') if isinstance(content, Mapping) else None
     given = given if isinstance(given, Mapping) else {}
-    settings = {SETTINGS[key]: given[key] for key in SETTINGS if is_number(given.get(key))}
+    settings = {SETTINGS[key]: float(given[key]) for key in SETTINGS if is_number(given.get(key))}
     settings = dict(num_classes=shape[1], in_channels=shape[0], **settings)
     # Of one class, as there may be millions.
     weights = AdaFaceHead(**(settings | dict(num_classes=1))).state_dict()

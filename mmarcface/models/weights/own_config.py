@@ -33,10 +33,11 @@ def read_own_config(text: str) -> Config:
             registered.
     """
     try:
-        content = {
-            _target(statement): _literal(statement.value) for statement in ast.parse(text).body
-        }
+        content = _literals(text)
         config = Config(content)
+        # mmengine writes keys as they are, with any quotes that end them.
+        if _literals(config.pretty_text) != config.to_dict():
+            raise ValueError('a key has quotes in it')
     except (SyntaxError, ValueError, KeyError, TypeError, RecursionError, MemoryError) as error:
         raise ValueError(
             f'the config in it cannot be read, as it is damaged or more than plain values ({error})'
@@ -53,6 +54,10 @@ def read_own_config(text: str) -> Config:
     return config
 
 
+def _literals(text: str) -> dict[str, Any]:
+    return {_target(statement): _literal(statement.value) for statement in ast.parse(text).body}
+
+
 def _target(statement: ast.stmt) -> str:
     if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
         raise ValueError(f'line {statement.lineno} is no assignment')
@@ -64,6 +69,8 @@ def _literal(node: ast.expr) -> Any:
         if not isinstance(node.func, ast.Name) or node.func.id != 'dict' or len(node.args) > 1:
             raise ValueError(f'line {node.lineno} calls {ast.unparse(node.func)}')
         items = _literal(node.args[0]) if node.args else {}
+        if any(keyword.arg is None for keyword in node.keywords):
+            raise ValueError(f'line {node.lineno} unpacks a dict')
         return items | {keyword.arg: _literal(keyword.value) for keyword in node.keywords}
     if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
         kind = dict(List=list, Tuple=tuple, Set=set)[type(node).__name__]
