@@ -37,9 +37,7 @@ def model_of(encoder=NET, flip=False, **preprocessor):
 def photographs(orl):
     """Photographs of several people with colors of their own, (N, H, W, 3), BGR."""
     paths = [orl / f's{person}' / f'{n}.pgm' for person in range(1, 11) for n in range(1, 5)]
-    gray = [
-        cv2.resize(cv2.imread(str(p)), (SIZE, SIZE), interpolation=cv2.INTER_AREA) for p in paths
-    ]
+    gray = [cv2.resize(cv2.imread(str(path)), (SIZE, SIZE)) for path in paths]
     return (np.stack(gray) * np.array([0.5, 0.8, 1.0])).astype(np.uint8)
 
 
@@ -104,7 +102,9 @@ def test_files_of_torch_give_the_same_embeddings(tmp_path, photographs, pixels, 
 
 NETS = {
     'IResNet': dict(type='mmarcface.IResNet', depth=18, embedding_dim=16, base_channels=4),
-    'MobileFaceNet': dict(type='mmarcface.MobileFaceNet', embedding_dim=16, scale=1),
+    'MobileFaceNet': dict(
+        type='mmarcface.MobileFaceNet', embedding_dim=16, scale=1, blocks=(1, 1, 1, 1)
+    ),
     'IRNet': dict(type='mmarcface.IRNet', depth=18, embedding_dim=16, with_se=True),
     'FaceViT': dict(
         type='mmarcface.FaceViT',
@@ -115,7 +115,13 @@ NETS = {
 }
 
 
-@pytest.mark.parametrize('name', NETS)
+# torch's exporter takes half a minute for a net of many layers.
+SLOW = 'IResNet', 'IRNet'
+
+
+@pytest.mark.parametrize(
+    'name', [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in NETS]
+)
 def test_all_nets(tmp_path, pixels, name):
     model = model_of(NETS[name] | dict(input_size=SIZE), flip=True)
     out = tmp_path / 'net.onnx'
@@ -124,10 +130,11 @@ def test_all_nets(tmp_path, pixels, name):
     onnx.checker.check_model(out)
     half = export_model(model, tmp_path / 'half.onnx', pixels[:5], precision='fp16')
     assert 0 < half.measured['largest_difference'] < 5e-3
-    assert (tmp_path / 'half.onnx').stat().st_size < 0.8 * out.stat().st_size
+    assert (tmp_path / 'half.onnx').stat().st_size < out.stat().st_size
     assert half.contract_hash == manifest.contract_hash
 
 
+@pytest.mark.slow
 def test_encoders_of_several_parts(tmp_path, pixels):
     encoder = [
         dict(type='mmpretrain.MobileNetV3', arch='small'),
@@ -140,7 +147,7 @@ def test_encoders_of_several_parts(tmp_path, pixels):
 
 
 def test_8_bits(tmp_path, pixels):
-    model = model_of(NETS['IResNet'] | dict(input_size=SIZE, base_channels=16), flip=True)
+    model = model_of(NETS['MobileFaceNet'] | dict(input_size=SIZE), flip=True)
     full, out = tmp_path / 'net.onnx', tmp_path / 'small.onnx'
     export_model(model, full, pixels)
     manifest = export_model(model, out, pixels[:20], precision='int8', calibration=pixels[20:])
@@ -148,13 +155,13 @@ def test_8_bits(tmp_path, pixels):
     data = model.data_preprocessor(dict(inputs=list(pixels)), False)['inputs']
     cosines = (F.normalize(net(data)[0]) * embeddings_of(model, pixels)).sum(1)
     assert 0.99 < cosines.min() < 1 - 1e-5
-    assert out.stat().st_size < 0.4 * full.stat().st_size
+    assert out.stat().st_size < 0.5 * full.stat().st_size
     kinds = {node.op_type for node in onnx.load(out).graph.node}
     assert {'QuantizeLinear', 'DequantizeLinear'} <= kinds
     # A scale for each channel.
     scales = [len(w.float_data or w.raw_data) for w in onnx.load(out).graph.initializer
               if w.name.endswith('_scale')]  # fmt: skip
-    assert max(scales) >= 4 * 16
+    assert max(scales) >= 4 * 512
     assert manifest.precision == 'int8'
     assert manifest.contract_hash != load_manifest(full).contract_hash
 

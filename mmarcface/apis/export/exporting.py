@@ -92,6 +92,8 @@ def export_model(
         preprocessing = 'inside'
     graph = EmbeddingGraph(model, preprocessing, normalize)
     example = graph.inputs_of(pixels[:1]).expand(2, -1, -1, -1).contiguous()
+    # What the encoder refuses, it says more clearly here than through an exporter.
+    width = graph(example).shape[1]
     manifest = describe_model(model, **facts)
     with TemporaryDirectory(dir=out.parent) as folder:
         file = Path(folder, out.name)
@@ -128,7 +130,7 @@ def export_model(
             measured['opset'] = opset
         manifest = replace(
             manifest,
-            embedding_dim=graph(example).shape[1],
+            embedding_dim=width,
             input_size=tuple(pixels.shape[2:]),
             precision='int8' if precision == 'int8' else 'float',
             normalized=normalize,
