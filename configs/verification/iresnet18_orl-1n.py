@@ -9,36 +9,20 @@ The median of three seeds, in percent, is Rank-1 96.67, Rank-5 100.00, TPIR@FPIR
 from mmengine.config import read_base
 
 with read_base():
+    from .._base_.datasets.orl_1n import *
     from .._base_.default_runtime import *
     from .._base_.models.iresnet18_56x48 import *
 
 from mmcv.transforms import Resize
-from mmengine.dataset import DefaultSampler
 from mmpretrain.datasets import PackInputs
 
 from mmarcface.datasets import LoadImageFromFile
-from mmarcface.evaluation import IdentificationMetric
 
 data_preprocessor = dict(mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True)
-
-# Photographs 1 and 2 of s21..s35 are enrolled; all others of s21..s40 are probes.
-people = list(range(21, 41))
-enrolled = [10 * person + number for person in range(15) for number in range(2)]
-# Data sets are named, not imported: mmpretrain.get_model looks them up by their names.
-test_dataloader = dict(
-    batch_size=50,
-    num_workers=0,
-    dataset=dict(
-        type='mmarcface.ProbesAndGallery',
-        probes=dict(type='mmarcface.ORLFaces', people=people, indices=[i for i in range(200) if i not in enrolled]),
-        gallery=dict(type='mmarcface.ORLFaces', people=people, indices=enrolled),
-        pipeline=[
-            dict(type=LoadImageFromFile),
-            dict(type=Resize, scale=(48, 56), interpolation='area'),
-            dict(type=PackInputs, meta_keys=('sample_idx', 'img_path', 'role')),
-        ],
-    ),
-    sampler=dict(type=DefaultSampler, shuffle=False),
+test_dataloader.dataset.update(
+    pipeline=[
+        dict(type=LoadImageFromFile),
+        dict(type=Resize, scale=(48, 56), interpolation='area'),
+        dict(type=PackInputs, meta_keys=('sample_idx', 'img_path', 'role')),
+    ]
 )
-test_evaluator = dict(type=IdentificationMetric, rank_at=(1, 5))
-test_cfg = dict()

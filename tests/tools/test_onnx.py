@@ -1,9 +1,12 @@
 """An ONNX file through tools/test.py: the figures of the net that it was exported from."""
 
+import ast
 import json
+import re
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from mmarcface.apis import get_model
 from tests.conftest import ROOT
@@ -47,3 +50,24 @@ def test_torch_model_needs_a_checkpoint(run_tool):
     done = run_tool('test.py', CONFIG, fails=True)
     message = 'the model has parameters, such as image_encoder.conv1.weight, and needs a checkpoint'
     assert message in done.output.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    'name', ['mobilefacenet-onnx_orl', 'mobilefacenet-onnx_orl-1n', 'sface-onnx_orl']
+)
+def test_figures_of_released_models(run_tool, tmp_path, name):
+    """The docstring of the config gives the figures of the model, where somebody has fetched it."""
+    config = ROOT / 'configs' / 'verification' / f'{name}.py'
+    model = ROOT / Config.fromfile(config).model.image_encoder.path
+    if not model.is_file():
+        pytest.skip(f'{model.name} comes from a package, see configs/verification/README.md')
+    run_tool(
+        'test.py', config, '--out', 'figures.json', '--cfg-options',
+        f'model.image_encoder.path={model}',
+    )  # fmt: skip
+    figures = json.loads((tmp_path / 'figures.json').read_text())
+    figures = {key.partition('/')[2]: value for key, value in figures.items()}
+    given = re.findall(r'(\S+) (\d+\.\d\d)', ast.get_docstring(ast.parse(config.read_text())))
+    assert len(given) == 4
+    for key, value in given:
+        assert figures[key] == pytest.approx(float(value), abs=0.2)
