@@ -14,6 +14,7 @@ import mmarcface.plugin  # isort: skip  # noqa: F401 - hides mmcv-lite's warning
 
 from mmarcface.apis.benchmarks.heads import LOSSES, measure_heads, measure_step
 from mmarcface.apis.benchmarks.inversion import measure_inversion
+from mmarcface.apis.benchmarks.models import NETS, RUNS, measure_models
 from mmarcface.apis.benchmarks.reading import measure_reading
 from mmarcface.apis.benchmarks.retrieval import measure_retrieval
 from mmarcface.cli import ArgumentParser, run_command
@@ -122,6 +123,26 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument('--device', default=device, help=f'{device} by default here')
     command.set_defaults(measure=measure_inversion)
+
+    command = commands.add_parser('model', parents=[common], help=_about(measure_models))
+    command.add_argument(
+        '--model',
+        dest='models',
+        nargs='+',
+        metavar='MODEL',
+        default=list(NETS),
+        help=f'{", ".join(NETS)}, or configs; all of the former by default',
+    )
+    command.add_argument(
+        '--run',
+        dest='runs',
+        nargs='+',
+        choices=RUNS,
+        default=list(RUNS),
+        help='ways to run each of them, all by default',
+    )
+    command.add_argument('--batch', type=int, default=32, help='number of images in a batch')
+    command.set_defaults(measure=measure_models)
     return parser
 
 

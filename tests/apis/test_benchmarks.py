@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from mmarcface.apis.benchmarks import heads, inversion, retrieval, timing
+from mmarcface.apis.benchmarks import heads, inversion, models, retrieval, timing
 from mmarcface.apis.benchmarks.timing import best_times, peak_extra_memory
+from mmarcface.models import IResNet
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def given_times(monkeypatch):
             run()
         return {name: 0.5 * place for place, name in enumerate(candidates, 1)}
 
-    for module in (heads, inversion, retrieval):
+    for module in (heads, inversion, models, retrieval):
         monkeypatch.setattr(module, 'best_times', times_of)
 
 
@@ -74,3 +75,36 @@ def test_retrieval(given_times):
     assert (row['metric_ms'], row['limit_ms'], row['ratio']) == (500, 1000, 0.5)
     # 90 embeddings of 8 numbers.
     assert row['embeddings_mb'] == pytest.approx(0.00288)
+
+
+def test_flops():
+    """As by hand: for each output, a multiplication with each weight that leads to it."""
+
+    class Attention(torch.nn.Module):
+        def forward(self, x):
+            return torch.nn.functional.scaled_dot_product_attention(x, x[..., :3, :], x[..., :3, :])
+
+    layers = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Flatten(), torch.nn.Linear(4 * 8 * 8, 5)
+    )
+    images = torch.randn(1, 3, 8, 8)
+    assert models.count_flops(layers, images) == 3 * 9 * 4 * 64 + 4 * 64 * 5
+    # Three heads of 8 queries and 3 keys, of 8 numbers each.
+    assert models.count_flops(Attention(), images) == 2 * 3 * 8 * 3 * 8
+
+
+def test_figures_of_a_net(given_times, monkeypatch):
+    net = dict(type='IResNet', depth=18, embedding_dim=8, input_size=16, base_channels=4)
+    monkeypatch.setitem(models.NETS, 'r18', net)
+    memory = iter([3_000_000, None])
+    monkeypatch.setattr(models, 'peak_extra_memory', lambda run: (run(), next(memory))[1])
+    monkeypatch.setattr(models, '_prepare', lambda run, net: (lambda: net, 2_000_000))
+    first, second = models.measure_models(['r18'], ['eager', 'again'], batch=4, rounds=1)
+    parameters = sum(p.numel() for p in IResNet(18, 8, 16, base_channels=4).parameters())
+    assert (first['model'], first['run'], second['run']) == ('r18', 'eager', 'again')
+    assert first['params_m'] == pytest.approx(parameters / 1e6)
+    assert (first['weights_mb'], first['peak_mb'], second['peak_mb']) == (2, 3, None)
+    # Half a second, and a second, for one image and for four.
+    assert (first['ms'], second['ms']) == (500, 1000)
+    assert (first['images/s'], second['images/s']) == (8, 4)
+    assert (first['ratio'], second['ratio']) == (1, 0.5)

@@ -93,3 +93,52 @@ def test_inversion_and_retrieval_as_commands(run_tool, tmp_path):
         '--dim', '8', '--rounds', '1',
     )  # fmt: skip
     assert 'metric_ms' in done.stdout
+
+
+@pytest.fixture
+def small_config(tmp_path):
+    """A config of a net that takes milliseconds."""
+    path = tmp_path / 'small.py'
+    net = dict(
+        type='mmarcface.IResNet', depth=18, embedding_dim=8, input_size=[16, 16], base_channels=4
+    )
+    path.write_text(f'model = dict(image_encoder={net})')
+    return path
+
+
+def test_model(run_tool, small_config, tmp_path):
+    done = run_tool(
+        'benchmark.py', 'model', '--model', small_config, '--batch', '3', '--rounds', '1',
+        '--run', 'eager', '--json', 'figures.json',
+    )  # fmt: skip
+    (row,) = json.loads((tmp_path / 'figures.json').read_text())
+    assert (row['model'], row['run']) == ('small', 'eager')
+    assert row['ms'] > 0
+    assert row['images/s'] > 0
+    assert 'gflops' in done.stdout
+
+
+@pytest.mark.slow
+def test_compiled_model(run_tool, small_config, tmp_path):
+    run_tool(
+        'benchmark.py', 'model', '--model', small_config, '--batch', '2', '--rounds', '1',
+        '--run', 'eager', 'compiled', '--json', 'figures.json',
+    )  # fmt: skip
+    rows = json.loads((tmp_path / 'figures.json').read_text())
+    assert [row['run'] for row in rows] == ['eager', 'compiled']
+
+
+def test_what_is_no_model(run_tool, tmp_path):
+    done = run_tool('benchmark.py', 'model', '--model', 'r19', fails=True)
+    assert "a model must be one of ['r18', " in done.output.splitlines()[-1]
+    assert done.output.splitlines()[-1].endswith('or a config, got r19')
+    (tmp_path / 'pixels.py').write_text("model = dict(image_encoder=dict(type='RawPixels'))")
+    done = run_tool('benchmark.py', 'model', '--model', tmp_path / 'pixels.py', fails=True)
+    assert 'pixels.py must be a net of this package in torch' in done.output
+
+
+def test_compiler_is_missing(run_tool, monkeypatch):
+    monkeypatch.setenv('PATH', '')
+    monkeypatch.delenv('CXX', raising=False)
+    done = run_tool('benchmark.py', 'model', '--run', 'compiled', fails=True)
+    assert 'torch.compile needs a C++ compiler' in done.output.splitlines()[-1]
