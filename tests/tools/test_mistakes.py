@@ -17,6 +17,8 @@ from tests.in_process import run_process
 
 ORL = 'iresnet18-arcface_orl'
 SUBCENTER = 'iresnet18-subcenter-arcface_orl-flipped'
+ONNX = 'mobilefacenet-onnx_orl'
+PATH = 'model.image_encoder.path'
 OPTIONS = '--cfg-options'
 DATA = 'train_dataloader.dataset.data_root'
 FEW = (f'{DATA}=faces', 'train_dataloader.dataset.people=[1,2,3]', 'train_cfg.max_epochs=1')
@@ -63,6 +65,13 @@ MISTAKES = [
     (f'test {ORL} file', 'name another file, or fetch or write it again'),
     (f'test {ORL} orl.pth --out figures.csv', '--out must end in one of .json'),
     (f'test {ORL} orl.pth --untrained', '--untrained takes no checkpoint'),
+    (f'test {ONNX}', 'fr_feature.onnx is not a file'),
+    (f'test {ONNX} {OPTIONS} {PATH}=file', 'it is cut short, not an ONNX model'),
+    (
+        f'test {ONNX} {OPTIONS} {PATH}=file model.image_encoder.threads=0',
+        'threads must be at least',
+    ),
+    (f'test {ONNX} {OPTIONS} model.image_encoder.thread=2', 'takes no thread'),
     ('invert none orl.pth', 'config none does not exist'),
     (f'invert {ORL} none.pth', 'checkpoint none.pth does not exist'),
     (f'invert {ORL} orl.pth --images empty', 'there are no images in empty'),
