@@ -98,7 +98,7 @@ def test_figures_of_a_net(given_times, monkeypatch):
     monkeypatch.setitem(models.NETS, 'r18', net)
     memory = iter([3_000_000, None])
     monkeypatch.setattr(models, 'peak_extra_memory', lambda run: (run(), next(memory))[1])
-    monkeypatch.setattr(models, '_prepare', lambda run, net: (lambda: net, 2_000_000))
+    monkeypatch.setattr(models, '_prepare', lambda run, net, folder: (lambda: net, 2_000_000))
     first, second = models.measure_models(['r18'], ['eager', 'again'], batch=4, rounds=1)
     parameters = sum(p.numel() for p in IResNet(18, 8, 16, base_channels=4).parameters())
     assert (first['model'], first['run'], second['run']) == ('r18', 'eager', 'again')

@@ -107,14 +107,18 @@ def small_config(tmp_path):
 
 
 def test_model(run_tool, small_config, tmp_path):
+    for package in ('onnxruntime', 'onnxscript'):
+        pytest.importorskip(package, reason=f'{package} comes with mmarcface[tests]')
+    runs = ['eager', 'onnx', 'onnx-int8']
     done = run_tool(
         'benchmark.py', 'model', '--model', small_config, '--batch', '3', '--rounds', '1',
-        '--run', 'eager', '--json', 'figures.json',
+        '--run', *runs, '--json', 'figures.json',
     )  # fmt: skip
-    (row,) = json.loads((tmp_path / 'figures.json').read_text())
-    assert (row['model'], row['run']) == ('small', 'eager')
-    assert row['ms'] > 0
-    assert row['images/s'] > 0
+    rows = json.loads((tmp_path / 'figures.json').read_text())
+    assert [row['run'] for row in rows] == runs
+    assert all(row['model'] == 'small' and row['ms'] > 0 and row['images/s'] > 0 for row in rows)
+    size = {row['run']: row['weights_mb'] for row in rows}
+    assert size['onnx-int8'] < size['onnx']
     assert 'gflops' in done.stdout
 
 

@@ -1,4 +1,4 @@
-"""Speed and memory of nets."""
+"""Speed and memory of nets, in torch and as ONNX files."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from mmengine.analysis import FlopAnalyzer
 from mmengine.config import Config
 from torch import nn
+from torch.optim.swa_utils import update_bn
 
+from mmarcface.apis.export.exporting import export_model
+from mmarcface.models import EmbeddingRetriever, OnnxBackbone
 from mmarcface.registry import MODELS
 
 from .timing import best_times, peak_extra_memory
@@ -31,7 +35,10 @@ NETS = {
     'vit_t': dict(type='mmarcface.FaceViT', arch='t'),
     'vit_s': dict(type='mmarcface.FaceViT', arch='s'),
 }
-RUNS = ('eager', 'compiled')
+# Of the ONNX files, by the runs that they are for.
+PRECISIONS = {'onnx': 'fp32', 'onnx-fp16': 'fp16', 'onnx-int8': 'int8'}
+RUNS = ('eager', 'compiled', *PRECISIONS)
+PREPROCESSING = dict(mean=[127.5] * 3, std=[127.5] * 3, to_rgb=True)
 COMPILERS = ('c++', 'g++', 'clang++')
 
 
@@ -42,12 +49,12 @@ def measure_models(
     batch: int = 32,
     rounds: int = 15,
 ) -> list[dict]:
-    """Embedding images on the CPU: a net in torch, as it is and compiled.
+    """Embedding images on the CPU: a net in torch, as it is and compiled, and as ONNX files.
 
     params_m, gflops: millions of parameters, and billions of multiplications with their additions
-    for an image. weights_mb: size of parameters and buffers. ms: shortest time for one image.
-    images/s: rate in batches. ratio: that rate, divided by that of the first run. peak_mb: memory
-    that it takes to open the net and to embed a first batch.
+    for an image. weights_mb: size of parameters and buffers, or of the file. ms: shortest time for
+    one image. images/s: rate in batches. ratio: that rate, divided by that of the first run.
+    peak_mb: memory that it takes to open the net and to embed a first batch.
 
     Args:
         models: names of nets, of :data:`NETS`, or paths of configs; their weights are random.
@@ -59,6 +66,7 @@ def measure_models(
         A row for each net and run.
 
     Raises:
+        ImportError: if a package that writes or runs ONNX files is missing.
         RuntimeError: if a net is to be compiled without a C++ compiler.
         ValueError: if a model is neither the name of a net nor a config of one.
     """
@@ -81,6 +89,8 @@ def _build(name: str) -> nn.Module:
     net = MODELS.build(config).eval()
     if not hasattr(net, 'input_size') or not list(net.parameters()):
         raise ValueError(f'the image_encoder of {name} must be a net of this package in torch')
+    # With the statistics of an untrained net, embeddings would overflow in half precision.
+    update_bn([torch.randn(8, 3, *net.input_size)], net)
     return net
 
 
@@ -88,13 +98,14 @@ def _rows(name: str, net: nn.Module, runs: Sequence[str], batch: int, rounds: in
     images = torch.randn(batch, 3, *net.input_size)
     flops = count_flops(net, images[:1])
     nets, weights, peak = {}, {}, {}
-    for run in runs:
-        open_net, weights[run] = _prepare(run, net)
-        nets[run], peak[run] = _opened(open_net, images)
-    one, many = (
-        best_times({run: partial(nets[run], x) for run in runs}, rounds)
-        for x in (images[:1], images)
-    )
+    with TemporaryDirectory() as folder:
+        for run in runs:
+            open_net, weights[run] = _prepare(run, net, Path(folder))
+            nets[run], peak[run] = _opened(open_net, images)
+        one, many = (
+            best_times({run: partial(nets[run], x) for run in runs}, rounds)
+            for x in (images[:1], images)
+        )
     return [
         {
             'model': Path(name).stem,
@@ -144,9 +155,20 @@ def _opened(
     return opened[0], peak
 
 
-def _prepare(run: str, net: nn.Module) -> tuple[Callable[[], nn.Module], int]:
+def _prepare(run: str, net: nn.Module, folder: Path) -> tuple[Callable[[], nn.Module], int]:
     """What opens a net in one way, and the size of its weights in bytes."""
+    if run in PRECISIONS:
+        path = folder / f'{run}.onnx'
+        _write_onnx(PRECISIONS[run], net, path)
+        return lambda: OnnxBackbone(path).eval(), path.stat().st_size
     weights = sum(tensor.nbytes for tensor in net.state_dict().values())
     if run == 'compiled':
         return lambda: torch.compile(copy.deepcopy(net), dynamic=False), weights
     return lambda: copy.deepcopy(net), weights
+
+
+def _write_onnx(precision: str, net: nn.Module, path: Path) -> None:
+    model = EmbeddingRetriever(net, data_preprocessor=PREPROCESSING)
+    # Noise, which is as good as images for the speed; of any difference 2 is the largest.
+    pixels = torch.randint(256, (8, 3, *net.input_size), dtype=torch.uint8)
+    export_model(model, path, pixels, precision=precision, calibration=pixels, tolerance=2)
