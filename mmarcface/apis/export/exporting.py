@@ -18,6 +18,7 @@ from mmarcface.functional.arguments import check_number
 from mmarcface.manifest import Manifest, describe_model, preprocessing_of
 from mmarcface.models import OnnxBackbone
 from mmarcface.models.backbones.onnx_session import external_files, hash_onnx
+from mmarcface.models.embedding import embed_images
 
 from .embedding_graph import EmbeddingGraph
 from .onnx_file import (
@@ -107,11 +108,10 @@ def export_model(
                     'be exported for it'
                 )
         elif out.suffix == '.pt2':
-            shapes = [{0: torch.export.Dim('batch')}]
-            torch.export.save(torch.export.export(graph, (example,), dynamic_shapes=shapes), file)
+            _write_exported_program(graph, example, file)
         else:
             torch.jit.trace(graph, (example,), check_trace=False).save(str(file))
-        difference, cosine = _compare(graph, _runner_of(file), pixels)
+        difference, cosine = _compare(model, graph, _runner_of(file), pixels)
         allowed = TOLERANCES[precision] if tolerance is None else tolerance
         if not difference <= allowed:
             raise ValueError(
@@ -208,6 +208,16 @@ def _write_onnx(
             write_int8(full, file, graph.inputs_of(calibration))
 
 
+def _write_exported_program(graph: EmbeddingGraph, example: torch.Tensor, file: Path) -> None:
+    shapes = [{0: torch.export.Dim('batch')}]
+    program = torch.export.export(graph, (example,), dynamic_shapes=shapes)
+    for module in program.graph_module.modules():
+        for node in module.graph.nodes if hasattr(module, 'graph') else ():
+            # Lines of code of the machine that exports it.
+            node.meta.pop('stack_trace', None)
+    torch.export.save(program, file)
+
+
 def _runner_of(file: Path) -> Callable[[torch.Tensor], torch.Tensor]:
     """The file as a function of its input, loaded as others load it."""
     if file.suffix == '.onnx':
@@ -220,22 +230,32 @@ def _runner_of(file: Path) -> Callable[[torch.Tensor], torch.Tensor]:
 
 @torch.no_grad()
 def _compare(
-    graph: EmbeddingGraph, run: Callable[[torch.Tensor], torch.Tensor], pixels: torch.Tensor
+    model: nn.Module,
+    graph: EmbeddingGraph,
+    run: Callable[[torch.Tensor], torch.Tensor],
+    pixels: torch.Tensor,
 ) -> tuple[float, float]:
-    """Largest difference and smallest cosine of the unit vectors of the graph and of its file."""
-    found = []
-    for size in BATCHES:
-        # As many images as there are, again and again.
-        some = pixels[torch.arange(size) % len(pixels)]
-        found.append(_unit_vectors(graph, run, some))
-    found += [_unit_vectors(graph, run, some) for some in pixels.split(BATCHES[-1])]
-    expected, given = (torch.cat(parts) for parts in zip(*found, strict=True))
+    """Largest difference and smallest cosine of the unit vectors of the model and of the file."""
+    # As many images as there are, again and again.
+    batches = [pixels[torch.arange(size) % len(pixels)] for size in BATCHES]
+    expected, given = [], []
+    for batch in [*batches, *pixels.split(BATCHES[-1])]:
+        expected.append(F.normalize(_embed(model, batch)))
+        given.append(F.normalize(run(graph.inputs_of(batch))))
+    expected, given = torch.cat(expected), torch.cat(given)
     return (expected - given).abs().max().item(), (expected * given).sum(1).min().item()
 
 
-def _unit_vectors(graph, run, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    inputs = graph.inputs_of(pixels)
-    return F.normalize(graph(inputs)), F.normalize(run(inputs))
+def _embed(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """Embeddings as in testing, by the model's own preprocessing, on the CPU."""
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        data = model.data_preprocessor(dict(inputs=list(pixels)), False)
+        return embed_images(model, data['inputs']).cpu()
+    finally:
+        for module, mode in training.items():
+            module.training = mode
 
 
 def _beside(file: Path) -> list[Path]:

@@ -23,6 +23,7 @@ DEFAULT_OPSET = 18
 MAX_BYTES = 2**31 - 2**24
 # Nodes whose names insightface's loader looks at.
 FIRST_NODES = 8
+PREPROCESSING_MARK = '_of_pixels_'
 # Sums over all channels and pixels overflow half precision.
 IN_FLOAT = ('LayerNormalization', 'Softmax', 'ReduceL2', 'ReduceSum', 'Clip')
 PRODUCTS = ('Gemm', 'MatMul')
@@ -67,9 +68,7 @@ def write_onnx(graph: EmbeddingGraph, example: torch.Tensor, path: Path, opset: 
             'Python number of the number of images'
         )
     _name_nodes(model.graph.node, graph.inside)
-    # The lowest that these operators need, for older runtimes.
-    model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
-    onnx.save(model, path)
+    _save(model, path)
 
 
 def insightface_preprocessing(path: Path) -> tuple[float, float]:
@@ -93,7 +92,7 @@ def _name_nodes(nodes: Any, inside: bool) -> None:
     """Name the nodes so that insightface's loader reads where the preprocessing is."""
     for place, node in enumerate(nodes):
         if inside and place < FIRST_NODES and node.op_type in ('Sub', 'Mul'):
-            node.name = f'{node.op_type}_of_pixels_{place}'
+            node.name = f'{node.op_type}{PREPROCESSING_MARK}{place}'
         elif node.name.startswith(('Sub', '_minus', 'Mul', '_mul')):
             node.name = f'node_{node.name}'
 
@@ -121,7 +120,7 @@ def write_half_precision(source: Path, path: Path) -> None:
         # A FaceViT ends with two of them.
         node_block_list=products[-2:],
     )
-    onnx.save(model, path)
+    _save(model, path)
 
 
 def write_int8(source: Path, path: Path, inputs: torch.Tensor) -> None:
@@ -177,6 +176,37 @@ def write_int8(source: Path, path: Path, inputs: torch.Tensor) -> None:
             weight_type=QuantType.QInt8,
             nodes_to_exclude=[*convolutions[:1], *products[-1:]],
         )
+    _save(onnx.load(path, load_external_data=False), path)
+
+
+def _save(model: Any, path: Path) -> None:
+    """Write a model without what only its making was about, and for runtimes as old as may be."""
+    helper, graph = _import('onnx').helper, model.graph
+    # Lines of code of the machine that exported it, a fifth of the file of a small net.
+    for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output):
+        part.ClearField('metadata_props')
+    # Some onnxruntime names all that it knows, and an older one refuses the file for these.
+    used = {node.domain for node in graph.node}
+    _put_preprocessing_first(graph)
+    operators = [one for one in model.opset_import if one.domain in used]
+    model.ClearField('opset_import')
+    model.opset_import.extend(operators)
+    model.ir_version = helper.find_min_ir_version_for(operators)
+    _import('onnx').save(model, path)
+
+
+def _put_preprocessing_first(graph: Any) -> None:
+    """Put the nodes that preprocess before those of 8 bits, where insightface looks for them."""
+    made_by = {name: node for node in graph.node for name in node.output}
+    first, waiting = [], [node for node in graph.node if PREPROCESSING_MARK in node.name]
+    while waiting:
+        node = waiting.pop()
+        if node not in first:
+            first.append(node)
+            waiting += [made_by[name] for name in node.input if name in made_by]
+    nodes = sorted(graph.node, key=lambda node: node not in first)
+    graph.ClearField('node')
+    graph.node.extend(nodes)
 
 
 @contextmanager
