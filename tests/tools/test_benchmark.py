@@ -132,13 +132,22 @@ def test_compiled_model(run_tool, small_config, tmp_path):
     assert [row['run'] for row in rows] == ['eager', 'compiled']
 
 
-def test_what_is_no_model(run_tool, tmp_path):
-    done = run_tool('benchmark.py', 'model', '--model', 'r19', fails=True)
-    assert "a model must be one of ['r18', " in done.output.splitlines()[-1]
-    assert done.output.splitlines()[-1].endswith('or a config, got r19')
-    (tmp_path / 'pixels.py').write_text("model = dict(image_encoder=dict(type='RawPixels'))")
-    done = run_tool('benchmark.py', 'model', '--model', tmp_path / 'pixels.py', fails=True)
-    assert 'pixels.py must be a net of this package in torch' in done.output
+@pytest.mark.parametrize(
+    ('model', 'message'),
+    [
+        ('r19', 'or a config with an image_encoder, got r19'),
+        ('nothing.py', 'or a config with an image_encoder, got nothing.py'),
+        ('pixels.py', 'pixels.py must be a net of this package in torch, for color images'),
+        ('gray.py', 'gray.py must be a net of this package in torch, for color images'),
+    ],
+)
+def test_what_is_no_model(run_tool, tmp_path, model, message):
+    (tmp_path / 'nothing.py').write_text('optimizer = None')
+    gray = dict(type='mmarcface.LeNetPlus', in_channels=1)
+    for name, encoder in (('pixels', dict(type='mmarcface.RawPixels')), ('gray', gray)):
+        (tmp_path / f'{name}.py').write_text(f'model = dict(image_encoder={encoder})')
+    done = run_tool('benchmark.py', 'model', '--model', model, fails=True)
+    assert message in done.output.splitlines()[-1]
 
 
 def test_compiler_is_missing(run_tool, monkeypatch):

@@ -81,14 +81,19 @@ def measure_models(
 
 def _build(name: str) -> nn.Module:
     config = NETS.get(name)
+    if config is None and Path(name).is_file():
+        config = Config.fromfile(name).get('model', {}).get('image_encoder')
     if config is None:
-        if not Path(name).is_file():
-            raise ValueError(f'a model must be one of {list(NETS)} or a config, got {name}')
-        config = Config.fromfile(name).model.image_encoder
+        raise ValueError(
+            f'a model must be one of {list(NETS)} or a config with an image_encoder, got {name}'
+        )
     torch.manual_seed(0)
     net = MODELS.build(config).eval()
-    if not hasattr(net, 'input_size') or not list(net.parameters()):
-        raise ValueError(f'the image_encoder of {name} must be a net of this package in torch')
+    in_torch = hasattr(net, 'input_size') and next(net.parameters(), None) is not None
+    if not in_torch or getattr(net, 'in_channels', 3) != 3:
+        raise ValueError(
+            f'the image_encoder of {name} must be a net of this package in torch, for color images'
+        )
     # With the statistics of an untrained net, embeddings would overflow in half precision.
     update_bn([torch.randn(8, 3, *net.input_size)], net)
     return net
