@@ -1,6 +1,8 @@
 """Files for other runtimes give the embeddings of the model, and say what they take."""
 
+import hashlib
 import sys
+from zipfile import ZipFile
 
 import cv2
 import numpy as np
@@ -11,6 +13,7 @@ import torch.nn.functional as F
 from mmarcface.apis import export_model, get_model
 from mmarcface.manifest import describe_model, load_manifest, manifest_file
 from mmarcface.models import OnnxBackbone
+from tests.conftest import ROOT
 from tests.test_manifest import NET, config_of
 
 onnx = pytest.importorskip('onnx')
@@ -134,15 +137,21 @@ def test_all_nets(tmp_path, pixels, name):
     assert half.contract_hash == manifest.contract_hash
 
 
+PARTS = [
+    dict(type='mmpretrain.ResNet', depth=18, stem_channels=8, base_channels=8),
+    dict(type='mmpretrain.GlobalAveragePooling'),
+]
+
+
 @pytest.mark.slow
 def test_encoders_of_several_parts(tmp_path, pixels):
-    encoder = [
-        dict(type='mmpretrain.MobileNetV3', arch='small'),
-        dict(type='mmpretrain.GlobalAveragePooling'),
-    ]
-    model = model_of(encoder)
-    manifest = export_model(model, tmp_path / 'net.onnx', pixels[:4])
-    assert manifest.embedding_dim == embeddings_of(model, pixels[:1]).shape[1]
+    model = model_of(PARTS)
+    # Of four people, none of whom stands for another.
+    pixels = pixels[::10]
+    embeddings = embeddings_of(model, pixels)
+    assert (embeddings @ embeddings.T).fill_diagonal_(0).max() < 0.9999
+    manifest = export_model(model, tmp_path / 'net.onnx', pixels)
+    assert manifest.embedding_dim == embeddings.shape[1]
     assert manifest.input_size == (SIZE, SIZE)
 
 
@@ -224,6 +233,56 @@ def test_the_loader_of_insightface_feeds_it_rightly(tmp_path, photographs, pixel
     torch.testing.assert_close(batch, embeddings_of(model, pixels[:5]), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize('precision', ['fp32', 'fp16', 'int8'])
+def test_files_tell_nothing_of_the_machine_and_need_no_new_runtime(tmp_path, pixels, precision):
+    """onnxruntime 1.17 refuses a file that names a newer ai.onnx.ml than its own, used or not."""
+    out = tmp_path / 'net.onnx'
+    export_model(model_of(), out, pixels, precision=precision, calibration=pixels)
+    model = onnx.load(out)
+    assert [(one.domain, one.version) for one in model.opset_import] == [('', 18)]
+    assert model.ir_version == 8
+    for path in (b'site-packages', str(ROOT).encode(), b'.py'):
+        assert path not in out.read_bytes()
+
+
+@pytest.mark.parametrize('suffix', ['.pt2', '.ts'])
+def test_files_of_torch_tell_nothing_of_the_machine(tmp_path, pixels, suffix):
+    out = tmp_path / f'net{suffix}'
+    export_model(model_of(), out, pixels)
+    with ZipFile(out) as parts:
+        content = b''.join(
+            parts.read(name) for name in parts.namelist() if '.debug_pkl' not in name
+        )
+    assert b'site-packages' not in content
+    assert str(ROOT).encode() not in content
+
+
+@pytest.mark.parametrize('precision', ['fp16', 'int8'])
+def test_preprocessing_inside_is_seen_by_insightface_in_low_precision(tmp_path, pixels, precision):
+    """Whose loader looks at the names of eight nodes: those of 8 bits must not come before."""
+    model = model_of(to_rgb=False, **ODD)
+    out = tmp_path / 'net.onnx'
+    export_model(model, out, pixels, precision=precision, calibration=pixels, for_insightface=True)
+    names = [node.name for node in onnx.load(out).graph.node[:8]]
+    assert any(name.startswith('Sub') for name in names)
+    assert any(name.startswith('Mul') for name in names)
+
+
+def test_preprocessing_that_is_not_exported_is_seen(tmp_path, pixels):
+    """The file is compared with the model as it is tested, and padding is no part of the file."""
+    model = model_of(PARTS, pad_size_divisor=32)
+    with pytest.raises(ValueError, match='more than the tolerance'):
+        export_model(model, tmp_path / 'net.ts', pixels[:4])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('suffix', ['.pt2', '.ts'])
+def test_manifest_knows_the_file(tmp_path, pixels, suffix):
+    out = tmp_path / f'net{suffix}'
+    manifest = export_model(model_of(), out, pixels[:2])
+    assert manifest.file_sha256 == hashlib.sha256(out.read_bytes()).hexdigest()
+
+
 def test_weights_beside_a_large_file(tmp_path, pixels, monkeypatch):
     """As of more than 2 GB; both files are the model's hash."""
     monkeypatch.setattr('mmarcface.apis.export.onnx_file.MAX_BYTES', 1000)
@@ -239,6 +298,16 @@ def test_weights_beside_a_large_file(tmp_path, pixels, monkeypatch):
     (tmp_path / 'net.onnx.data').write_bytes(data)
     with pytest.raises(ValueError, match='file_sha256'):
         OnnxBackbone(out)
+
+
+@pytest.mark.parametrize('precision', ['fp16', 'int8'])
+def test_a_large_net_stays_in_fp32(tmp_path, pixels, precision, monkeypatch):
+    monkeypatch.setattr('mmarcface.apis.export.onnx_file.MAX_BYTES', 1000)
+    with pytest.raises(ValueError, match=f'{precision} is for nets of up to 2 GB'):
+        export_model(
+            model_of(), tmp_path / 'net.onnx', pixels, precision=precision, calibration=pixels
+        )
+    assert not list(tmp_path.iterdir())
 
 
 def test_one_of_many_opsets(tmp_path, pixels):

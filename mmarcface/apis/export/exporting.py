@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,11 +21,13 @@ from mmarcface.models import OnnxBackbone
 from mmarcface.models.backbones.onnx_session import external_files, hash_onnx
 from mmarcface.models.embedding import embed_images
 
+from . import onnx_file
 from .embedding_graph import EmbeddingGraph
 from .onnx_file import (
     DEFAULT_OPSET,
     OPSETS,
     insightface_preprocessing,
+    weight_bytes,
     write_half_precision,
     write_int8,
     write_onnx,
@@ -33,6 +36,12 @@ from .onnx_file import (
 FORMATS = {'.onnx': 'ONNX', '.pt2': 'torch.export', '.ts': 'TorchScript'}
 # Largest difference of two unit vectors in one of their numbers.
 TOLERANCES = {'fp32': 1e-4, 'fp16': 1e-2, 'int8': 0.2}
+# What may be wrong where the file differs by more.
+ADVICE = {
+    'fp32': 'give the model a data preprocessor that only has channel order, mean and std',
+    'fp16': 'take fp32 if numbers in the net are beyond 65,504, the largest of fp16',
+    'int8': 'calibrate on more images, or take fp16',
+}
 PREPROCESSING = 'outside', 'inside'
 # Numbers of images that a file is run on; one trains on no other.
 BATCHES = 1, 3, 32
@@ -92,6 +101,12 @@ def export_model(
     if for_insightface and preprocessing_of(model) != INSIGHTFACE:
         preprocessing = 'inside'
     graph = EmbeddingGraph(model, preprocessing, normalize)
+    size = weight_bytes(graph)
+    if precision != 'fp32' and size > onnx_file.MAX_BYTES:
+        raise ValueError(
+            f'{precision} is for nets of up to 2 GB, as onnx cannot change larger ones, and this '
+            f'one has {size / 1e9:.2f} GB of weights: export it in fp32'
+        )
     example = graph.inputs_of(pixels[:1]).expand(2, -1, -1, -1).contiguous()
     # What the encoder refuses, it says more clearly here than through an exporter.
     width = graph(example).shape[1]
@@ -117,7 +132,7 @@ def export_model(
             raise ValueError(
                 f'the embeddings of {out.name} differ by up to {difference:.2g} from those of the '
                 f'model (smallest cosine {cosine:.6f}), more than the tolerance {allowed:g}: '
-                'calibrate on more images, take a higher precision, or give a larger tolerance'
+                f'{ADVICE[precision]}, or give a larger tolerance'
             )
         measured = dict(
             format=FORMATS[out.suffix],
@@ -135,7 +150,7 @@ def export_model(
             precision='int8' if precision == 'int8' else 'float',
             normalized=normalize,
             preprocessing=preprocessing,
-            file_sha256=hash_onnx(file) if out.suffix == '.onnx' else None,
+            file_sha256=_hash(file),
             head_classes=None,
             measured=manifest.measured | measured,
         )
@@ -256,6 +271,10 @@ def _embed(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
     finally:
         for module, mode in training.items():
             module.training = mode
+
+
+def _hash(file: Path) -> str:
+    return hash_onnx(file) if file.suffix == '.onnx' else sha256(file.read_bytes()).hexdigest()
 
 
 def _beside(file: Path) -> list[Path]:

@@ -46,7 +46,6 @@ def write_onnx(graph: EmbeddingGraph, example: torch.Tensor, path: Path, opset: 
     """
     onnx = _import('onnx')
     _import('onnxscript')
-    weights = sum(value.nbytes for value in graph.state_dict().values())
     with _quiet_exporter():
         torch.onnx.export(
             graph,
@@ -57,7 +56,7 @@ def write_onnx(graph: EmbeddingGraph, example: torch.Tensor, path: Path, opset: 
             opset_version=opset,
             dynamo=True,
             dynamic_shapes=[{0: torch.export.Dim('batch')}],
-            external_data=weights > MAX_BYTES,
+            external_data=weight_bytes(graph) > MAX_BYTES,
             verbose=False,
         )
     model = onnx.load(path, load_external_data=False)
@@ -69,6 +68,15 @@ def write_onnx(graph: EmbeddingGraph, example: torch.Tensor, path: Path, opset: 
         )
     _name_nodes(model.graph.node, graph.inside)
     _save(model, path)
+
+
+def weight_bytes(graph: EmbeddingGraph) -> int:
+    """Bytes of the weights of a graph.
+
+    Args:
+        graph: the graph.
+    """
+    return sum(value.nbytes for value in graph.state_dict().values())
 
 
 def insightface_preprocessing(path: Path) -> tuple[float, float]:
