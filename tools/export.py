@@ -181,6 +181,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         **kept,
     )
     measured = manifest.measured
+    height, width = manifest.input_size
+    if args.reader and (height != width or (height % 112 and height % 128)):
+        print(
+            'note: insightface aligns faces to squares of 112 or 128 pixels, or multiples; this '
+            f'net takes {height} x {width} (height x width), so there only get_feat works, on '
+            'images of that size'
+        )
     if out.suffix == '.onnx':
         of_file = config_of_file(config, out, manifest)
         written = write_config(of_file, out)
