@@ -22,8 +22,8 @@ ONNX = LITE + ['onnxruntime>=1.17']
 EXPORT = ONNX + ['onnx>=1.16', 'onnxscript']
 WEIGHTS = LITE + ['safetensors>=0.4']
 PURIFY = LITE + ['pyarrow>=14']
-CHECKS = ['hypothesis>=6', 'pytest>=7.2', 'pytest-xdist>=3.2', 'ruff>=0.9', 'scikit-learn>=1.3']
-CHECKS += ['tensorboard', 'timm']
+CHECKS = ['hypothesis>=6', 'insightface>=1', 'pytest>=7.2', 'pytest-xdist>=3.2', 'ruff>=0.9']
+CHECKS += ['scikit-learn>=1.3', 'tensorboard', 'timm']
 TESTS = DEMO + MNIST + BENCH + GLYPHS + EXPORT + PURIFY + WEIGHTS + CHECKS
 
 
