@@ -196,8 +196,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             before = figures_of(config, args.checkpoint, config.work_dir)
             after = figures_of(of_file, None, config.work_dir)
             encoder = sum(value.nbytes for value in model.image_encoder.state_dict().values())
-            print_figures(before, after, (encoder, out.stat().st_size))
+            sizes = encoder, out.stat().st_size
+            print_figures(before, after, sizes)
             measured['figures'] = dict(checkpoint=before, exported=after)
+            measured['bytes'] = dict(zip(('checkpoint', 'exported'), sizes, strict=True))
             manifest.save(out)
     opset = f', opset {measured["opset"]}' if 'opset' in measured else ''
     print(

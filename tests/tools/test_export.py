@@ -46,7 +46,9 @@ def test_figures_before_and_after_are_shown_and_kept(run_tool, tmp_path, checkpo
     options = ['--precision', 'int8', '--calibration-images', '40', *SMALL]
     done = run_tool('export.py', CONFIG, checkpoint, '--out', 'net.onnx', *options)
     table = done.output[done.output.index('On the test set, in percent') :]
-    figures = load_manifest(tmp_path / 'net.onnx').measured['figures']
+    measured = load_manifest(tmp_path / 'net.onnx').measured
+    figures, sizes = measured['figures'], measured['bytes']
+    assert sizes['exported'] == (tmp_path / 'net.onnx').stat().st_size < sizes['checkpoint']
     for name in ('retrieval/Recall@1', 'verification/AUC', 'verification/TAR@FAR=0.01'):
         before, after = figures['checkpoint'][name], figures['exported'][name]
         (row,) = [line for line in table.splitlines() if f' {name} ' in line]
