@@ -241,9 +241,16 @@ def test_training_describes_its_checkpoints(run_tool, tmp_path):
         assert manifest.training_data == 'ORLFaces, 30 images'
         assert manifest.head_classes == 3
         get_model(config, str(checkpoint))
+    # Going on, the training loads what was trained, and not its average.
+    run_tool(
+        'train.py', 'config.py', '--work-dir', 'work', '--resume', '--cfg-options',
+        'train_cfg.max_epochs=4',
+    )  # fmt: skip
+    get_model(config, str(tmp_path / 'work/epoch_4.pth'))
+    assert not (tmp_path / 'work/epoch_3.pth.manifest.json').exists()
     # Put beside other weights it is noticed.
-    shutil.copy(manifest_file(tmp_path / 'work/epoch_3.pth'), manifest_file(tmp_path / 'other.pth'))
-    content = torch.load(tmp_path / 'work/epoch_3.pth')
+    shutil.copy(manifest_file(tmp_path / 'work/epoch_4.pth'), manifest_file(tmp_path / 'other.pth'))
+    content = torch.load(tmp_path / 'work/epoch_4.pth')
     content['state_dict'] = content['ema_state_dict']
     content['state_dict'] = {
         k.removeprefix('module.'): v for k, v in content['state_dict'].items() if k != 'steps'

@@ -40,6 +40,7 @@ from .resuming import (
     require_same_classes,
 )
 from .saved_weights import (
+    averaging_hooks,
     load_averaged_weights,
     remove_averaging_hooks,
     require_averaged_figures,
@@ -190,6 +191,10 @@ class _Runner(Runner):
         if fn_name == 'before_save_checkpoint':
             # As it is written: hooks may have put averaged weights in the place of others.
             self._saved_weights = kwargs['checkpoint']['state_dict']
+        if fn_name == 'after_load_checkpoint' and self._resume and averaging_hooks(self):
+            # EMAHook has put what is trained in the place of its average, which the file gives.
+            metadata = getattr(kwargs['checkpoint']['state_dict'], '_metadata', {})
+            metadata.setdefault('', {})['exchanged'] = True
         if fn_name in ('before_train', 'before_test'):
             super()._log_env(self._env_cfg)
         if fn_name == 'before_train':

@@ -281,11 +281,16 @@ def _refuse_unequal_sizes(_: nn.Module, arguments: tuple) -> None:
 
 
 def _read_manifest(model: EmbeddingRetriever, state_dict, prefix, local_metadata, *_) -> None:
-    """Read the manifest beside a checkpoint file, and refuse what it contradicts."""
+    """Read the manifest beside a checkpoint file, and refuse what it contradicts.
+
+    A training that goes on under an EMAHook loads other weights than the file gives to others.
+    """
     file = local_metadata.get('checkpoint_file')
     model.manifest = None if file is None else load_manifest(file)
     if model.manifest is not None:
         refuse_other_inputs(model.manifest, model, file)
+        if 'exchanged' in local_metadata:
+            return
         own = model.image_encoder.state_dict()
         given = {k: state_dict.get(f'{prefix}image_encoder.{k}', v).to(v) for k, v in own.items()}
         refuse_other_weights(model.manifest, given, file)
