@@ -42,6 +42,7 @@ NETS = [
 with torch.device('meta'):
     NETS += [IRNet(depth) for depth in (18, 34, 50, 101, 152, 200)]
     NETS += [IRNet(depth, inner_norm=False, with_se=True) for depth in (50, 101, 152)]
+    NETS += [IRNet(101, inner_norm=False, affine=False), IRNet(50, affine=True)]
     NETS += [FaceViT(arch) for arch in 'tsbl'] + [FaceViT('t', 16, 48, 8)]
 WITHOUT_SQUARE = dict(IResNet=(24, 48), MobileFaceNet=(24, 48), IRNet=(24, 48), FaceViT=(27, 50))
 

@@ -103,17 +103,20 @@ class IRNet(EmbeddingBackbone):
     """Residual net of ArcFace's kind, as AdaFace and CVLface train it, and others before them.
 
     Parameter names, shapes and arithmetic are those of ``ir_18`` to ``ir_200`` and ``ir_se_50`` of
-    `AdaFace <https://arxiv.org/abs/2204.00964>`_ and CVLface, and with ``inner_norm=False`` those
-    of InsightFace_Pytorch's and face.evoLVe's IR and IR-SE nets, so that their weights load
-    strictly. AdaFace gives an embedding as a unit vector and its length; this net gives it whole,
-    the product of the two. AdaFace's own weights are for images in BGR.
+    `AdaFace <https://arxiv.org/abs/2204.00964>`_ and CVLface, with ``inner_norm=False`` those of
+    InsightFace_Pytorch's and face.evoLVe's IR and IR-SE nets, and with ``affine=False`` too those
+    of CurricularFace's, so that their weights load strictly. AdaFace gives an embedding as a unit
+    vector and its length; this net gives it whole, the product of the two. AdaFace's own weights
+    are for images in BGR.
 
     Args:
         depth: number of layers, 18, 34, 50, 101, 152 or 200; 50, 101 or 152 in the older layout.
             From 152 on, blocks of the newer layout have three convolutions.
         with_se: add squeeze-and-excitation to every block.
         inner_norm: normalize after each convolution inside of a block, as in the newer layout; the
-            older one has no BN there, and trains scale and shift of the embedding's BN.
+            older one has no BN there.
+        affine: train scale and shift of the embedding's BN; by default without ``inner_norm``
+            only. CurricularFace's nets have neither.
         embedding_dim: dimension of the embedding.
         input_size: height and width of the images in pixels, or one number for both.
         dropout: share of the values that are zeroed before the embedding layer, in [0, 1).
@@ -135,6 +138,7 @@ class IRNet(EmbeddingBackbone):
         depth: int = 50,
         with_se: bool = False,
         inner_norm: bool = True,
+        affine: bool | None = None,
         embedding_dim: int = 512,
         input_size: int | Sequence[int] = 112,
         dropout: float = 0.4,
@@ -174,7 +178,7 @@ class IRNet(EmbeddingBackbone):
             nn.Dropout(dropout),
             nn.Flatten(),
             nn.Linear(channels * -(-height // 16) * -(-width // 16), embedding_dim),
-            nn.BatchNorm1d(embedding_dim, affine=not inner_norm),
+            nn.BatchNorm1d(embedding_dim, affine=not inner_norm if affine is None else affine),
         )
 
         for module in self.modules():

@@ -44,11 +44,14 @@ def ir_net_settings(
             f'output_layer.3.weight must have a multiple of {channels} columns, as the last stage '
             f'has so many channels; got {inputs}'
         )
+    # Without it the third module of a block is a PReLU.
+    inner_norm = 'body.0.res_layer.2.running_mean' in weights
+    affine = 'output_layer.4.weight' in weights
     return dict(
         depth=depth,
         with_se=any('.fc1.' in key for key in weights),
-        # Without it the third module of a block is a PReLU.
-        inner_norm='body.0.res_layer.2.running_mean' in weights,
+        inner_norm=inner_norm,
+        **(dict(affine=affine) if affine == inner_norm else {}),
         embedding_dim=dim,
         input_size=grid_of_images(cells, STRIDE, input_size),
     )
