@@ -9,6 +9,7 @@ from .backbones import (
     MobileFaceNet,
     OnnxBackbone,
     RawPixels,
+    TimmEncoder,
 )
 from .embedding import embed_images
 from .heads import (
@@ -56,6 +57,7 @@ __all__ = [
     'SphereFaceHead',
     'SphereFaceRHead',
     'SubCenterArcFaceHead',
+    'TimmEncoder',
     'UniFaceHead',
     'embed_images',
     'unwrap_model',

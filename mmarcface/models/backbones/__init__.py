@@ -5,6 +5,7 @@ from .lenet_plus import LeNetPlus
 from .mobilefacenet import MobileFaceNet
 from .onnx_backbone import OnnxBackbone
 from .raw_pixels import RawPixels
+from .timm_encoder import TimmEncoder
 
 __all__ = [
     'FaceViT',
@@ -14,4 +15,5 @@ __all__ = [
     'MobileFaceNet',
     'OnnxBackbone',
     'RawPixels',
+    'TimmEncoder',
 ]
