@@ -25,6 +25,22 @@ from .same import check_same
 # Recipes of each family of models, what makes them small, and the size of their images.
 FAMILIES = {
     'IResNet': ('arcface/iresnet18-arcface_orl.py', dict(base_channels=8), (3, 56, 48)),
+    # What is random differs between devices.
+    'IRNet': (
+        'arcface/iresnet18-arcface_orl.py',
+        dict(type='mmarcface.IRNet', depth=18, embedding_dim=128, input_size=(56, 48), dropout=0.0),
+        (3, 56, 48),
+    ),
+    'MobileFaceNet': (
+        'mobilefacenet/mobilefacenet-arcface_orl-40e.py',
+        dict(blocks=(1, 1, 1, 1)),
+        (3, 56, 48),
+    ),
+    'FaceViT': (
+        'face_vit/face-vit-arcface_glyphs.py',
+        dict(arch=dict(embed_dims=16, num_layers=2), mask_ratio=0.0, drop_path_rate=0.0),
+        (3, 32, 32),
+    ),
     'LeNet++': ('mnist/lenet-arcface_mnist.py', dict(), (3, 28, 28)),
     'ResNet of mmpretrain with a neck': (
         'arcface/resnet50-arcface_inshop.py',
@@ -39,7 +55,10 @@ def model_of(family):
     recipe, changes, shape = FAMILIES[family]
     config = Config.fromfile(ROOT / 'configs' / recipe)
     encoder = config.model.image_encoder
-    (encoder[0] if isinstance(encoder, list) else encoder).update(changes)
+    if changes.get('type'):
+        config.model.image_encoder = changes
+    else:
+        (encoder[0] if isinstance(encoder, list) else encoder).update(changes)
     if 'stem_channels' in changes:
         config.model.head.update(in_channels=64)
     torch.manual_seed(0)
