@@ -123,7 +123,8 @@ class FaceViT(EmbeddingBackbone):
         embedding_dim: dimension of the embedding.
         input_size: height and width of the images in pixels, or one number for both.
         patch_size: height and width of a patch in pixels, or one number for both.
-        mask_ratio: share of the patches that are left out in training, in [0, 1).
+        mask_ratio: share of the patches that are left out in training, in [0, 1). arcface_torch
+            leaves out a tenth, whatever its ``mask_ratio`` above 0 is.
         drop_path_rate: probability of stochastic depth in the last block, in [0, 1); it rises
             linearly from 0 in the first one.
         with_cp: recompute the blocks in the backward pass instead of keeping their activations.
