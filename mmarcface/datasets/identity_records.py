@@ -10,7 +10,7 @@ import numpy as np
 from mmarcface.registry import DATASETS
 
 from .formats.packed import image_uri, open_cached
-from .formats.recordio import RecordFile, index_advice
+from .formats.recordio import RecordFile, are_identities, index_advice
 from .identity_dataset import IdentityDataset
 from .lazy_samples import LazySamples
 from .log_once import log_once
@@ -146,8 +146,7 @@ def _of_all_records(records: RecordFile) -> tuple[np.ndarray, np.ndarray, list[i
     if not images:
         raise ValueError(f'{records.path} holds no images')
     labels = np.array(labels)
-    with np.errstate(invalid='ignore'):  # Of an infinite label.
-        wrong = np.flatnonzero(~((labels >= 0) & (labels % 1 == 0)))
+    wrong = np.flatnonzero(~are_identities(labels))
     if len(wrong):
         records.identity(images[wrong[0]])  # Says so.
     return np.array(images), labels.astype(np.int64), empty

@@ -362,14 +362,14 @@ REC_CASES = {
     **{
         f'label {label}': (
             IMAGE + record([label], b'image', 2),
-            rf': record 2: the label must be a whole number from 0 on, got {label}',
+            rf': record 2: the label must be a whole number from 0 on, .*, got {re.escape(str(label))}',
         )
-        for label in (float('nan'), -1.0, 1.5, float('inf'))
+        for label in (float('nan'), -1.0, 1.5, float('inf'), 2.0**63)
     },
     'label of several': (record([-2, 1], b'i', 9), r': record 9: the label must be .* got -2'),
     'label of a person': (
         b''.join((insightface({4: [b'a']}) | {1: record([0.5], b'a', 1)}).values()),
-        r': record 1: the label must be a whole number from 0 on, got 0.5',
+        r': record 1: the label must be a whole number from 0 on, .*, got 0.5',
     ),
 }
 

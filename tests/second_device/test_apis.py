@@ -13,6 +13,7 @@ from mmarcface.apis import (
     ImageRetrievalInferencer,
     InversionEvaluator,
     VerificationInferencer,
+    export_model,
     get_model,
     invert,
     purify,
@@ -317,6 +318,19 @@ def test_onnx(device, tmp_path):
     )
     images = torch.randn(2, 3, 8, 8)
     check_same(retriever.embed(images.to(device)), images.mean((2, 3)), device)
+
+
+def test_export(device, tmp_path):
+    of_cpu, model = pair(device)
+    pixels = torch.randint(256, (5, 3, 16, 16), dtype=torch.uint8)
+    expected = export_model(of_cpu, tmp_path / 'cpu.ts', pixels)
+    found = export_model(model, tmp_path / 'device.ts', pixels)
+    assert found.contract == expected.contract
+    nets = [torch.jit.load(tmp_path / name) for name in ('cpu.ts', 'device.ts')]
+    images = torch.randn(3, 3, 16, 16)
+    torch.testing.assert_close(nets[1](images), nets[0](images))
+    # The model stays where it is.
+    assert {p.device for p in model.parameters()} == {device}
 
 
 def test_every_api_is_tried():

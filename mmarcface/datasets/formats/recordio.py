@@ -236,13 +236,14 @@ class RecordFile:
             key: key of the record.
 
         Raises:
-            ValueError: as :meth:`read`, or if the label is not a whole number of at least 0.
+            ValueError: as :meth:`read`, or if the label is not a whole number of at least 0 that
+                fits in 64 bits.
         """
         label = self.labels(key)[0]
-        if not (label >= 0 and label % 1 == 0):
+        if not are_identities(label):
             raise ValueError(
-                f'{self.path}: record {key}: the label must be a whole number from 0 on, '
-                f'got {label}'
+                f'{self.path}: record {key}: the label must be a whole number from 0 on, of 64 '
+                f'bits at most, got {label}'
             )
         return int(label)
 
@@ -411,3 +412,13 @@ def unpack(content: bytes, name: str) -> Record:
 
 def _aligned(offset: int) -> int:
     return offset + -offset % 4
+
+
+def are_identities(labels: float | np.ndarray) -> bool | np.ndarray:
+    """Whether labels, which are floats, may be numbers of identities.
+
+    Args:
+        labels: one label, or an array of them.
+    """
+    with np.errstate(invalid='ignore'):  # Of an infinite label.
+        return (labels >= 0) & (labels < 2.0**63) & (np.mod(labels, 1) == 0)
