@@ -175,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         opset=args.opset,
         for_insightface=args.reader == 'insightface',
         tolerance=args.tolerance,
-        architecture=architecture_of(config.model.image_encoder),
+        architecture=architecture_of(config.model.get('image_encoder')),
         alignment=(known and known.alignment) or alignment_of(pipeline_of(dataset or {})),
         source=args.checkpoint,
         **kept,
