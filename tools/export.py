@@ -31,6 +31,8 @@ from mmarcface.registry import METRICS
 
 # Images that a file is compared on.
 CHECKED = 64
+# First line of a config that this tool writes, and may write again.
+WRITTEN = '# Written by tools/export.py'
 # Entries of a config that a test needs.
 TESTED_BY = (
     'default_scope', 'custom_imports', 'model', 'data_preprocessor', 'test_dataloader',
@@ -85,7 +87,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--images',
         metavar='FOLDER',
-        help="images to compare on; by default those of the config's test set",
+        help=f'folder of images, {CHECKED} of which are compared; by default the test set of the '
+        'config',
     )
     parser.add_argument(
         '--tolerance',
@@ -116,12 +119,25 @@ def config_of_file(config: Config, out: Path, manifest: Manifest) -> Config:
     return of_file
 
 
-def write_config(config: Config, out: Path) -> Path:
-    """Write the config of an exported file beside it: ``model_onnx.py`` of ``model.onnx``."""
+def place_of_config(out: Path) -> Path:
+    """Where the config of an exported file goes: ``model_onnx.py`` beside ``model.onnx``.
+
+    Raises:
+        ValueError: if a file is there that this tool did not write.
+    """
     path = out.with_name(f'{out.stem}_onnx.py')
-    with replacing(path) as partial:
-        partial.write_text(config.pretty_text, 'utf-8')
+    if path.exists() and not path.read_bytes().startswith(WRITTEN.encode()):
+        raise ValueError(
+            f'{path} exists, and the config that tests {out} would replace it: give --out another '
+            'name, or move that file'
+        )
     return path
+
+
+def write_config(config: Config, path: Path) -> None:
+    """Write the config of an exported file."""
+    with replacing(path) as partial:
+        partial.write_text(f'{WRITTEN}\n{config.pretty_text}', 'utf-8')
 
 
 def figures_of(config: Config, checkpoint: str | None, work_dir: str) -> dict[str, float]:
@@ -156,10 +172,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     config = load_config(args)
     out = Path(args.out)
+    written = place_of_config(out) if out.suffix == '.onnx' else None
     dataset = (config.get('test_dataloader') or {}).get('dataset')
     known = load_manifest(args.checkpoint)
     model = get_model(copy.deepcopy(config), pretrained=args.checkpoint, device='cpu')
-    pixels = folder_pixels(config, args.images) if args.images else test_pixels(config, CHECKED)
+    if args.images:
+        pixels = folder_pixels(config, args.images, CHECKED)
+    else:
+        pixels = test_pixels(config, CHECKED)
     calibration = None
     if args.precision == 'int8':
         calibration = training_pixels(config, args.calibration_images)
@@ -190,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     if out.suffix == '.onnx':
         of_file = config_of_file(config, out, manifest)
-        written = write_config(of_file, out)
+        write_config(of_file, written)
         if args.precision != 'fp32' and of_file.test_evaluator:
             config.test_evaluator = of_file.test_evaluator
             before = figures_of(config, args.checkpoint, config.work_dir)

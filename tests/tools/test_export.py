@@ -2,6 +2,8 @@
 
 import json
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -95,3 +97,27 @@ def test_mistakes(run_tool, tmp_path, checkpoint, kind):
 def test_missing_checkpoint(run_tool):
     done = run_tool('export.py', CONFIG, 'gone.pth', '--out', 'net.onnx', fails=True)
     assert 'gone.pth' in done.output.splitlines()[-1]
+
+
+def test_a_config_of_the_user_is_not_replaced(run_tool, tmp_path, checkpoint):
+    own = tmp_path / 'net_onnx.py'
+    own.write_text('work_dir = "mine"')
+    command = ['export.py', CONFIG, checkpoint, '--out', 'net.onnx', *SMALL]
+    done = run_tool(*command, fails=True)
+    assert 'net_onnx.py exists, and the config that tests net.onnx' in done.output.splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == [own.name]
+    assert own.read_text() == 'work_dir = "mine"'
+
+
+def test_some_images_of_a_large_folder_are_compared(run_tool, tmp_path, checkpoint):
+    """And what an earlier export wrote is replaced."""
+    (tmp_path / 'images').mkdir()
+    for number in range(100):
+        image = np.full((56, 48, 3), 2 * number, np.uint8)
+        cv2.imwrite(str(tmp_path / 'images' / f'{number:03}.png'), image)
+    for _ in range(2):
+        done = run_tool(
+            'export.py', CONFIG, checkpoint, '--out', 'net.onnx', '--images', 'images', *SMALL
+        )
+        assert 'On 64 images' in done.output
+        assert load_manifest(tmp_path / 'net.onnx').measured['images'] == 64

@@ -53,12 +53,13 @@ def training_pixels(config: Config, number: int) -> torch.Tensor:
     return _pixels_of(with_pipeline(_data_set(config, 'train'), pipeline), number)
 
 
-def folder_pixels(config: Config, folder: str | Path) -> torch.Tensor:
-    """Images in a folder, as the test pipeline of a config prepares them.
+def folder_pixels(config: Config, folder: str | Path, number: int) -> torch.Tensor:
+    """Images in a folder, evenly spaced, as the test pipeline of a config prepares them.
 
     Args:
         config: config of the model.
         folder: the folder.
+        number: number of images; all, if there are fewer.
 
     Returns:
         Images, (N, C, H, W), uint8, BGR.
@@ -74,7 +75,7 @@ def folder_pixels(config: Config, folder: str | Path) -> torch.Tensor:
     if not paths:
         raise FileNotFoundError(f'there are no images in {folder}')
     pipeline = pipeline_after_loading(config)
-    samples = query_samples(pipeline, paths)
+    samples = query_samples(pipeline, [paths[place] for place in _places(len(paths), number)])
     return _stack((pipeline(sample)['inputs'] for sample in samples), str(folder))
 
 
@@ -93,9 +94,13 @@ def _data_set(config: Config, part: str) -> Dataset:
 
 
 def _pixels_of(dataset: Dataset, number: int) -> torch.Tensor:
-    places = np.unique(np.linspace(0, len(dataset) - 1, min(number, len(dataset))).round())
-    images = (dataset[int(place)]['inputs'] for place in places)
+    images = (dataset[place]['inputs'] for place in _places(len(dataset), number))
     return _stack(images, type(dataset).__name__)
+
+
+def _places(length: int, number: int) -> list[int]:
+    """Up to ``number`` of the places in a list of some length, from the first to the last."""
+    return np.unique(np.linspace(0, length - 1, min(number, length)).round().astype(int)).tolist()
 
 
 def _stack(images: Iterable[torch.Tensor], name: str) -> torch.Tensor:
