@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from hashlib import sha256
@@ -18,7 +19,7 @@ from .fingerprints import fingerprint_model, fingerprint_tensors
 # The fields that decide an embedding, those first that tell most about a difference.
 CONTRACT = (
     'embedding_dim', 'input_size', 'channel_order', 'mean', 'std', 'alignment', 'flip', 'precision',
-    'weights',
+    'net', 'weights',
 )  # fmt: skip
 # Those that a model must share with the manifest of the weights that it loads.
 INPUTS = 'embedding_dim', 'input_size', 'channel_order', 'mean', 'std'
@@ -29,7 +30,9 @@ CHOICES = {
     'preprocessing': ('outside', 'inside'),
 }
 LISTS = 'input_size', 'mean', 'std'
-HASHES = 'weights', 'file_sha256'
+HASHES = 'net', 'weights', 'file_sha256'
+# Modules that do nothing in evaluation, and mmengine's initialization, in the text of a net.
+WITHOUT_EFFECT = re.compile(r'\s*(\(\w+\): (Dropout\w*|DropPath|Identity)\(.*\)|init_cfg=.*)')
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Manifest:
         std: standard deviation of each channel.
         embedding_dim: width of the embedding.
         input_size: height and width of the images in pixels; None for any.
+        net: hash of the layers of the net and their settings, which an exported file keeps; None
+            where they are not known.
         alignment: template that faces are aligned to, 'arcface' for that of
             :class:`mmarcface.datasets.AlignFace`; None where it is not known.
         flip: whether the embedding of the mirrored image is added.
@@ -73,6 +78,7 @@ class Manifest:
     std: tuple[float, ...]
     embedding_dim: int | None = None
     input_size: tuple[int, int] | None = None
+    net: str | None = None
     alignment: str | None = None
     flip: bool = False
     precision: str = 'float'
@@ -107,7 +113,11 @@ class Manifest:
 
     @property
     def contract_hash(self) -> str:
-        """SHA-256 of the contract: equal for two files whose embeddings may be compared."""
+        """SHA-256 of the contract. Embeddings of two files whose hashes are equal may be compared.
+
+        Where one of them does not know a field, they may be compared with other hashes too: see
+        :func:`first_difference`.
+        """
         return sha256(json.dumps(self.contract, sort_keys=True).encode()).hexdigest()
 
     def save(self, model_file: str | Path) -> None:
@@ -210,6 +220,7 @@ def describe_model(model: nn.Module, **facts: Any) -> Manifest:
         input_size=getattr(parts[0], 'input_size', None),
         alignment=loaded and loaded.alignment,
         flip=model.flip,
+        net=_hash_layers(encoder),
         head_classes=getattr(model.head, 'num_classes', None),
     )
     if 'weights' not in facts:
@@ -336,6 +347,12 @@ def _hash_weights(encoder: nn.Module) -> str:
     if files and not encoder.state_dict():
         return files[0] if len(files) == 1 else ' '.join(files)
     return fingerprint_tensors(encoder.state_dict(), ' '.join(files))
+
+
+def _hash_layers(encoder: nn.Module) -> str:
+    """Hash of what a net computes with its weights: of strides and heads, say, but not dropout."""
+    lines = [line for line in repr(encoder).splitlines() if not WITHOUT_EFFECT.fullmatch(line)]
+    return sha256('\n'.join(lines).encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:

@@ -16,6 +16,7 @@ from mmarcface.manifest import (
     CONTRACT,
     Manifest,
     describe_model,
+    difference_of_makers,
     first_difference,
     load_manifest,
     manifest_file,
@@ -89,6 +90,7 @@ CHANGES = {
     'alignment': 'arcface',
     'flip': True,
     'precision': 'int8',
+    'net': 'ef',
     'weights': 'cd',
 }
 
@@ -201,6 +203,38 @@ def test_galleries_name_what_differs(saved, tmp_path):
     ):
         with pytest.raises(ValueError, match=word):
             get_model(config_of(**change, prototype=gallery), str(saved)).prepare_prototype()
+
+
+STAGES = dict(type='mmpretrain.ResNet', depth=50, stem_channels=8, base_channels=8)
+
+
+@pytest.mark.parametrize(
+    ('one', 'other', 'same'),
+    [
+        (STAGES | dict(style='pytorch'), STAGES | dict(style='caffe'), False),
+        (
+            dict(type='mmarcface.FaceViT', input_size=28, patch_size=7),
+            dict(
+                type='mmarcface.FaceViT', input_size=28, patch_size=7,
+                arch=dict(embed_dims=256, num_layers=12, num_heads=4),
+            ),
+            False,
+        ),
+        (
+            dict(type='mmarcface.IRNet', depth=18, input_size=28, dropout=0.4),
+            dict(type='mmarcface.IRNet', depth=18, input_size=28, dropout=0.0, with_cp=True),
+            True,
+        ),
+    ],
+    ids=['strides', 'heads', 'dropout'],
+)  # fmt: skip
+def test_the_same_weights_in_another_net(one, other, same):
+    """It computes something else; without dropout it does not."""
+    models = [get_model(config_of(encoder)) for encoder in (one, other)]
+    models[1].load_state_dict(models[0].state_dict())
+    difference = difference_of_makers('another', describe_model(models[0]).contract, models[1])
+    assert (difference is None) == same, difference
+    assert same or difference.startswith('net (')
 
 
 def test_training_describes_its_checkpoints(run_tool, tmp_path):

@@ -54,6 +54,10 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(embed_dims, 3 * embed_dims, bias=False)
         self.proj = nn.Linear(embed_dims, embed_dims)
 
+    def extra_repr(self) -> str:
+        """The number of heads, which no weight tells."""
+        return f'num_heads={self.num_heads}'
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map tokens, (N, L, embed_dims), to the same shape."""
         number, length, width = x.shape

@@ -20,6 +20,9 @@ from mmengine.registry import Registry
 NAMES_CLASS = 'type', 'constructor', 'runner_type'
 # Packages whose registries fill themselves by importing them.
 STACK = 'mmengine', 'mmpretrain', 'mmarcface', 'mmcv'
+# What mmengine puts in the place of text before it parses a config: variables of the environment,
+# names of files, and values of a base config.
+SUBSTITUTED = '{{'
 
 
 def read_own_config(text: str) -> Config:
@@ -33,12 +36,17 @@ def read_own_config(text: str) -> Config:
             registered.
     """
     try:
+        if SUBSTITUTED in text:
+            raise ValueError(f'it has {SUBSTITUTED}, in whose place mmengine puts other text')
         content = _literals(text)
+        _refuse_other_files(content)
         config = Config(content)
         # mmengine writes keys as they are, with any quotes that end them.
         if _literals(config.pretty_text) != config.to_dict():
             raise ValueError('a key has quotes in it')
-    except (SyntaxError, ValueError, KeyError, TypeError, RecursionError, MemoryError) as error:
+    except (
+        AttributeError, KeyError, MemoryError, RecursionError, SyntaxError, TypeError, ValueError
+    ) as error:  # fmt: skip
         raise ValueError(
             f'the config in it cannot be read, as it is damaged or more than plain values ({error})'
         ) from None
@@ -52,6 +60,16 @@ def read_own_config(text: str) -> Config:
                 'mmarcface.models.weights.conversion.convert_weights in Python'
             )
     return config
+
+
+def _refuse_other_files(content: dict) -> None:
+    """Refuse what makes mmengine read other configs, or import modules of other packages."""
+    if '_base_' in content:
+        raise ValueError('it goes on from another file, _base_')
+    modules = (content.get('custom_imports') or {}).get('imports') or []
+    for name in [modules] if isinstance(modules, str) else modules:
+        if str(name).partition('.')[0] not in STACK:
+            raise ValueError(f'it imports {name}, by custom_imports')
 
 
 def _literals(text: str) -> dict[str, Any]:
