@@ -76,7 +76,12 @@ def build_parser() -> argparse.ArgumentParser:
         type=int,
         default=256,
         metavar='N',
-        help='number of training images that int8 is calibrated on; 256 by default',
+        help='number of images that int8 is calibrated on; 256 by default',
+    )
+    parser.add_argument(
+        '--calibration-folder',
+        metavar='FOLDER',
+        help='folder of images to calibrate on; by default the training set of the config',
     )
     parser.add_argument(
         '--opset',
@@ -182,7 +187,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         pixels = test_pixels(config, CHECKED)
     calibration = None
     if args.precision == 'int8':
-        calibration = training_pixels(config, args.calibration_images)
+        number = args.calibration_images
+        if args.calibration_folder:
+            calibration = folder_pixels(config, args.calibration_folder, number)
+        else:
+            calibration = training_pixels(config, number)
     kept = {name: getattr(known, name) for name in ('training_data', 'license')} if known else {}
     manifest = export_model(
         model,

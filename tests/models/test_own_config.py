@@ -99,3 +99,21 @@ def test_classes_of_others_may_be_registered(tmp_path):
             read_own_config("model = dict(type='others.Own')\n")
     finally:
         del MODELS.module_dict['Own']
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ("name = '{{$NOTHING:|\\\\'); print(1) #}}'\n", 'in whose place mmengine puts other text'),
+        ("_base_ = 'other.py'\n", 'goes on from another file, _base_'),
+        (
+            "custom_imports = dict(imports=['os', 'mmarcface'])\n",
+            'it imports os, by custom_imports',
+        ),
+        ('custom_imports = 3\n', 'more than plain values'),
+    ],
+)
+def test_what_mmengine_would_read_or_run_beside_it(text, message):
+    with pytest.raises(ValueError, match=message):
+        read_own_config(text)
+    assert read_own_config("custom_imports = dict(imports='mmarcface.models')\n")

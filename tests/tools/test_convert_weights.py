@@ -549,3 +549,18 @@ def test_a_config_of_ours_leaves_nothing_open(convert):
             convert_weights(done.checkpoint, 'other.pth', **options)
     with pytest.raises(ValueError, match=r"channel_order must be one of .* got 'GBR'"):
         convert_weights('full.pt', 'other.pth', channel_order='GBR')
+
+
+def test_both_formats_lie_side_by_side(convert, tmp_path):
+    torch.save(weights_of(), 'backbone.pth')
+    convert_weights('backbone.pth', 'net.pth')
+    text = Path('net.py').read_text()
+    convert_weights('backbone.pth', 'net.safetensors')
+    convert_weights('net.pth', 'again.safetensors')
+    Path('again.safetensors').rename('moved.safetensors')
+    convert_weights('backbone.pth', 'net.pth')
+    assert Path('net.py').read_text() == text
+    Path('other.pth').write_bytes(b'the only copy')
+    with pytest.raises(ValueError, match=r'other.pth exists and was not made from backbone.pth'):
+        convert_weights('backbone.pth', 'other.pth')
+    assert Path('other.pth').read_bytes() == b'the only copy'

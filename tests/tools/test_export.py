@@ -74,7 +74,7 @@ MISTAKES = {
     'empty folder': (['--images', '.'], 'there are no images in .'),
     'calibration': (
         ['--precision', 'int8', '--calibration-images', '0'],
-        'the number of calibration images must be at least 1, got 0',
+        'the number of images must be at least 1, got 0',
     ),
     'other model': (
         ['--cfg-options', 'model.image_encoder.base_channels=16'],

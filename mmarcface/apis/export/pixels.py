@@ -16,6 +16,9 @@ from mmarcface.datasets.formats.image_files import find_images, log_left_out
 from mmarcface.datasets.wrappers import pipeline_of, with_pipeline
 from mmarcface.registry import DATASETS
 
+# What a config without a data set needs instead, and what for.
+OTHERWISE = {'test': ('--images', 'compare'), 'train': ('--calibration-folder', 'calibrate')}
+
 
 def test_pixels(config: Config, number: int) -> torch.Tensor:
     """Images of the test set of a config, evenly spaced, as its pipeline prepares them.
@@ -47,8 +50,6 @@ def training_pixels(config: Config, number: int) -> torch.Tensor:
         ValueError: if ``number`` is not positive, the config lacks a training set or a test
             pipeline, the set is empty, or its images differ in size.
     """
-    if number < 1:
-        raise ValueError(f'the number of calibration images must be at least 1, got {number}')
     pipeline = pipeline_of(_data_set(config, 'test'))
     return _pixels_of(with_pipeline(_data_set(config, 'train'), pipeline), number)
 
@@ -82,9 +83,10 @@ def folder_pixels(config: Config, folder: str | Path, number: int) -> torch.Tens
 def _data_set(config: Config, part: str) -> Dataset:
     loader = config.get(f'{part}_dataloader')
     if not loader or not loader.get('dataset'):
+        option, use = OTHERWISE[part]
         raise ValueError(
-            f'the config must have a {part}_dataloader with a data set, for its images; it has '
-            f'none: add it, or compare on other images (--images FOLDER)'
+            f'the config must have a {part}_dataloader with a data set, for the images to {use} '
+            f'on, and it has none: add it, or give {option} FOLDER'
         )
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         dataset = DATASETS.build(loader['dataset'])
@@ -100,6 +102,8 @@ def _pixels_of(dataset: Dataset, number: int) -> torch.Tensor:
 
 def _places(length: int, number: int) -> list[int]:
     """Up to ``number`` of the places in a list of some length, from the first to the last."""
+    if number < 1:
+        raise ValueError(f'the number of images must be at least 1, got {number}')
     return np.unique(np.linspace(0, length - 1, min(number, length)).round().astype(int)).tolist()
 
 

@@ -144,6 +144,13 @@ def _check_target(source: Path, target: Path) -> None:
         raise ValueError(f'the target {target} is a folder: name a file in it')
     if target.exists() and target.samefile(source):
         raise ValueError(f'the target {target} is the source itself: name another file')
+    if target.exists():
+        known = load_manifest(target)
+        if known is None or known.source != str(source):
+            raise ValueError(
+                f'the target {target} exists and was not made from {source}: remove it, or name '
+                'another file'
+            )
 
 
 def _is_ours(content: Any) -> bool:
@@ -316,9 +323,20 @@ def _build(parts: _Parts) -> torch.nn.Module:
     return model
 
 
+def _is_same_config(path: Path, text: str) -> bool:
+    """Whether a file says what a text says, such as that of the same weights in another format."""
+    if path.read_text('utf-8', 'replace') == text:
+        return True
+    try:
+        known = Config.fromfile(path).pretty_text
+    except Exception:  # Whatever is wrong with it, it is another one.
+        return False
+    return known == Config.fromstring(text, '.py').pretty_text
+
+
 def _write(source: Path, target: Path, parts: _Parts, manifest: Manifest) -> Conversion:
     config = target.with_suffix('.py')
-    if config.exists() and config.read_text('utf-8', 'replace') != parts.text:
+    if config.exists() and not _is_same_config(config, parts.text):
         raise ValueError(
             f'{config} exists and is not the config of these weights: remove it, or name another '
             'target'
@@ -326,7 +344,8 @@ def _write(source: Path, target: Path, parts: _Parts, manifest: Manifest) -> Con
     target.parent.mkdir(parents=True, exist_ok=True)
     meta = parts.meta | dict(source=str(source))
     save_checkpoint(dict(state_dict=parts.state, meta=meta), target)
-    with replacing(config) as unfinished:
-        unfinished.write_text(parts.text, 'utf-8')
+    if not config.exists():
+        with replacing(config) as unfinished:
+            unfinished.write_text(parts.text, 'utf-8')
     manifest.save(target)
     return Conversion(parts.found, target, config, manifest)
